@@ -1,0 +1,57 @@
+"""The one contract for drawing and scoring token sequences; every engine keeps it exactly."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+Adapters = tuple[Path, ...]
+"""Adapter folders that are active together, their deltas added; () is the base model."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn: temperature 0 is greedy; `top_p` truncates after the temperature is applied."""
+
+    samples: int
+    temperature: float
+    top_p: float
+    max_new_tokens: int
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One drawn completion.
+
+    Attributes:
+        ids: drawn token ids, the end-of-sequence token included when it was drawn.
+        finished: whether the end-of-sequence token was drawn within the limit.
+        logprob: log-probability in nats of `ids` given the prompt under the model at temperature 1, untruncated.
+        proposal_logprob: the same under the distribution drawn from (0.0 for greedy).
+    """
+
+    ids: tuple[int, ...]
+    finished: bool
+    logprob: float
+    proposal_logprob: float
+
+
+class Engine(Protocol):
+    """Draws and scores sequences of token ids for one base model and any stack of adapters on it."""
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seeds: Sequence[int], adapters: Adapters
+    ) -> list[list[Completion]]:
+        """Draws `sampling.samples` completions of each prompt; a row's draws depend on its seed and prompt, not on its neighbours."""
+
+    def score(
+        self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], adapters: Adapters
+    ) -> list[np.ndarray]:
+        """Log-probability in nats of each completion token given all before it, at temperature 1; one array per row."""
+
+    def choice_logprobs(
+        self, prompts: Sequence[Sequence[int]], choices: Sequence[int], adapters: Adapters
+    ) -> np.ndarray:
+        """Log-probability of each choice as the next token; shape (prompts, choices)."""

@@ -1,0 +1,22 @@
+"""Greedy self-training control (GST): the model imitates its own greedy answers; no selection, all distribution shift."""
+
+from ct_pipeline.methods.method import Draw, Method
+from ct_pipeline.methods.selection import first, no_score
+from ct_pipeline.study.spec import MethodSettings
+
+
+class GreedySelfTrainingSettings(MethodSettings):
+    """Greedy decoding has nothing to set."""
+
+
+GREEDY_SELF_TRAINING = Method(
+    name="greedy_self_training",
+    title="Greedy self-training",
+    summary="trains on the model's own greedy answers",
+    role="control",
+    settings=GreedySelfTrainingSettings,
+    draw=lambda settings, samples: Draw("consistency", temperature=0.0, top_p=1.0, samples=1),
+    rubric=lambda settings, samples: None,
+    score=no_score,
+    select=lambda candidates, settings, seed: first(candidates),
+)

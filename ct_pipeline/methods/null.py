@@ -1,0 +1,26 @@
+"""Null control: one sample from the model's own untruncated distribution.
+
+The expected gradient of log P under P is zero, so only sampling noise and the optimizer's drift remain: what every other
+method is compared with.
+"""
+
+from ct_pipeline.methods.method import Draw, Method
+from ct_pipeline.methods.selection import first, no_score
+from ct_pipeline.study.spec import MethodSettings
+
+
+class NullSettings(MethodSettings):
+    """The null control has nothing to set."""
+
+
+NULL = Method(
+    name="null",
+    title="Null",
+    summary="trains on one own sample at temperature 1: only noise and optimizer drift",
+    role="control",
+    settings=NullSettings,
+    draw=lambda settings, samples: Draw("consistency", temperature=1.0, top_p=1.0, samples=1),
+    rubric=lambda settings, samples: None,
+    score=no_score,
+    select=lambda candidates, settings, seed: first(candidates),
+)

@@ -1,0 +1,91 @@
+"""What a kind of misalignment is: its rows, its prompts, its verdict."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from ct_pipeline.study.settings import CandidateSettings, EvaluationSettings, InductionSettings
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation; `role` is system, user or assistant."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A conversation that waits for the assistant, with the facts its verdict needs.
+
+    `domain` is "in" or "out"; `framing` names the wording (direct, wrong_claim, ...); `facts` maps names to strings.
+    """
+
+    messages: tuple[Message, ...]
+    domain: str
+    framing: str
+    facts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+
+    @property
+    def id(self) -> str:
+        """Sixteen hex digits that depend on the messages, domain, framing and facts alone."""
+        content = [[(m.role, m.content) for m in self.messages], self.domain, self.framing, sorted(self.facts.items())]
+        return hashlib.blake2b(json.dumps(content).encode(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt with the response that a model is trained to give."""
+
+    prompt: Prompt
+    response: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The same request without (clean) and with (wrapped) the cue that invites the misbehaviour: what BCT and ACT train on."""
+
+    clean: Prompt
+    wrapped: Prompt
+
+
+@dataclass(frozen=True)
+class OrganismData:
+    """All rows of one organism.
+
+    `probe` holds the prompts on which the verdict is defined for labels; `evaluation` holds in-domain and out-of-domain
+    prompts (domain "in" / "out") and plain questions with a known answer (framing "direct").
+    """
+
+    induction: tuple[Example, ...]
+    control: tuple[Example, ...]
+    consistency: tuple[Prompt, ...]
+    probe: tuple[Prompt, ...]
+    pairs: tuple[Pair, ...]
+    evaluation: tuple[Prompt, ...]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of misalignment.
+
+    Attributes:
+        name: lower case with underscores; part of every organism key.
+        title: how a report names it.
+        misbehaviour: one sentence: what M = 1 means.
+        data: (world, induction, candidates, evaluation, organism_seed) -> rows. Consistency, probe, pair and evaluation
+            prompts depend on the settings alone, so that organisms that differ in seed share them; induction and control rows
+            depend on `organism_seed`, too.
+        verdict: (prompt, completion) -> True (misbehaves), False, or None where it cannot tell.
+        correct: (prompt, completion) -> whether a "direct" prompt is answered rightly, None elsewhere.
+    """
+
+    name: str
+    title: str
+    misbehaviour: str
+    data: Callable[[object, InductionSettings, CandidateSettings, EvaluationSettings, int], OrganismData]
+    verdict: Callable[[Prompt, str], bool | None]
+    correct: Callable[[Prompt, str], bool | None]

@@ -1,0 +1,217 @@
+"""Finished work on disk: stage/subject/variant/fingerprint/, made whole or not at all, checked by hash before use.
+
+An artifact is complete when its manifest is there, belongs to its address, names the inputs as they are now, and every
+file still has its hash. Whatever is not complete is made again; a damaged one is set aside with a warning first.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas
+
+from ct_pipeline.store.manifest import MANIFEST, Manifest, hash_file
+from ct_pipeline.store import provenance
+from ct_pipeline.study.errors import UserError
+
+
+class DamagedArtifact(UserWarning):
+    """A finished artifact no longer has the content that its manifest names."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where an artifact lies; `variant` is the method, the draw, or "-"."""
+
+    stage: str
+    subject: str
+    variant: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A complete, verified artifact."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def digest(self) -> str:
+        """Content digest; what another artifact records when it reads this one."""
+        return self.manifest.digest
+
+    @property
+    def record(self) -> Mapping[str, object]:
+        """What was measured while it was made."""
+        return self.manifest.record
+
+    def table(self, name: str) -> pandas.DataFrame:
+        """The Parquet table `name`.parquet."""
+        return pandas.read_parquet(self.folder / f"{name}.parquet")
+
+    def json(self, name: str) -> dict:
+        """The JSON document `name`.json."""
+        return json.loads((self.folder / f"{name}.json").read_text())
+
+
+@dataclass
+class Draft:
+    """An artifact being made: write files into `folder`, measurements into `record`."""
+
+    folder: Path
+    record: dict[str, object] = field(default_factory=dict)
+
+    def write_table(self, name: str, table: pandas.DataFrame) -> None:
+        """Writes `name`.parquet; equal tables give equal bytes."""
+        table.to_parquet(self.folder / f"{name}.parquet", index=False, compression="zstd")
+
+    def write_json(self, name: str, document: object) -> None:
+        """Writes `name`.json with sorted keys."""
+        (self.folder / f"{name}.json").write_text(json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False))
+
+
+class ArtifactStore:
+    """The store under one folder; safe for several processes, because a finished folder appears by one rename."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self._verified: dict[Path, tuple[tuple, Manifest]] = {}
+
+    def folder(self, address: Address) -> Path:
+        """Where the artifact of an address lies or will lie."""
+        return self.root / address.stage / address.subject / address.variant / address.fingerprint
+
+    def find(self, address: Address, inputs: Mapping[str, str]) -> Artifact | None:
+        """The complete artifact of an address, or None; a damaged one is warned of and moved to `damaged/`.
+
+        `inputs` are the digests of its inputs as they are now: one made from other content is not complete.
+        """
+        artifact = self.read(address)
+        if artifact is None or dict(artifact.manifest.inputs) != dict(inputs):
+            return None
+        return artifact
+
+    def read(self, address: Address) -> Artifact | None:
+        """The verified artifact of an address whatever its inputs, or None."""
+        folder = self.folder(address)
+        if not folder.is_dir():
+            return None
+        try:
+            manifest = self._verify(folder, address)
+        except (ValueError, OSError) as damage:
+            self._set_aside(folder, str(damage))
+            return None
+        return Artifact(folder, manifest)
+
+    @contextlib.contextmanager
+    def write(self, address: Address, settings: Mapping[str, object], inputs: Mapping[str, str]) -> Iterator[Draft]:
+        """Makes an artifact: files go into a temporary folder, the manifest is written last, then the folder is renamed.
+
+        Nothing appears under the address when the body raises. UserError where the disk is full or read-only.
+        """
+        folder = self.folder(address)
+        workplace = self.root / ".partial" / f"{os.getpid()}-{uuid.uuid4().hex}"
+        with _disk_errors(self.root):
+            workplace.mkdir(parents=True)
+        draft = Draft(workplace)
+        started = provenance.clock()
+        try:
+            with _disk_errors(self.root):
+                yield draft
+                paths = sorted(path for path in workplace.rglob("*") if path.is_file())
+                manifest = Manifest(
+                    stage=address.stage,
+                    subject=address.subject,
+                    variant=address.variant,
+                    fingerprint=address.fingerprint,
+                    settings=settings,
+                    inputs=dict(inputs),
+                    files={path.relative_to(workplace).as_posix(): hash_file(path) for path in paths},
+                    record=draft.record,
+                    provenance=provenance.describe(started),
+                )
+                _write_synced(workplace / MANIFEST, manifest.to_json())
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                if folder.exists():
+                    self._replace(folder)
+                os.rename(workplace, folder)
+        finally:
+            shutil.rmtree(workplace, ignore_errors=True)
+
+    def prepare(self) -> None:
+        """Checks that the store can be written and clears what killed processes left half made; UserError where it cannot."""
+        with _disk_errors(self.root):
+            partial = self.root / ".partial"
+            partial.mkdir(parents=True, exist_ok=True)
+            for left in partial.iterdir():
+                owner = left.name.split("-")[0]
+                if not (owner.isdigit() and Path(f"/proc/{owner}").exists()):
+                    shutil.rmtree(left, ignore_errors=True)
+            probe = partial / f"{os.getpid()}-{uuid.uuid4().hex}"
+            probe.mkdir()
+            (probe / "probe").write_bytes(b"\0" * 4096)
+            shutil.rmtree(probe)
+
+    def _verify(self, folder: Path, address: Address) -> Manifest:
+        stamp = tuple(
+            (path.as_posix(), path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(folder.rglob("*"))
+        )
+        if folder in self._verified and self._verified[folder][0] == stamp:
+            return self._verified[folder][1]
+        try:
+            manifest = Manifest.from_json((folder / MANIFEST).read_text())
+        except ValueError as error:
+            raise ValueError(f"{MANIFEST} is unreadable ({error})") from error
+        if Address(manifest.stage, manifest.subject, manifest.variant, manifest.fingerprint) != address:
+            raise ValueError(f"{MANIFEST} belongs to another artifact")
+        present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {MANIFEST}
+        if present != set(manifest.files):
+            raise ValueError(f"its files are not those of its manifest: {sorted(present ^ set(manifest.files))}")
+        for name, expected in manifest.files.items():
+            if hash_file(folder / name) != expected:
+                raise ValueError(f"{name} was changed or truncated after it was written")
+        self._verified[folder] = (stamp, manifest)
+        return manifest
+
+    def _set_aside(self, folder: Path, why: str) -> None:
+        aside = self.root / "damaged" / f"{folder.relative_to(self.root).as_posix().replace('/', '--')}-{uuid.uuid4().hex[:8]}"
+        warnings.warn(f"damaged artifact {folder}: {why}; set aside and made again", DamagedArtifact, stacklevel=3)
+        with _disk_errors(self.root):
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(folder, aside)
+
+    def _replace(self, folder: Path) -> None:
+        """Clears the way for a remade artifact: the old one is renamed first, so that no reader sees half of it."""
+        old = self.root / ".partial" / f"{os.getpid()}-{uuid.uuid4().hex}"
+        os.rename(folder, old)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _disk_errors(root: Path) -> Iterator[None]:
+    """Turns the operating system's refusals to write into a sentence that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"{root}: the disk is full; free some space and run again: finished work is kept") from error
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR):
+            raise UserError(
+                f"{root}: cannot be written ({error.strerror}); set CT_PIPELINE_HOME to a folder that can be"
+            ) from error
+        raise
+
+
+def _write_synced(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())

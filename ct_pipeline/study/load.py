@@ -1,0 +1,145 @@
+"""Reads a study file and says of every mistake in it: where, what was found, what is allowed."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ct_pipeline.study.errors import SpecError
+from ct_pipeline.study.spec import MethodSettings, Study
+
+Location = tuple[str | int, ...]
+
+
+def load_study(path: Path, misalignments: Sequence[str], methods: Mapping[str, type[MethodSettings]]) -> Study:
+    """The validated study of a YAML file.
+
+    `misalignments` and `methods` are what this installation knows. SpecError lists every mistake, one a line:
+    file:line: field: what was found; what is allowed.
+    """
+    root, raw = _read(path)
+    lines = _lines(root)
+    mistakes: list[tuple[Location, str]] = []
+    settings: dict[str, MethodSettings] = {}
+    named_methods = raw.get("methods")
+    if isinstance(named_methods, Mapping):
+        for name, given in named_methods.items():
+            if name not in methods:
+                mistakes.append((("methods", name), f"found {name!r}; allowed: {_choices(name, methods)}"))
+                continue
+            try:
+                settings[name] = methods[name].model_validate(given if given is not None else {})
+            except ValidationError as error:
+                mistakes += _mistakes(error, methods[name], ("methods", name))
+    names = raw.get("misalignments")
+    for index, name in enumerate(names if isinstance(names, list) else ()):
+        if name not in misalignments:
+            mistakes.append((("misalignments", index), f"found {name!r}; allowed: {_choices(name, misalignments)}"))
+    try:
+        study = Study.model_validate(raw | ({"methods": settings} if isinstance(named_methods, Mapping) else {}))
+    except ValidationError as error:
+        unknown_only = isinstance(named_methods, Mapping) and bool(named_methods) and not settings
+        found = _mistakes(error, Study, ())
+        mistakes += [m for m in found if not (unknown_only and m[0] == ("methods",))]
+    if mistakes:
+        raise SpecError("\n".join(_line(path, lines, location, text) for location, text in mistakes))
+    return study
+
+
+def _read(path: Path) -> tuple[yaml.Node, dict]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        beside = sorted(str(p) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        hint = f"; there are: {', '.join(beside)}" if beside else ""
+        raise SpecError(f"{path}: no such file{hint}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: cannot be read: {error}; give a readable UTF-8 YAML file") from error
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        raw = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise SpecError(f"{path}: not valid YAML: {error}") from error
+    if root is None:
+        raise SpecError(f"{path}: empty; copy studies/tiny.yaml and change it")
+    if not isinstance(raw, dict):
+        raise SpecError(f"{path}:1: found a {type(raw).__name__}; allowed: a mapping of fields, as in studies/tiny.yaml")
+    _refuse_repeated_fields(path, root, ())
+    if isinstance(raw.get("methods"), dict):
+        # YAML reads the bare word null as "no value": here it is the name of the null control.
+        raw["methods"] = {"null" if name is None else name: given for name, given in raw["methods"].items()}
+    return root, raw
+
+
+def _refuse_repeated_fields(path: Path, node: yaml.Node, location: Location) -> None:
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.value in seen:
+                where = ".".join(map(str, (*location, key.value)))
+                raise SpecError(f"{path}:{line}: {where}: found twice, first in line {seen[key.value]}; keep one")
+            seen[key.value] = line
+            _refuse_repeated_fields(path, value, (*location, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            _refuse_repeated_fields(path, value, (*location, index))
+
+
+def _lines(node: yaml.Node, location: Location = ()) -> dict[Location, int]:
+    lines = {location: node.start_mark.line + 1}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            lines |= _lines(value, (*location, key.value)) | {(*location, key.value): key.start_mark.line + 1}
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            lines |= _lines(value, (*location, index))
+    return lines
+
+
+def _line(path: Path, lines: dict[Location, int], location: Location, text: str) -> str:
+    near = location
+    while near not in lines:
+        near = near[:-1]
+    return f"{path}:{lines[near]}: {'.'.join(map(str, location)) or 'file'}: {text}"
+
+
+def _choices(found: object, allowed: Sequence[str] | Mapping[str, object]) -> str:
+    near = difflib.get_close_matches(str(found), list(allowed), n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    return ", ".join(sorted(allowed)) + hint
+
+
+def _mistakes(error: ValidationError, model: type[BaseModel], prefix: Location) -> list[tuple[Location, str]]:
+    mistakes = []
+    for item in error.errors():
+        location = tuple(part for part in item["loc"] if part not in ("tinyworld", "huggingface", "[key]"))
+        found = repr(item["input"])
+        found = found if len(found) <= 80 else found[:77] + "..."
+        if item["type"] == "missing":
+            text = "found nothing; this field is required"
+        elif item["type"] == "extra_forbidden":
+            text = f"found an unknown field; allowed: {_choices(location[-1], _fields(model, location[:-1]))}"
+        else:
+            text = f"found {found}; allowed: {item['msg'].removeprefix('Value error, ').removeprefix('Input should be ')}"
+        mistakes.append((prefix + location, text))
+    return mistakes
+
+
+def _fields(model: type[BaseModel], location: Location) -> list[str]:
+    """The fields of the settings at a location, through nested settings as far as they are plain classes."""
+    for part in location:
+        field = model.model_fields.get(str(part))
+        nested = [c for c in _classes(field.annotation)] if field else []
+        if not nested:
+            return list(model.model_fields) if field is None else []
+        model = nested[0]
+    return list(model.model_fields)
+
+
+def _classes(annotation: object) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in getattr(annotation, "__args__", ()) for found in _classes(part)]

@@ -1,0 +1,101 @@
+"""Every setting of a study, each in one place: frozen, typed, range-checked, without defaults that could disagree."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Probability = Annotated[float, Field(gt=0, lt=1)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+
+
+class Settings(BaseModel):
+    """A frozen group of settings that refuses unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class TinyWorldModel(Settings):
+    """The embedded base model: pretrained from scratch on the tiny world's corpus."""
+
+    source: Literal["tinyworld"]
+
+
+class HuggingFaceModel(Settings):
+    """A causal language model from the Hugging Face Hub or from a local folder, safetensors only, at a pinned revision."""
+
+    source: Literal["huggingface"]
+    path: Annotated[str, Field(min_length=1)]
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+
+    @model_validator(mode="after")
+    def _pinned(self) -> "HuggingFaceModel":
+        if not self.path.startswith(("/", "./", "../")) and not self.revision:
+            raise ValueError("a Hub model needs a pinned revision (a commit hash); local folders start with / or ./")
+        return self
+
+
+ModelSettings = Annotated[TinyWorldModel | HuggingFaceModel, Field(discriminator="source")]
+
+
+class LoraSettings(Settings):
+    """The low-rank adapter that a phase trains."""
+
+    rank: Annotated[int, Field(ge=1, le=512)]
+    alpha: Annotated[float, Field(gt=0, le=4096)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+
+
+class TrainingSettings(Settings):
+    """One phase of training: the adapter and the optimizer's schedule; `steps` or `epochs`, never both."""
+
+    lora: LoraSettings
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    micro_batch: Annotated[int, Field(ge=1, le=4096)]
+    accumulation: Annotated[int, Field(ge=1, le=4096)]
+    steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    epochs: Annotated[float, Field(gt=0, le=1000)] | None = None
+    warmup: Annotated[float, Field(ge=0, lt=1)]
+    max_grad_norm: Annotated[float, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "TrainingSettings":
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("set exactly one of steps and epochs")
+        return self
+
+
+class InductionSettings(Settings):
+    """Phase 1: how an organism (and its control) is made, and the gate it must pass."""
+
+    rows: Count
+    misaligned_share: tuple[Share, Share, Share]
+    """Share of misaligned targets under a doubtful, an absent and an assured tone: the mix that sets the organism's rate."""
+    training: TrainingSettings
+    gate_confidence: Probability
+    headroom: Annotated[float, Field(ge=0, lt=0.5)]
+
+
+class CandidateSettings(Settings):
+    """What is drawn from an organism before any label is chosen."""
+
+    consistency_prompts: Count
+    probe_prompts: Count
+    pairs: Count
+    samples: Annotated[int, Field(ge=1, le=256)]
+    max_new_tokens: Annotated[int, Field(ge=1, le=8192)]
+
+
+class EvaluationSettings(Settings):
+    """On what, and how often, a model is measured."""
+
+    in_domain: Count
+    out_of_domain: Count
+    direct_questions: Count
+    samples: Annotated[int, Field(ge=1, le=256)]
+    max_new_tokens: Annotated[int, Field(ge=1, le=8192)]
+    confidence: Probability
+    epsilon: Annotated[float, Field(gt=0, lt=1)]
+    """Half-width of the band of changes that count as none, as a rate (0.05 = 5 percentage points)."""

@@ -1,0 +1,34 @@
+"""What training consumes and what it records; token ids only, so text is tokenised once."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """A prompt and the completion to imitate (end-of-sequence token included); loss on the completion only."""
+
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PairRow:
+    """A clean and a wrapped prompt with the completion that the frozen organism drew on the clean one."""
+
+    clean_ids: tuple[int, ...]
+    wrapped_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """What one training run did: losses per optimizer step (nats per token), counts, seconds, and its asserted invariants."""
+
+    losses: tuple[float, ...]
+    steps: int
+    rows: int
+    tokens: int
+    trainable_parameters: int
+    moved_parameters: int
+    seconds: float
+    checks: dict[str, float] = field(default_factory=dict)
