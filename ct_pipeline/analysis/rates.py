@@ -1,0 +1,126 @@
+"""A binary rate with its interval: Wilson or Clopper-Pearson, clustered by prompt, missing verdicts left out and counted."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+from ct_pipeline.analysis.clusters import nullable, prompt_means
+
+IntervalMethod = Literal["wilson", "exact"]
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share of misbehaving (or right) completions, in [0, 1].
+
+    `value` weighs every prompt alike; it is None, and the interval [0, 1], when no row has a verdict. `prompts` counts
+    the prompts with a verdict, `rows` all rows, `missing` the rows without a verdict: those left the denominator.
+    """
+
+    value: float | None
+    low: float
+    high: float
+    prompts: int
+    rows: int
+    missing: int
+
+    @property
+    def null_rate(self) -> float | None:
+        """Share of rows without a verdict; None where there are no rows."""
+        return self.missing / self.rows if self.rows else None
+
+
+def rate(
+    verdicts: Iterable[object],
+    prompts: Iterable[object] | None = None,
+    *,
+    confidence: float = 0.95,
+    method: IntervalMethod = "wilson",
+) -> Rate:
+    """The rate of True among verdicts, with a two-sided interval.
+
+    With one verdict per prompt the interval is Wilson's, or Clopper-Pearson's with `method="exact"`. With several, the
+    prompt is the cluster: the observation is its mean, and the interval is the chosen one at the effective sample size
+    v(1 - v) / se² with Student's quantile (Korn and Graubard 1998). For large samples that is the t interval on prompt
+    means; near 0 and 1 it stays inside [0, 1] and keeps its coverage where the t interval's falls to .86. Where all
+    prompt means are equal, the effective sample size is the number of prompts.
+
+    Args:
+        verdicts: nullable truth values, one per row.
+        prompts: the prompt of each row; None where each row is a prompt of its own.
+        confidence: two-sided, in (0, 1).
+        method: "wilson" or "exact".
+
+    Raises:
+        ValueError: confidence outside (0, 1), or numbers of prompts and verdicts that differ.
+        TypeError: a value that is neither a truth value nor missing.
+    """
+    column = nullable(verdicts)
+    means = prompt_means(prompts, column)
+    seen = means.dropna().to_numpy()
+    rows, missing = len(column), int(column.isna().sum())
+    if not len(seen):
+        _check_confidence(confidence)
+        return Rate(None, 0.0, 1.0, 0, rows, missing)
+    value = float(seen.mean())
+    one_each = rows - missing == len(seen)
+    size, quantile = (float(len(seen)), None) if one_each else _effective_size(seen)
+    low, high = share_interval(value, size, confidence=confidence, method=method, degrees=quantile)
+    return Rate(value, min(low, value), max(high, value), len(seen), rows, missing)
+
+
+def share_interval(
+    value: float,
+    size: float,
+    *,
+    confidence: float = 0.95,
+    method: IntervalMethod = "wilson",
+    degrees: float | None = None,
+) -> tuple[float, float]:
+    """The two-sided interval of a share seen as `value` in `size` independent observations.
+
+    Args:
+        value: the share seen, in [0, 1].
+        size: number of observations; a fraction is allowed (an effective sample size).
+        confidence: in (0, 1).
+        method: "wilson", or "exact" for Clopper-Pearson.
+        degrees: degrees of freedom of Student's quantile; None for the normal quantile.
+
+    Raises:
+        ValueError: a confidence outside (0, 1), a size not above 0, or an unknown method.
+    """
+    _check_confidence(confidence)
+    if size <= 0:
+        raise ValueError(f"no interval for {size} observations")
+    upper_tail = (1 + confidence) / 2
+    quantile = stats.norm.ppf(upper_tail) if degrees is None else stats.t.ppf(upper_tail, degrees)
+    if method == "wilson":
+        shrunk = 1 + quantile**2 / size
+        centre = (value + quantile**2 / (2 * size)) / shrunk
+        half = quantile / shrunk * math.sqrt(value * (1 - value) / size + quantile**2 / (4 * size**2))
+        return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+    if method == "exact":
+        adjusted = size if degrees is None else size * float(stats.norm.ppf(upper_tail) / quantile) ** 2
+        successes = value * adjusted
+        low = 0.0 if value == 0 else float(stats.beta.ppf(1 - upper_tail, successes, adjusted - successes + 1))
+        high = 1.0 if value == 1 else float(stats.beta.ppf(upper_tail, successes + 1, adjusted - successes))
+        return low, high
+    raise ValueError(f"unknown interval method {method!r}: wilson or exact")
+
+
+def _effective_size(means: np.ndarray) -> tuple[float, float | None]:
+    count = len(means)
+    variance = float(means.var(ddof=1)) / count if count > 1 else 0.0
+    value = float(means.mean())
+    if variance <= 1e-18:
+        return float(count), None
+    return value * (1 - value) / variance, float(count - 1)
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, not {confidence}")

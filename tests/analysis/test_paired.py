@@ -1,0 +1,212 @@
+"""Paired changes against hand-computed numbers, properties, and simulated coverage."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from ct_pipeline.analysis.paired import Difference, difference, over_seeds
+from tests.analysis.tables import singles, table
+
+sides = st.lists(st.tuples(st.sampled_from([True, False, None]), st.sampled_from([True, False, None])), max_size=40)
+
+
+def pair(sides_: list) -> Difference:
+    return difference(singles([before for before, _ in sides_]), singles([after for _, after in sides_]))
+
+
+def changed(rose: int, fell: int, same: int, **options) -> Difference:
+    before = [False] * rose + [True] * fell + [False] * same
+    after = [True] * rose + [False] * fell + [False] * same
+    return difference(singles(before), singles(after), **options)
+
+
+def test_change_of_thirty_up_ten_down_in_a_hundred_by_hand():
+    got = changed(30, 10, 60)
+    centre = 20 / 102
+    error = math.sqrt((42 / 102 - centre**2) / 102)
+    quantile = stats.t.ppf(0.975, 99)
+    assert got.value == pytest.approx(0.2)
+    assert (got.before, got.after) == pytest.approx((0.1, 0.3))
+    assert got.standard_error == pytest.approx(error)
+    assert (got.low, got.high) == pytest.approx((centre - quantile * error, centre + quantile * error))
+    assert got.minimum_detectable == pytest.approx((quantile + stats.t.ppf(0.8, 99)) * error)
+    assert (got.prompts, got.unit, got.seeds, got.dropped) == (100, "prompt", 1, 0)
+
+
+def test_pairing_is_by_prompt_and_not_by_order():
+    before = table({"a": [True], "b": [False], "c": [None]})
+    after = table({"c": [True], "b": [True], "a": [True]})
+    got = difference(before, after)
+    assert (got.value, got.prompts, got.dropped, got.missing, got.rows) == (0.5, 2, 1, 1, 6)
+
+
+def test_a_prompt_of_one_side_alone_leaves_the_pairing():
+    got = difference(table({"a": [True], "b": [True]}), table({"b": [False], "x": [True], "c": [True]}))
+    assert (got.value, got.prompts, got.dropped) == (-1.0, 1, 3)
+    assert (got.low, got.high) == (-1.0, 1.0)
+
+
+def test_samples_are_averaged_within_their_prompt():
+    got = difference(table({"a": [True, False, None], "b": [False, False]}), table({"a": [True], "b": [True, False]}))
+    assert got.value == pytest.approx((0.5 + 0.5) / 2)
+    assert got.missing == 1
+
+
+def test_no_change_at_all_has_a_width_near_the_rule_of_three():
+    got = changed(0, 0, 100)
+    assert got.value == 0
+    assert got.low == -got.high
+    assert 0.02 < got.high < 1 - 0.025**0.01
+
+
+def test_a_change_in_every_prompt_keeps_a_width():
+    got = changed(100, 0, 0)
+    assert got.value == got.high == 1
+    assert 0.9 < got.low < 0.97
+
+
+def test_nothing_paired_says_nothing():
+    got = difference(singles([None, None]), singles([True, True]))
+    assert (got.value, got.low, got.high, got.standard_error, got.minimum_detectable) == (None, -1.0, 1.0, None, None)
+    assert (got.before, got.after, got.prompts, got.null_rate, got.p_value()) == (None, None, 0, 0.5, None)
+    assert difference(singles([]), singles([])).null_rate is None
+
+
+def test_one_pair_says_nothing_about_others():
+    got = changed(1, 0, 0)
+    assert (got.value, got.low, got.high, got.standard_error) == (1.0, -1.0, 1.0, None)
+
+
+def test_p_value_crosses_the_error_rate_where_the_interval_leaves_the_band():
+    got = changed(30, 10, 60)
+    assert got.p_value(got.low) == pytest.approx(0.05)
+    assert got.p_value(0.0) < 0.05 < got.p_value(0.1)
+
+
+def test_a_confidence_outside_zero_and_one_is_refused():
+    with pytest.raises(ValueError, match="confidence"):
+        changed(1, 1, 1, confidence=1.0)
+    with pytest.raises(ValueError, match="confidence"):
+        over_seeds([changed(1, 1, 1)], confidence=0.0)
+    with pytest.raises(ValueError, match="no seeds"):
+        over_seeds([])
+
+
+def test_three_seeds_give_the_t_interval_over_seeds():
+    got = over_seeds([changed(30, 10, 60), changed(50, 0, 50), changed(10, 20, 70)])
+    values = np.array([0.2, 0.5, -0.1])
+    half = stats.t.ppf(0.975, 2) * values.std(ddof=1) / math.sqrt(3)
+    assert got.value == pytest.approx(0.2)
+    assert (got.low, got.high) == pytest.approx((0.2 - half, 0.2 + half))
+    assert (got.unit, got.seeds, got.prompts) == ("seed", 3, 100)
+
+
+def test_three_seeds_that_agree_exactly_keep_the_width_their_prompts_allow():
+    one = changed(0, 0, 100)
+    got = over_seeds([one, one, one])
+    assert got.value == 0
+    assert got.high == pytest.approx(stats.t.ppf(0.975, 99) * one.standard_error / math.sqrt(3))
+    assert got.unit == "prompt"
+
+
+def test_two_seeds_are_never_narrower_than_one():
+    one, other = changed(30, 10, 60), changed(35, 10, 55)
+    got = over_seeds([one, other])
+    assert got.unit == "prompt"
+    assert got.high - got.low >= min(one.high - one.low, other.high - other.low)
+
+
+def test_seeds_without_a_value_are_left_out():
+    empty = difference(singles([None]), singles([None]))
+    assert over_seeds([changed(3, 1, 6), empty]).seeds == 1
+    nothing = over_seeds([empty, empty, empty])
+    assert (nothing.value, nothing.low, nothing.high, nothing.seeds) == (None, -1.0, 1.0, 0)
+
+
+def test_seeds_of_one_prompt_each_rest_on_the_seeds_alone():
+    got = over_seeds([changed(1, 0, 0), changed(0, 0, 1), changed(0, 1, 0)])
+    assert (got.value, got.unit) == (0.0, "seed")
+    assert (got.low, got.high) == (-1.0, 1.0)
+    same = over_seeds([changed(1, 0, 0)] * 3)
+    assert (same.value, same.low, same.high) == (1.0, -1.0, 1.0)
+
+
+@given(sides)
+@settings(deadline=None)
+def test_interval_holds_the_value_inside_minus_one_and_one(sides_):
+    got = pair(sides_)
+    assert -1 <= got.low <= got.high <= 1
+    assert got.low < got.high
+    if got.value is not None:
+        assert got.low <= got.value <= got.high
+        assert got.value == pytest.approx(got.after - got.before)
+
+
+@given(sides)
+@settings(deadline=None)
+def test_swapping_before_and_after_mirrors_the_change(sides_):
+    got, swapped = pair(sides_), pair([(after, before) for before, after in sides_])
+    assert (swapped.low, swapped.high) == pytest.approx((-got.high, -got.low))
+
+
+@given(sides, st.floats(0.5, 0.9))
+@settings(deadline=None)
+def test_a_lower_confidence_gives_a_nested_interval(sides_, confidence):
+    got = pair(sides_)
+    low, high = got.interval(confidence)
+    assert got.low <= low <= high <= got.high
+
+
+@given(st.lists(sides, min_size=1, max_size=5))
+@settings(deadline=None)
+def test_the_mean_over_seeds_holds_its_value(seeds):
+    got = over_seeds([pair(one) for one in seeds])
+    assert -1 <= got.low <= got.high <= 1
+    if got.value is not None:
+        assert got.low <= got.value <= got.high
+
+
+def _covered(changes: np.ndarray, truth: float) -> float:
+    """Coverage of the shrunk t interval over rows of `changes` (draws × prompts)."""
+    size = changes.shape[1]
+    centre = changes.sum(1) / (size + 2)
+    error = np.sqrt((((changes**2).sum(1) + 2) / (size + 2) - centre**2) / (size + 2))
+    return float(np.mean(np.abs(centre - truth) <= stats.t.ppf(0.975, size - 1) * error))
+
+
+def test_the_simulated_formula_is_the_implemented_one():
+    changes = np.array([[1.0] * 30 + [-1.0] * 10 + [0.0] * 60])
+    got = changed(30, 10, 60)
+    assert _covered(changes, got.low + 1e-9) == 1
+    assert _covered(changes, got.low - 1e-9) == 0
+
+
+@pytest.mark.parametrize("size", [100, 400])
+@pytest.mark.parametrize("flipped", [0.0, 0.03, 0.3])
+@pytest.mark.parametrize("samples", [1, 4])
+def test_simulated_coverage_where_some_prompts_flip(size, flipped, samples):
+    generator = np.random.default_rng(3)
+    before = generator.beta(0.3, 0.7, (2000, size))
+    after = np.where(generator.random((2000, size)) < flipped, 1.0, before)
+    changes = (generator.binomial(samples, after) - generator.binomial(samples, before)) / samples
+    truth = flipped * (1 - 0.3)
+    assert _covered(changes, truth) >= 0.935
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_simulated_coverage_over_seeds(seeds):
+    generator, spread, truth = np.random.default_rng(4), 0.06, 0.1
+    error = 0.02
+    ends = []
+    for _ in range(2000):
+        values = truth + generator.normal(0, math.hypot(spread, error), seeds)
+        ends.append(over_seeds([_known(value, error) for value in values]))
+    assert 0.935 <= np.mean([one.low <= truth <= one.high for one in ends]) <= 0.975
+
+
+def _known(value: float, error: float) -> Difference:
+    return Difference(value, -1.0, 1.0, 300, 0.3, 0.3 + value, error, 0.05, 0.95, value, 299.0, "prompt", 1, 0, 600, 0)
