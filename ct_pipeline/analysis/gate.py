@@ -1,5 +1,6 @@
 """The induction gate: an organism counts only if it misbehaves more than its base model and its control does not."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -84,6 +85,23 @@ def induction_gate(
         _room_sentence(risk, headroom, room),
     )
     return Gate(induced_passes and control_passes, reasons, induced, shift, induced.low, shift.low, risk, room)
+
+
+def read_gate(stored: Mapping[str, object]) -> Gate:
+    """The gate that `dataclasses.asdict` wrote and JSON brought back.
+
+    Raises:
+        TypeError, KeyError: fields are missing or unknown.
+    """
+    return Gate(
+        **{
+            **stored,
+            "reasons": tuple(stored["reasons"]),
+            "induced": Difference(**stored["induced"]),
+            "control": Difference(**stored["control"]),
+            "organism": Rate(**stored["organism"]),
+        }
+    )
 
 
 def _bound_sentence(who: str, change: Difference, confidence: float, good: str, bad: str, passes: bool) -> str:

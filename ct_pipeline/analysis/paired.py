@@ -1,4 +1,4 @@
-"""Δ: the change of a rate on the same prompts, with the prompt as the cluster and, from three seeds on, the seed as the unit.
+"""Δ: the change of a rate on the same prompts; the prompt is the cluster and, from three seeds on, the seed the unit.
 
 A mean of paired differences in [-1, 1] is estimated; the interval is Student's after one prompt that rose by 1 and one
 that fell by 1 have been added (Bonett and Price 2012 for one sample per prompt). Without them, "no prompt changed"

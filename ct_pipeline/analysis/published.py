@@ -1,6 +1,7 @@
-"""The numbers of the published study, to stand beside our own: Africa & Mani, "Consistency Training Can Entrench Misalignment".
+"""The numbers of the published study, to stand beside our own.
 
-Source: arXiv 2606.03810 (ICML 2026). Only what the paper states is here; everything else is None.
+Source: Africa & Mani, "Consistency Training Can Entrench Misalignment", arXiv 2606.03810 (ICML 2026). Only what the
+paper states is here; everything else is None.
 """
 
 from dataclasses import dataclass

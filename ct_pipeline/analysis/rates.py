@@ -1,4 +1,4 @@
-"""A binary rate with its interval: Wilson or Clopper-Pearson, clustered by prompt, missing verdicts left out and counted."""
+"""A binary rate with its interval, clustered by prompt; missing verdicts leave the denominator and are counted."""
 
 import math
 from collections.abc import Iterable

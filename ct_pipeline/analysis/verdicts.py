@@ -99,7 +99,7 @@ def holm_verdicts(changes: Mapping[Key, Difference], epsilon: float) -> dict[Key
 
 
 def sign_test(values: Iterable[float | None]) -> SignTest:
-    """The plain sign test over cells, as the published study reports it (arXiv 2606.03810): size and error are ignored."""
+    """The plain sign test over cells, as the published study reports it (arXiv 2606.03810); sizes are ignored."""
     cells = list(values)
     known = [value for value in cells if value is not None]
     rose, fell = sum(value > 0 for value in known), sum(value < 0 for value in known)

@@ -1,8 +1,11 @@
 """The induction gate on organisms whose answer is known."""
 
+import dataclasses
+import json
+
 import pytest
 
-from ct_pipeline.analysis.gate import induction_gate
+from ct_pipeline.analysis.gate import induction_gate, read_gate
 from tests.analysis.tables import singles
 
 
@@ -66,3 +69,8 @@ def test_absent_verdicts_never_pass():
 def test_a_confidence_of_one_half_or_less_is_refused():
     with pytest.raises(ValueError, match="one-sided"):
         gate(rows(1), rows(2), rows(1), confidence=0.5)
+
+
+def test_a_gate_survives_being_stored_as_json():
+    got = gate(rows(20), rows(90), rows(22))
+    assert read_gate(json.loads(json.dumps(dataclasses.asdict(got)))) == got

@@ -62,7 +62,7 @@ def test_equal_prompt_means_give_the_interval_of_as_many_prompts():
 
 
 def test_a_score_is_refused_as_a_verdict():
-    with pytest.raises(TypeError, match="not a verdict: 0.7"):
+    with pytest.raises(TypeError, match=r"not a verdict: 0\.7"):
         rate([True, 0.7])
     with pytest.raises(TypeError, match="not a verdict"):
         rate(["yes"])

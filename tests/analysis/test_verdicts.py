@@ -61,7 +61,8 @@ def test_a_true_change_at_the_edge_of_the_band_is_rarely_called_neutral_or_ampli
     rose = np.random.default_rng(5).binomial(size, edge, draws)
     words = {count: verdict(changed(count, 0, size - count), edge) for count in set(rose.tolist())}
     assert np.mean([words[count] == Verdict.AMPLIFIES for count in rose]) <= 0.035
-    assert np.mean([words[count] == Verdict.NEUTRAL for count in rose]) <= 0.06
+    # 5 % nominal; skewness and whole counts at 20 changes of 400 add up to 2 points
+    assert np.mean([words[count] == Verdict.NEUTRAL for count in rose]) <= 0.075
 
 
 def test_holm_by_hand():
