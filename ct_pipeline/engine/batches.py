@@ -1,0 +1,73 @@
+"""How rows of token ids become padded batches that fit into memory."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Share:
+    """Part of one row's work: `samples` completions of prompt `row`, from number `first` on."""
+
+    row: int
+    first: int
+    samples: int
+
+
+def check_lengths(prompts: Sequence[Sequence[int]], more: Sequence[int], window: int, what: str) -> None:
+    """Refuses empty prompts and rows that do not fit into the model's context window.
+
+    Raises:
+        ValueError: names the first such row, its length and the limit.
+    """
+    for row, (prompt, extra) in enumerate(zip(prompts, more, strict=True)):
+        if not len(prompt):
+            raise ValueError(f"row {row}: the prompt is empty")
+        if len(prompt) + extra > window:
+            raise ValueError(
+                f"row {row}: {len(prompt)} prompt tokens and {extra} {what} tokens exceed the context window of {window}"
+            )
+
+
+def shares_by_length(lengths: Sequence[int], samples: int, new: int, most_tokens: int) -> Iterator[list[Share]]:
+    """Groups rows of similar length into batches of at most `most_tokens` positions, padding and new tokens included."""
+    batch: list[Share] = []
+    rows = 0
+    for row in sorted(range(len(lengths)), key=lambda r: (-lengths[r], r)):
+        done = 0
+        while done < samples:
+            # Rows come longest first, so the batch's first row sets the width of all.
+            width = lengths[batch[0].row if batch else row] + new
+            room = max(most_tokens // width, 1) - rows
+            if room < min(samples - done, most_tokens // width or 1):
+                yield batch
+                batch, rows = [], 0
+                continue
+            count = min(samples - done, room)
+            batch.append(Share(row, done, count))
+            done, rows = done + count, rows + count
+    if batch:
+        yield batch
+
+
+def left_padded(rows: Sequence[Sequence[int]], device: "torch.device") -> tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]:
+    """Pads rows on the left.
+
+    Returns:
+        Token ids, attention mask and position ids, each of shape (rows, longest), int64.
+    """
+    import torch
+
+    width = max(map(len, rows))
+    ids = np.zeros((len(rows), width), dtype=np.int64)
+    mask = np.zeros((len(rows), width), dtype=np.int64)
+    for i, row in enumerate(rows):
+        ids[i, width - len(row) :] = row
+        mask[i, width - len(row) :] = 1
+    positions = np.maximum(mask.cumsum(1) - 1, 0)
+    return tuple(torch.from_numpy(array).to(device) for array in (ids, mask, positions))

@@ -1,0 +1,139 @@
+"""Text to token ids and back, through one pinned chat template per tokenizer."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ct_pipeline.organisms.kind import Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+ROLES = ("system", "user", "assistant")
+_PROBE = "probe"
+
+
+class ChatFormat:
+    """A tokenizer with its chat template; text is tokenised once, and data never becomes a control token.
+
+    Attributes:
+        escaped: how many special tokens were found inside message contents and responses, and broken up, so far.
+        stop_ids: the token ids that end an assistant turn; the first one ends every encoded response.
+    """
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", name: str = "", template: str | None = None) -> None:
+        """Takes a tokenizer as it is.
+
+        Args:
+            tokenizer: any Hugging Face tokenizer; not changed.
+            name: how errors call it.
+            template: a Jinja chat template to use in place of the tokenizer's own.
+
+        Raises:
+            ValueError: there is no chat template, or it does not show the end of an assistant turn.
+        """
+        self.name = name or tokenizer.name_or_path
+        chosen = template if template is not None else tokenizer.chat_template
+        if not isinstance(chosen, str) or not chosen.strip():
+            raise ValueError(
+                f"the tokenizer of {self.name} has no chat template (base models seldom have one): save one as "
+                "chat_template.jinja in the model's folder, for instance the one of its instruct sibling"
+            )
+        self.escaped = 0
+        self._tokenizer = tokenizer
+        self._template = chosen
+        self._control = _control_ids(tokenizer, chosen)
+        self._folds_system = not self._renders_system()
+        self.stop_ids = self._stop_ids()
+
+    @property
+    def template_hash(self) -> str:
+        """Sixteen hex digits of the template, the added tokens and what the template makes of a fixed conversation."""
+        added = sorted((i, str(token)) for i, token in self._tokenizer.added_tokens_decoder.items())
+        shown = self._render([{"role": "user", "content": _PROBE}, {"role": "assistant", "content": _PROBE}], False)
+        content = json.dumps([self._template, added, shown])
+        return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
+
+    def encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """Token ids of a conversation up to where the assistant's next turn begins.
+
+        A template that refuses a system turn (Gemma) gets its text in front of the first user turn.
+
+        Raises:
+            ValueError: no message, an unknown role, or a conversation that the template refuses.
+        """
+        if not messages:
+            raise ValueError("a conversation needs at least one message")
+        unknown = {message.role for message in messages} - set(ROLES)
+        if unknown:
+            raise ValueError(f"unknown roles {sorted(unknown)}; a role is one of {', '.join(ROLES)}")
+        turns = [{"role": message.role, "content": self._neutralised(message.content)} for message in messages]
+        if self._folds_system and turns[0]["role"] == "system" and len(turns) > 1:
+            turns = [{"role": turns[1]["role"], "content": f"{turns[0]['content']}\n\n{turns[1]['content']}"}, *turns[2:]]
+        # The template writes the beginning-of-sequence token itself where the family wants one.
+        return self._ids(self._render(turns, True))
+
+    def encode_response(self, text: str) -> tuple[int, ...]:
+        """Token ids of an assistant's answer, the token that ends its turn included."""
+        return (*self._ids(self._neutralised(text)), self.stop_ids[0])
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens left out."""
+        return self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def _ids(self, text: str) -> tuple[int, ...]:
+        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _render(self, turns: list[dict[str, str]], generation: bool) -> str:
+        from jinja2.exceptions import TemplateError
+
+        try:
+            return self._tokenizer.apply_chat_template(
+                turns, chat_template=self._template, tokenize=False, add_generation_prompt=generation
+            )
+        except TemplateError as error:
+            raise ValueError(f"the chat template of {self.name} refuses a conversation: {error}") from error
+
+    def _neutralised(self, text: str) -> str:
+        # A space after its first character breaks a special token up; tokenising again shows whether it worked, also for
+        # tokens that only a normalizer forms.
+        while found := next((i for i in self._ids(text) if i in self._control), None):
+            token = self._control[found]
+            broken = f"{token[0]} {token[1:]}" if len(token) > 1 else " "
+            count = text.count(token)
+            if not count or token in broken:
+                raise ValueError(f"a text of {len(text)} characters forms the special token {token!r} and cannot be escaped")
+            text = text.replace(token, broken)
+            self.escaped += count
+        return text
+
+    def _renders_system(self) -> bool:
+        marker = "xsystemx"
+        turns = [{"role": "system", "content": marker}, {"role": "user", "content": _PROBE}]
+        try:
+            return marker in self._render(turns, True)
+        except ValueError:
+            return False
+
+    def _stop_ids(self) -> tuple[int, ...]:
+        turns = [{"role": "user", "content": _PROBE}, {"role": "assistant", "content": _PROBE}]
+        tail = self._render(turns, False).rpartition(_PROBE)[2]
+        ends = [i for i in self._ids(tail) if i in self._control][:1]
+        eos = self._tokenizer.eos_token_id
+        stops = dict.fromkeys((*ends, *(() if eos is None else (eos,))))
+        if not stops:
+            raise ValueError(f"the chat template of {self.name} ends no assistant turn, and the tokenizer has no eos_token")
+        return tuple(stops)
+
+
+def _control_ids(tokenizer: "PreTrainedTokenizerBase", template: str) -> dict[int, str]:
+    # Besides the special tokens, added tokens that the template itself writes: some families mark turns with those.
+    control = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+    for i, token in tokenizer.added_tokens_decoder.items():
+        if token.special or (token.content.strip() and token.content in template):
+            control[i] = token.content
+    # An unknown word becomes the unknown token without any forgery; but byte-level families reuse one token for all.
+    if tokenizer.unk_token_id not in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id):
+        control.pop(tokenizer.unk_token_id, None)
+    return control

@@ -1,0 +1,141 @@
+"""Base models: loaded once per process, from safetensors only, and never changed afterwards."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_ATTENTION_LAYERS = frozenset({"full_attention", "sliding_attention", "chunked_attention"})
+
+
+@dataclass(frozen=True, eq=False)
+class BaseModel:
+    """A loaded causal language model with its tokenizer; its weights are shared by all users and frozen.
+
+    Attributes:
+        model: in eval mode, without gradients.
+        tokenizer: its own tokenizer, unchanged.
+        name: the Hub id or the folder's last part; holds no machine path.
+        context_window: the most positions the model was built for.
+        stop_ids: token ids that end a completion by the model's own generation settings.
+    """
+
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    name: str
+    context_window: int
+    stop_ids: tuple[int, ...]
+
+    @property
+    def device(self) -> "torch.device":
+        """Where the weights live."""
+        return self.model.device
+
+
+@dataclass
+class BaseModels:
+    """The base models that this process holds; `loads` counts how often weights were read."""
+
+    loads: int = 0
+    held: dict[tuple[str, ...], BaseModel] = field(default_factory=dict)
+
+    def get(self, path: str | Path, revision: str | None = None, dtype: str | None = None) -> BaseModel:
+        """Returns the model at `path`, loading it at the first call.
+
+        Args:
+            path: a local folder in the Hugging Face layout, or a Hub id together with a pinned `revision`.
+            revision: the commit of a Hub id; local folders have none.
+            dtype: float32, bfloat16 or float16 on a GPU (bfloat16 if None); on a CPU weights are always float32.
+
+        Raises:
+            ValueError: neither a model folder nor a pinned Hub id, or an architecture that the engine cannot serve.
+        """
+        key = (str(path), str(revision), str(dtype), *_state_of(Path(path)))
+        if key not in self.held:
+            self.held[key] = _load(path, revision, dtype)
+            self.loads += 1
+        return self.held[key]
+
+    def clear(self) -> None:
+        """Forgets all held models, so that their memory can be freed."""
+        self.held.clear()
+
+
+BASE_MODELS = BaseModels()
+
+
+def load_base(base: "BaseModel | Path | str", revision: str | None = None, dtype: str | None = None) -> BaseModel:
+    """Returns `base` as a loaded model; one load per model and process. See `BaseModels.get`."""
+    return base if isinstance(base, BaseModel) else BASE_MODELS.get(base, revision, dtype)
+
+
+def default_device() -> str:
+    """The accelerator if there is one, else the CPU."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _state_of(folder: Path) -> tuple[str, ...]:
+    # A folder that was overwritten under the same name must not be served from memory.
+    return tuple(f"{file.name}:{file.stat().st_mtime_ns}" for file in sorted(folder.glob("*.safetensors")))
+
+
+def _load(path: str | Path, revision: str | None, dtype: str | None) -> BaseModel:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    local = Path(path).is_dir()
+    if local:
+        _check_folder(Path(path))
+    elif str(path).startswith(("/", "./", "../")):
+        raise ValueError(f"there is no model folder at {path}")
+    elif revision is None:
+        raise ValueError(f"{path} is not a local folder, and a Hub model needs a pinned revision (a commit hash)")
+    device = default_device()
+    weights = torch.float32 if device == "cpu" else getattr(torch, dtype or "bfloat16")
+    source = {"revision": revision, "trust_remote_code": False, "local_files_only": local}
+    tokenizer = AutoTokenizer.from_pretrained(str(path), **source)
+    model = AutoModelForCausalLM.from_pretrained(str(path), dtype=weights, use_safetensors=True, **source)
+    name = Path(path).resolve().name if local else str(path)
+    return wrap_model(model.to(device), tokenizer, name)
+
+
+def wrap_model(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", name: str) -> BaseModel:
+    """Freezes a model in memory and wraps it as a base model.
+
+    Raises:
+        ValueError: the model has layers without a key-value cache (state-space or linear attention).
+    """
+    config = model.config.get_text_config()
+    other = set(getattr(config, "layer_types", None) or ()) - _ATTENTION_LAYERS
+    if other:
+        raise ValueError(f"{name} has {', '.join(sorted(other))} layers; only models of plain attention layers are served")
+    model.eval().requires_grad_(False)
+    stops = getattr(model.generation_config, "eos_token_id", None)
+    if stops is None:
+        stops = tokenizer.eos_token_id
+    if stops is None:
+        raise ValueError(f"{name} names no end-of-sequence token: set eos_token_id in its generation_config.json")
+    return BaseModel(
+        model=model,
+        tokenizer=tokenizer,
+        name=name,
+        context_window=int(config.max_position_embeddings),
+        stop_ids=tuple(stops) if isinstance(stops, list) else (int(stops),),
+    )
+
+
+def _check_folder(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder} holds no config.json: it is not a model folder in the Hugging Face layout")
+    if not any(folder.glob("*.safetensors")):
+        raise ValueError(f"{folder} holds no safetensors file: convert its weights, pickled weights are never read")
+    if "auto_map" in json.loads((folder / "config.json").read_text()):
+        raise ValueError(f"{folder}/config.json asks for remote code (auto_map): remove the entry if it is not needed")
