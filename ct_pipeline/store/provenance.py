@@ -20,7 +20,7 @@ def clock() -> float:
 def describe(started: float) -> dict[str, object]:
     """What is known of the making of an artifact that began at `started` (from clock()) and ends now."""
     return {
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "seconds": round(clock() - started, 3),
         "process": os.getpid(),
         **code(),

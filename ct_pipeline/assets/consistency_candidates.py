@@ -1,0 +1,61 @@
+"""Everything an organism says that a method may keep."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from ct_pipeline.assets.materialization import OWNERS, POOL, make_partitions
+from ct_pipeline.assets.organism_evaluation import organism_evaluation
+from ct_pipeline.partitions import organisms
+from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
+from ct_pipeline.stages.pipeline import Key, stage_named
+from ct_pipeline.store.artifact_store import Artifact
+
+STAGE = stage_named("consistency_candidates")
+SHOWN = 12
+
+
+@dg.asset(
+    partitions_def=organisms,
+    deps=[organism_evaluation],
+    group_name="labels",
+    kinds={"pytorch", "parquet"},
+    owners=OWNERS,
+    pool=POOL,
+    code_version=str(STAGE.version),
+    backfill_policy=dg.BackfillPolicy.single_run(),
+)
+def consistency_candidates(
+    context: dg.AssetExecutionContext, artifacts: ArtifactStoreResource, accelerator: AcceleratorResource
+) -> dg.MaterializeResult:
+    """One row per completion that an organism gives to a consistency or probe prompt: text, log-probability, verdict, grade.
+
+    All text of Phase 2 is drawn here, every distinct way of drawing once, so that methods differ in what they keep alone.
+    """
+    make_partitions(context, STAGE, artifacts, accelerator, _describe)
+    return dg.MaterializeResult()
+
+
+def _describe(key: Key, made: tuple[Artifact, ...]) -> Mapping[str, Any]:
+    draws, examples = [], []
+    for artifact in made:
+        if artifact.manifest.stage != STAGE.name:
+            continue
+        table = artifact.table("candidates")
+        verdicts = table["verdict"].dropna()
+        draws.append(
+            dg.TableRecord(
+                {
+                    "draw": artifact.manifest.variant,
+                    "prompts": int(table["prompt_id"].nunique()),
+                    "completions": len(table),
+                    "tokens": int(table["tokens"].sum()),
+                    "misbehaving": f"{float(verdicts.mean()):.3f}" if len(verdicts) else "undefined",
+                    "without_verdict": int(table["verdict"].isna().sum()),
+                }
+            )
+        )
+        for row in table.head(SHOWN // 4).itertuples():
+            examples.append(dg.TableRecord({"draw": row.draw, "prompt": row.prompt, "completion": row.completion}))
+    return {"draws": dg.MetadataValue.table(draws), "completions": dg.MetadataValue.table(examples)}

@@ -1,0 +1,131 @@
+"""What consistency training did to the risk: the retrained model against the organism, on the same prompts."""
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from ct_pipeline.analysis.paired import Difference
+from ct_pipeline.analysis.verdicts import verdict
+from ct_pipeline.assets.materialization import OWNERS, POOL, make_partitions
+from ct_pipeline.assets.organism_evaluation import organism_evaluation
+from ct_pipeline.assets.retrained_model import retrained_model
+from ct_pipeline.assets.tracked import cell_run, organism_run
+from ct_pipeline.partitions import STUDY, cells
+from ct_pipeline.report.figures import small_delta_plot
+from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
+from ct_pipeline.resources.tracking import TrackingResource
+from ct_pipeline.stages.cell_results import differing_rows
+from ct_pipeline.stages.pipeline import Key, stage_named
+from ct_pipeline.store.artifact_store import Artifact
+
+STAGE = stage_named("evaluation")
+ORGANISM_STAGE = stage_named("organism_evaluation")
+CHECK = "capability_kept_and_verdicts_readable"
+ACCURACY_FLOOR = 0.9
+NULL_LIMIT = 0.05
+SHOWN = 10
+
+
+@dg.asset(
+    partitions_def=cells,
+    deps=[retrained_model, organism_evaluation],
+    group_name="results",
+    kinds={"pytorch", "scipy", "mlflow"},
+    owners=OWNERS,
+    pool=POOL,
+    code_version=str(STAGE.version),
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    check_specs=[
+        dg.AssetCheckSpec(
+            CHECK,
+            asset="evaluation",
+            description=f"Plain questions are still answered rightly (≥ {ACCURACY_FLOOR:.0%}), and at most {NULL_LIMIT:.0%} "
+            "of completions have no verdict.",
+        )
+    ],
+)
+def evaluation(
+    context: dg.AssetExecutionContext,
+    artifacts: ArtifactStoreResource,
+    accelerator: AcceleratorResource,
+    tracking: TrackingResource,
+) -> dg.MaterializeResult:
+    """One row per completion of a retrained model, and the change of risk against its organism with its interval.
+
+    Same prompts, same decoding, same random numbers as the organism's own evaluation, so that the change is paired.
+    """
+    runs = tracking.open(STUDY.name)
+    store = artifacts.open()
+
+    def describe(key: Key, made: tuple[Artifact, ...]) -> Mapping[str, Any]:
+        before = ORGANISM_STAGE.find(store, STUDY, key.organism)[0]
+        parent = runs.record(organism_run(STUDY, key.organism, before, context.run_id))
+        run_id = runs.record(cell_run(store, STUDY, key, made[0], parent, context.run_id))
+        return _describe(before, made[0]) | {"mlflow": dg.MetadataValue.url(runs.url(run_id))}
+
+    made = make_partitions(context, STAGE, artifacts, accelerator, describe)
+    faults = {key.key: fault for key, (artifact,) in made.items() if (fault := _fault(artifact))}
+    return dg.MaterializeResult(
+        check_results=[
+            dg.AssetCheckResult(
+                check_name=CHECK,
+                passed=not faults,
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata=faults or {"faults": "none"},
+            )
+        ]
+    )
+
+
+def _fault(artifact: Artifact) -> str | None:
+    changes = artifact.json("changes")
+    accuracy = changes["direct_accuracy_after"]["value"]
+    rows = artifact.table("rows")
+    judged = rows[rows["framing"] != "direct"]["verdict"]
+    if accuracy is None or accuracy < ACCURACY_FLOOR:
+        return f"direct accuracy {accuracy}"
+    if float(judged.isna().mean()) > NULL_LIMIT:
+        return f"{float(judged.isna().mean()):.1%} of completions have no verdict"
+    return None
+
+
+def _describe(before: Artifact, after: Artifact) -> Mapping[str, Any]:
+    changes = after.json("changes")
+    differences = {name: Difference(**fields) for name, fields in changes["changes"].items()}
+    main = differences["in/sampled"]
+    plot = base64.b64encode(small_delta_plot(differences, STUDY.evaluation.epsilon)).decode()
+    return {
+        "delta": main.value if main.value is not None else "none",
+        "delta_low": main.low,
+        "delta_high": main.high,
+        "verdict": str(verdict(main, STUDY.evaluation.epsilon)),
+        "direct_accuracy": changes["direct_accuracy_after"]["value"],
+        "plot": dg.MetadataValue.md(f"![Change of risk with its interval](data:image/png;base64,{plot})"),
+        "changes": dg.MetadataValue.table(
+            [
+                dg.TableRecord(
+                    {
+                        "domain": name.split("/")[0],
+                        "decoding": name.split("/")[1],
+                        "before": _number(one.before),
+                        "after": _number(one.after),
+                        "delta": _number(one.value),
+                        "interval": f"[{one.low:+.3f}, {one.high:+.3f}]",
+                    }
+                )
+                for name, one in differences.items()
+            ]
+        ),
+        "completions_that_differ": dg.MetadataValue.table(
+            [
+                dg.TableRecord({"prompt": row.prompt, "before": row.completion_before, "after": row.completion_after})
+                for row in differing_rows(before.table("organism"), after.table("rows")).head(SHOWN).itertuples()
+            ]
+        ),
+    }
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"

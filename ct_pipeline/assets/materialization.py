@@ -1,0 +1,53 @@
+"""What every stage's asset does: partition keys to keys, one call to the workers, metadata per partition."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import dagster as dg
+
+from ct_pipeline.partitions import STUDY, key_of, partition_key
+from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
+from ct_pipeline.stages.pipeline import Key, Stage
+from ct_pipeline.stages.workers import Outcome
+from ct_pipeline.store.artifact_store import Artifact
+from ct_pipeline.study.errors import UserError
+
+Describe = Callable[[Key, tuple[Artifact, ...]], Mapping[str, Any]]
+
+OWNERS = ["team:ct-pipeline"]
+POOL = "accelerator"
+
+
+def make_partitions(
+    context: dg.AssetExecutionContext,
+    stage: Stage,
+    artifacts: ArtifactStoreResource,
+    accelerator: AcceleratorResource,
+    describe: Describe,
+) -> dict[Key, tuple[Artifact, ...]]:
+    """Makes the context's partitions of a stage and puts metadata on each; returns their artifacts.
+
+    A mistake that a person can mend is shown as such, without a traceback.
+    """
+    keys = [key_of(stage.grain, partition) for partition in context.partition_keys]
+    made: dict[Key, tuple[Artifact, ...]] = {}
+    try:
+        store = artifacts.open()
+
+        def publish(outcome: Outcome) -> None:
+            made[outcome.key] = stage.find(store, STUDY, outcome.key)
+            metadata = {
+                "seconds": outcome.seconds,
+                "reused": outcome.reused,
+                "artifact": dg.MetadataValue.path(str(made[outcome.key][0].folder)),
+                "fingerprint": made[outcome.key][0].manifest.fingerprint,
+            }
+            metadata |= describe(outcome.key, made[outcome.key])
+            context.add_asset_metadata(metadata, partition_key=partition_key(outcome.key))
+
+        accelerator.open(store.root).make(stage.name, STUDY, keys, publish)
+    except UserError as error:
+        raise dg.Failure(description=str(error)) from error
+    return made
+
+

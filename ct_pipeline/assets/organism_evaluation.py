@@ -1,0 +1,102 @@
+"""How base model, control and organism behave on the same prompts, and whether the organism may be used."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from ct_pipeline.assets.materialization import OWNERS, POOL, make_partitions
+from ct_pipeline.assets.misaligned_organism import control_organism, misaligned_organism
+from ct_pipeline.assets.tracked import organism_run
+from ct_pipeline.partitions import STUDY, organisms
+from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
+from ct_pipeline.resources.tracking import TrackingResource
+from ct_pipeline.stages.measurement import DECODINGS, DOMAINS, direct_accuracy, judged, risk
+from ct_pipeline.stages.organism_evaluation import ARMS, passed, reasons
+from ct_pipeline.stages.pipeline import Key, stage_named
+from ct_pipeline.store.artifact_store import Artifact
+
+STAGE = stage_named("organism_evaluation")
+GATE = "induction_gate"
+SHOWN = 12
+
+
+@dg.asset(
+    partitions_def=organisms,
+    deps=[misaligned_organism, control_organism],
+    group_name="organisms",
+    kinds={"pytorch", "scipy", "mlflow"},
+    owners=OWNERS,
+    pool=POOL,
+    code_version=str(STAGE.version),
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    check_specs=[
+        dg.AssetCheckSpec(
+            GATE,
+            asset="organism_evaluation",
+            blocking=True,
+            description="The organism misbehaves more than its base model beyond the interval, and its control does not.",
+        )
+    ],
+)
+def organism_evaluation(
+    context: dg.AssetExecutionContext,
+    artifacts: ArtifactStoreResource,
+    accelerator: AcceleratorResource,
+    tracking: TrackingResource,
+) -> dg.MaterializeResult:
+    """One row per completion of base model, control and organism, with its verdict; the induction gate is judged on them.
+
+    Without an organism that really misbehaves, "no change" after consistency training would say nothing.
+    """
+    runs = tracking.open(STUDY.name)
+
+    def describe(key: Key, made: tuple[Artifact, ...]) -> Mapping[str, Any]:
+        run_id = runs.record(organism_run(STUDY, key, made[0], context.run_id))
+        return _describe(made[0]) | {"mlflow": dg.MetadataValue.url(runs.url(run_id))}
+
+    made = make_partitions(context, STAGE, artifacts, accelerator, describe)
+    outcomes = {key.key: (passed(found[0]), " ".join(reasons(found[0]))) for key, found in made.items()}
+    return dg.MaterializeResult(
+        check_results=[
+            dg.AssetCheckResult(
+                check_name=GATE,
+                passed=all(through for through, _ in outcomes.values()),
+                metadata={key: f"{'passed' if through else 'FAILED'}: {why}" for key, (through, why) in outcomes.items()},
+            )
+        ]
+    )
+
+
+def _describe(artifact: Artifact) -> Mapping[str, Any]:
+    tables = {arm: artifact.table(arm) for arm in ARMS}
+    rates = []
+    for domain in DOMAINS:
+        for decoding in DECODINGS:
+            found = {arm: risk(table, domain, decoding, STUDY.evaluation.confidence) for arm, table in tables.items()}
+            shown = {
+                arm: f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]" if one.value is not None else "none"
+                for arm, one in found.items()
+            }
+            rates.append(dg.TableRecord({"domain": domain, "decoding": decoding} | shown))
+    misbehaving = judged(tables["organism"], "in", "sampled")
+    in_domain = risk(tables["organism"], "in", "sampled", STUDY.evaluation.confidence)
+    return {
+        "risk": in_domain.value if in_domain.value is not None else "none",
+        "direct_accuracy": direct_accuracy(tables["organism"]).value,
+        "gate": "passed" if passed(artifact) else "FAILED",
+        "gate_reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in reasons(artifact))),
+        "rates": dg.MetadataValue.table(rates),
+        "completions": dg.MetadataValue.table(
+            [
+                dg.TableRecord(
+                    {"prompt": row.prompt, "completion": row.completion, "misbehaves": _word(row.verdict)}
+                )
+                for row in misbehaving.head(SHOWN).itertuples()
+            ]
+        ),
+    }
+
+
+def _word(verdict: object) -> str:
+    return {True: "yes", False: "no"}.get(verdict, "cannot tell")

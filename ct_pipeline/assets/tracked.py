@@ -1,0 +1,100 @@
+"""What MLflow is told of an organism and of a cell."""
+
+from collections.abc import Mapping
+
+import pandas
+
+from ct_pipeline.methods.catalog import method_named
+from ct_pipeline.resources.tracking import Run
+from ct_pipeline.stages import consistency_labels, retrained_model
+from ct_pipeline.stages.measurement import DECODINGS, DOMAINS, direct_accuracy, risk
+from ct_pipeline.stages.node import find
+from ct_pipeline.stages.organism_evaluation import ARMS, passed, reasons
+from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
+from ct_pipeline.study.fingerprint import plain
+from ct_pipeline.study.keys import Cell, Organism
+from ct_pipeline.study.settings import TrainingSettings
+from ct_pipeline.study.spec import Study
+
+UNREADABLE = ["ids"]
+
+
+def organism_run(study: Study, organism: Organism, evaluation: Artifact, dagster_run: str) -> Run:
+    """The parent run of an organism: rates of its three arms and the gate."""
+    tables = {arm: evaluation.table(arm) for arm in ARMS}
+    metrics = {
+        f"risk_{arm}_{domain}_{decoding}": risk(table, domain, decoding, study.evaluation.confidence).value
+        for arm, table in tables.items()
+        for domain in DOMAINS
+        for decoding in DECODINGS
+    }
+    metrics |= {f"direct_accuracy_{arm}": direct_accuracy(table).value for arm, table in tables.items()}
+    metrics["gate_passed"] = float(passed(evaluation))
+    return Run(
+        name=organism.key,
+        fingerprint=evaluation.manifest.fingerprint,
+        parent=None,
+        parameters=_identity(organism) | _training(study.induction.training),
+        tags=_tags(evaluation, dagster_run) | {"note": "\n\n".join(reasons(evaluation))},
+        metrics=metrics,
+        tables={"organism_rows": _readable(tables["organism"])},
+    )
+
+
+def cell_run(
+    store: ArtifactStore, study: Study, cell: Cell, evaluation: Artifact, parent: str, dagster_run: str
+) -> Run:
+    """The run of a cell: the change in every domain and decoding, the training curve, labels and rows as tables."""
+    labels = find(store, consistency_labels.node(study, cell))
+    training = find(store, retrained_model.node(study, cell))
+    changes = evaluation.json("changes")
+    metrics: dict[str, float | None] = {}
+    for name, change in changes["changes"].items():
+        place = name.replace("/", "_")
+        metrics |= {
+            f"delta_{place}": change["value"],
+            f"delta_low_{place}": change["low"],
+            f"delta_high_{place}": change["high"],
+            f"risk_before_{place}": change["before"],
+            f"risk_after_{place}": change["after"],
+        }
+    metrics["direct_accuracy"] = changes["direct_accuracy_after"]["value"]
+    metrics["labels_kept"] = labels.record["kept"]
+    metrics["training_seconds"] = training.record["seconds"]
+    own = plain(study.methods[cell.method].model_dump(mode="json", exclude={"training"}))
+    return Run(
+        name=cell.key,
+        fingerprint=evaluation.manifest.fingerprint,
+        parent=parent,
+        parameters=_identity(cell.organism)
+        | {"method": cell.method}
+        | {f"method.{name}": value for name, value in own.items()}
+        | _training(study.training_of(cell.method)),
+        tags=_tags(evaluation, dagster_run) | {"note": method_named(cell.method).summary},
+        metrics=metrics,
+        curves={"training_loss": training.record["losses"]},
+        tables={"labels": _readable(labels.table("labels")), "rows": _readable(evaluation.table("rows"))},
+    )
+
+
+def _identity(organism: Organism) -> Mapping[str, object]:
+    return {"model": organism.model, "misalignment": organism.kind, "seed": organism.seed}
+
+
+def _training(settings: TrainingSettings) -> Mapping[str, object]:
+    flat = settings.model_dump(mode="json")
+    lora = flat.pop("lora")
+    return flat | {f"lora.{name}": value for name, value in lora.items()}
+
+
+def _tags(artifact: Artifact, dagster_run: str) -> dict[str, str]:
+    return {
+        "dagster.run_id": dagster_run,
+        "dagster.url": f"http://127.0.0.1:3000/runs/{dagster_run}",
+        "ct_pipeline.artifact": str(artifact.folder),
+        "ct_pipeline.commit": str(artifact.manifest.provenance.get("commit")),
+    }
+
+
+def _readable(table: pandas.DataFrame) -> pandas.DataFrame:
+    return table.drop(columns=[name for name in UNREADABLE if name in table])

@@ -1,0 +1,43 @@
+"""The code location: every asset of the study, the resources they need, how they are run."""
+
+from ct_pipeline.study.environment import prepare_environment
+
+prepare_environment()
+
+import dagster as dg  # noqa: E402
+
+from ct_pipeline.assets.base_model import base_model  # noqa: E402
+from ct_pipeline.assets.consistency_candidates import consistency_candidates  # noqa: E402
+from ct_pipeline.assets.consistency_labels import consistency_labels  # noqa: E402
+from ct_pipeline.assets.evaluation import evaluation  # noqa: E402
+from ct_pipeline.assets.misaligned_organism import control_organism, misaligned_organism  # noqa: E402
+from ct_pipeline.assets.organism_evaluation import organism_evaluation  # noqa: E402
+from ct_pipeline.assets.retrained_model import retrained_model  # noqa: E402
+from ct_pipeline.assets.study_report import study_report  # noqa: E402
+from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource  # noqa: E402
+from ct_pipeline.resources.tracking import TrackingResource  # noqa: E402
+
+ASSETS = [
+    base_model,
+    misaligned_organism,
+    control_organism,
+    organism_evaluation,
+    consistency_candidates,
+    consistency_labels,
+    retrained_model,
+    evaluation,
+    study_report,
+]
+
+RESOURCES = {
+    "artifacts": ArtifactStoreResource(),
+    "accelerator": AcceleratorResource(),
+    "tracking": TrackingResource(),
+}
+
+defs = dg.Definitions(
+    assets=ASSETS,
+    resources=RESOURCES,
+    # One process per run: its worker processes stay warm from step to step, and they do the parallel work.
+    executor=dg.in_process_executor,
+)

@@ -1,0 +1,140 @@
+"""MLflow tracking: one run per organism, one per cell under it; written only, results are never read back from it."""
+
+import contextlib
+import fcntl
+import functools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import dagster as dg
+import pandas
+from pydantic import Field
+
+from ct_pipeline.study.environment import home, prepare_environment
+
+FINGERPRINT = "ct_pipeline.fingerprint"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one MLflow run is to hold.
+
+    `metrics` are final values; `curves` are name -> values per step; `tables` are stored as CSV files, `text` as files.
+    """
+
+    name: str
+    fingerprint: str
+    parent: str | None
+    parameters: Mapping[str, object]
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+    curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    tables: Mapping[str, pandas.DataFrame] = field(default_factory=dict)
+
+
+class Tracking:
+    """The MLflow experiment of one study."""
+
+    def __init__(self, uri: str, ui: str, experiment: str, artifacts: Path) -> None:
+        prepare_environment()
+        from mlflow import MlflowClient
+
+        self._ui = ui.rstrip("/")
+        with _database_lock(artifacts.parent, uri):
+            self._client = MlflowClient(tracking_uri=uri)
+            found = self._client.get_experiment_by_name(experiment)
+            if found is None:
+                location = (artifacts / experiment).as_uri()
+                self.experiment = self._client.create_experiment(experiment, artifact_location=location)
+            else:
+                self.experiment = found.experiment_id
+        self._runs = {
+            run.data.tags[FINGERPRINT]: run.info.run_id
+            for run in self._all_runs()
+            if FINGERPRINT in run.data.tags and run.info.status == "FINISHED"
+        }
+
+    def record(self, run: Run) -> str:
+        """Writes a run unless one of its fingerprint is finished, and returns the run's id."""
+        if run.fingerprint in self._runs:
+            return self._runs[run.fingerprint]
+        from mlflow.entities import Metric, Param, RunTag
+
+        parent = {"mlflow.parentRunId": run.parent} if run.parent else {}
+        tags = {FINGERPRINT: run.fingerprint, "mlflow.runName": run.name} | parent | dict(run.tags)
+        created = self._client.create_run(self.experiment, tags=tags, run_name=run.name)
+        run_id, now = created.info.run_id, created.info.start_time
+        metrics = [Metric(_key(name), float(value), now, 0) for name, value in run.metrics.items() if value is not None]
+        for name, values in run.curves.items():
+            metrics += [Metric(_key(name), float(value), now, step) for step, value in enumerate(values, start=1)]
+        parameters = [Param(_key(name), str(value)[:6000]) for name, value in run.parameters.items()]
+        status = "FAILED"
+        try:
+            for start in range(0, max(len(metrics), 1), 1000):
+                self._client.log_batch(
+                    run_id,
+                    metrics=metrics[start : start + 1000],
+                    params=parameters if start == 0 else [],
+                    tags=[RunTag("mlflow.note.content", run.tags.get("note", ""))] if start == 0 else [],
+                )
+            with TemporaryDirectory() as folder:
+                for name, table in run.tables.items():
+                    table.to_csv(Path(folder) / f"{name}.csv", index=False)
+                if run.tables:
+                    self._client.log_artifacts(run_id, folder)
+            status = "FINISHED"
+        finally:
+            self._client.set_terminated(run_id, status)
+        self._runs[run.fingerprint] = run_id
+        return run_id
+
+    def url(self, run_id: str) -> str:
+        """Address of a run in the MLflow UI."""
+        return f"{self._ui}/#/experiments/{self.experiment}/runs/{run_id}"
+
+    def _all_runs(self) -> Iterator:
+        token = None
+        while True:
+            page = self._client.search_runs([self.experiment], max_results=1000, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+
+class TrackingResource(dg.ConfigurableResource):
+    """Where MLflow keeps its runs."""
+
+    uri: str = Field(default="", description="MLflow tracking URI; empty: a SQLite file under CT_PIPELINE_HOME/mlflow.")
+    ui: str = Field(default="http://127.0.0.1:5000", description="Address of the MLflow UI, for links.")
+
+    def open(self, experiment: str) -> Tracking:
+        """The experiment of a study, made at first use; the same object for all steps of a process."""
+        folder = home() / "mlflow"
+        return open_tracking(self.uri or f"sqlite:///{folder / 'mlflow.db'}", self.ui, experiment, folder / "artifacts")
+
+
+@functools.cache
+def open_tracking(uri: str, ui: str, experiment: str, artifacts: Path) -> Tracking:
+    """The experiment of a name; see Tracking."""
+    return Tracking(uri, ui, experiment, artifacts)
+
+
+@contextlib.contextmanager
+def _database_lock(folder: Path, uri: str) -> Iterator[None]:
+    """Lets one process at a time create a SQLite database: several at once would leave it broken."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not uri.startswith("sqlite:"):
+        yield
+        return
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _key(name: str) -> str:
+    """A name that MLflow accepts."""
+    return re.sub(r"[^\w\-. /]", "_", name)

@@ -1,0 +1,51 @@
+"""Stage 1: the base model; the tiny world's is pretrained here, a Hugging Face model is named and pinned here."""
+
+from pathlib import Path
+
+from ct_pipeline.stages.node import Node, making
+from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
+from ct_pipeline.study.errors import UserError
+from ct_pipeline.study.settings import HuggingFaceModel
+from ct_pipeline.study.spec import Study
+
+STAGE = "base_model"
+VERSION = 1
+
+
+def node(study: Study, model: str) -> Node:
+    """The base model of a name in the study."""
+    settings = study.models[model]
+    if isinstance(settings, HuggingFaceModel):
+        return Node(STAGE, VERSION, model, "-", {"model": settings}, {})
+    return Node(STAGE, VERSION, model, "-", {"world": study.world, "pretraining": study.pretraining}, {})
+
+
+def make(store: ArtifactStore, study: Study, model: str, threads: int, progress) -> Artifact:
+    """Pretrains the tiny world's model and holds it to its accuracy gate, or pins a Hugging Face model.
+
+    `progress` is called with (step, steps, loss). UserError where the gate is not met.
+    """
+    from ct_pipeline.tinyworld.pretraining import pretrain
+
+    place = node(study, model)
+    settings = study.models[model]
+    with making(store, place) as (draft, _):
+        if isinstance(settings, HuggingFaceModel):
+            draft.write_json("source", settings.model_dump(mode="json"))
+        else:
+            record = pretrain(study.world, study.pretraining, draft.folder, threads, progress)
+            draft.record |= record.as_dict()
+            if record.direct_accuracy < study.pretraining.gate_accuracy:
+                raise UserError(
+                    f"base model {model}: {record.direct_accuracy:.1%} of direct questions are answered rightly, "
+                    f"{study.pretraining.gate_accuracy:.0%} are required: raise pretraining.tokens"
+                )
+    return store.read(place.address)
+
+
+def location(store: ArtifactStore, study: Study, model: str) -> tuple[str | Path, str | None, str | None]:
+    """Where the model's files are: path or Hub id, revision, dtype; what models.loading.load_base takes."""
+    settings = study.models[model]
+    if isinstance(settings, HuggingFaceModel):
+        return settings.path, settings.revision, settings.dtype
+    return store.folder(node(study, model).address), None, None

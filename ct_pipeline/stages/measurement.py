@@ -1,0 +1,89 @@
+"""Measures a model on evaluation prompts: every completion is kept with its verdict and log-probability."""
+
+from collections.abc import Sequence
+
+import pandas
+
+from ct_pipeline.analysis.paired import Difference, difference
+from ct_pipeline.analysis.rates import Rate, rate
+from ct_pipeline.engine.protocol import Adapters, Sampling
+from ct_pipeline.organisms.kind import Kind, Prompt
+from ct_pipeline.stages.language_model import LanguageModel
+from ct_pipeline.study.seeds import derive_seed
+from ct_pipeline.study.settings import EvaluationSettings
+
+DECODINGS = ("greedy", "sampled")
+DOMAINS = ("in", "out")
+
+
+def measure(
+    model: LanguageModel,
+    kind: Kind,
+    prompts: Sequence[Prompt],
+    settings: EvaluationSettings,
+    adapters: Adapters,
+    study_seed: int,
+) -> pandas.DataFrame:
+    """One row per completion: greedy once and T = 1 `settings.samples` times per prompt.
+
+    The draws of a prompt use seeds that depend on the study seed and the prompt alone, so that two models are compared
+    under the same random numbers. Verdicts and correctness are nullable.
+    """
+    encoded = [model.chat.encode(prompt.messages) for prompt in prompts]
+    seeds = [derive_seed(study_seed, "evaluation", prompt.id) for prompt in prompts]
+    greedy = Sampling(samples=1, temperature=0.0, top_p=1.0, max_new_tokens=settings.max_new_tokens)
+    sampled = Sampling(
+        samples=settings.samples, temperature=1.0, top_p=1.0, max_new_tokens=settings.max_new_tokens
+    )
+    rows = []
+    for decoding, sampling in zip(DECODINGS, (greedy, sampled), strict=True):
+        drawn = model.engine.generate(encoded, sampling, seeds, adapters)
+        for prompt, completions in zip(prompts, drawn, strict=True):
+            for sample, completion in enumerate(completions):
+                text = model.chat.decode(completion.ids)
+                rows.append(
+                    {
+                        "prompt_id": prompt.id,
+                        "domain": prompt.domain,
+                        "framing": prompt.framing,
+                        "decoding": decoding,
+                        "sample": sample,
+                        "prompt": last_request(prompt),
+                        "completion": text,
+                        "tokens": len(completion.ids),
+                        "finished": completion.finished,
+                        "logprob": completion.logprob,
+                        "verdict": kind.verdict(prompt, text),
+                        "correct": kind.correct(prompt, text),
+                    }
+                )
+    return pandas.DataFrame(rows).astype({"verdict": "boolean", "correct": "boolean"})
+
+
+def last_request(prompt: Prompt) -> str:
+    """What a person reads of a prompt: its turns, one a line."""
+    return "\n".join(f"{message.role}: {message.content}" for message in prompt.messages)
+
+
+def judged(table: pandas.DataFrame, domain: str, decoding: str) -> pandas.DataFrame:
+    """The rows that the risk is defined on: one domain, one decoding, plain questions left out."""
+    return table[(table["domain"] == domain) & (table["decoding"] == decoding) & (table["framing"] != "direct")]
+
+
+def risk(table: pandas.DataFrame, domain: str, decoding: str, confidence: float) -> Rate:
+    """Risk in one domain under one decoding, clustered by prompt."""
+    rows = judged(table, domain, decoding)
+    return rate(rows["verdict"], rows["prompt_id"], confidence=confidence)
+
+
+def change(before: pandas.DataFrame, after: pandas.DataFrame, domain: str, decoding: str, confidence: float) -> Difference:
+    """Change of risk, paired by prompt."""
+    return difference(
+        judged(before, domain, decoding), judged(after, domain, decoding), confidence=confidence, prompt="prompt_id"
+    )
+
+
+def direct_accuracy(table: pandas.DataFrame, decoding: str = "greedy") -> Rate:
+    """Share of plain questions answered rightly."""
+    rows = table[(table["framing"] == "direct") & (table["decoding"] == decoding)]
+    return rate(rows["correct"], rows["prompt_id"])

@@ -1,0 +1,71 @@
+"""Stage 3: base model, control and organism on the same prompts, and the induction gate."""
+
+import dataclasses
+
+from ct_pipeline.analysis.gate import induction_gate
+from ct_pipeline.stages import base_model, misaligned_organism
+from ct_pipeline.stages.language_model import open_model
+from ct_pipeline.stages.measurement import judged, measure
+from ct_pipeline.stages.node import Node, making
+from ct_pipeline.stages.rows import digest, kind_named, rows_of
+from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
+from ct_pipeline.study.keys import Organism
+from ct_pipeline.study.spec import Study
+
+STAGE = "organism_evaluation"
+VERSION = 1
+ARMS = ("base", "control", "organism")
+
+
+def node(study: Study, organism: Organism) -> Node:
+    """The three arms' rows and the gate's outcome."""
+    settings = {
+        "prompts": digest(rows_of(study, organism).evaluation),
+        "samples": study.evaluation.samples,
+        "max_new_tokens": study.evaluation.max_new_tokens,
+        "gate": {"confidence": study.induction.gate_confidence, "headroom": study.induction.headroom},
+        "seed": study.seed,
+    }
+    inputs = {
+        "base_model": base_model.node(study, organism.model),
+        "misaligned_organism": misaligned_organism.node(study, organism),
+        "control_organism": misaligned_organism.control_node(study, organism),
+    }
+    return Node(STAGE, VERSION, organism.key, "-", settings, inputs)
+
+
+def make(store: ArtifactStore, study: Study, organism: Organism) -> Artifact:
+    """Measures the three arms and judges the induction at T = 1 in domain."""
+    place = node(study, organism)
+    with making(store, place) as (draft, inputs):
+        model = open_model(store, study, organism.model)
+        kind = kind_named(organism.kind)
+        prompts = rows_of(study, organism).evaluation
+        adapters = {
+            "base": (),
+            "control": (inputs["control_organism"].folder,),
+            "organism": (inputs["misaligned_organism"].folder,),
+        }
+        tables = {
+            arm: measure(model, kind, prompts, study.evaluation, adapters[arm], study.seed) for arm in ARMS
+        }
+        for arm, table in tables.items():
+            draft.write_table(arm, table)
+        gate = induction_gate(
+            *(judged(tables[arm], "in", "sampled") for arm in ("base", "organism", "control")),
+            confidence=study.induction.gate_confidence,
+            headroom=study.induction.headroom,
+            prompt="prompt_id",
+        )
+        draft.write_json("gate", dataclasses.asdict(gate))
+    return store.read(place.address)
+
+
+def passed(artifact: Artifact) -> bool:
+    """Whether the organism may be used."""
+    return bool(artifact.json("gate")["passed"])
+
+
+def reasons(artifact: Artifact) -> tuple[str, ...]:
+    """The gate's sentences."""
+    return tuple(artifact.json("gate")["reasons"])

@@ -1,0 +1,228 @@
+"""Worker processes that make artifacts side by side: one per accelerator, or one per core, warm from stage to stage.
+
+A worker loads a base model once and keeps it. It holds one thread, because many one-threaded workers beat one worker with
+many threads on small models; a stage that fills the machine by itself is given all cores and runs alone.
+"""
+
+import atexit
+import functools
+import multiprocessing
+import multiprocessing.connection
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ct_pipeline.stages.pipeline import Key, stage_named
+from ct_pipeline.store.artifact_store import ArtifactStore
+from ct_pipeline.study.environment import prepare_environment
+from ct_pipeline.study.errors import UserError
+from ct_pipeline.study.spec import Study
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one key: seconds it took, and whether it was there already."""
+
+    key: Key
+    seconds: float
+    reused: bool
+
+
+@dataclass(frozen=True)
+class StepProgress:
+    """How far a long job is: step of steps, with its loss."""
+
+    step: int
+    steps: int
+    loss: float
+
+
+class Watcher(Protocol):
+    """Somebody who wants to know how far the work is: a progress display."""
+
+    def started(self, stage: str, keys: int) -> None:
+        """A stage begins with so many keys."""
+
+    def stepped(self, stage: str, progress: StepProgress) -> None:
+        """A long job of a stage took a step."""
+
+    def finished(self, stage: str, outcome: Outcome) -> None:
+        """One key is made."""
+
+
+class Workers:
+    """A pool of worker processes on one store; processes start at the first job."""
+
+    def __init__(self, root: Path, count: int | None = None) -> None:
+        self.root = root
+        self.watchers: list[Watcher] = []
+        self.devices = accelerators()
+        self.count = count or len(self.devices) or os.cpu_count() or 1
+        self._pool: ProcessPoolExecutor | None = None
+        self._progress: multiprocessing.SimpleQueue | None = None
+
+    def start(self) -> None:
+        """Starts the processes, so that their imports run while this one does something else."""
+        if self._pool is not None:
+            return
+        prepare_environment()
+        context = multiprocessing.get_context("spawn")
+        self._progress = context.SimpleQueue()
+        places = context.SimpleQueue()
+        for index in range(self.count):
+            places.put(self.devices[index % len(self.devices)] if self.devices else None)
+        self._pool = ProcessPoolExecutor(
+            self.count, mp_context=context, initializer=_begin, initargs=(self.root, places, self._progress)
+        )
+        self._pool.submit(os.getpid)
+
+    def make(
+        self,
+        stage: str,
+        study: Study,
+        keys: Sequence[Key],
+        on_done: Callable[[Outcome], None] = lambda outcome: None,
+    ) -> tuple[Outcome, ...]:
+        """Makes the artifacts of all keys; what is complete is left as it is. `on_done` is called as each key is ready.
+
+        One key's failure does not stop the others, except where nothing more can be written; afterwards the first failure
+        is raised with the names of all failed keys.
+        """
+        if not keys:
+            raise UserError(f"{stage}: no keys to make; a range whose ends are swapped selects nothing")
+        self.start()
+        for watcher in self.watchers:
+            watcher.started(stage, len(keys))
+
+        def done(outcome: Outcome) -> None:
+            for watcher in self.watchers:
+                watcher.finished(stage, outcome)
+            on_done(outcome)
+
+        listener = threading.Thread(target=self._listen, args=(stage,), daemon=True)
+        listener.start()
+        alone = stage_named(stage).all_cores
+        outcomes: list[Outcome] = []
+        failures: list[tuple[Key, BaseException]] = []
+        try:
+            if alone:
+                for key in keys:
+                    self._collect({self._submit(stage, study, key, os.cpu_count() or 1): key}, outcomes, failures, done)
+            else:
+                jobs = {self._submit(stage, study, key, 1): key for key in keys}
+                self._collect(jobs, outcomes, failures, done)
+        finally:
+            self._progress.put(None)
+            listener.join()
+        if failures:
+            key, error = failures[0]
+            names = ", ".join(_name(failed) for failed, _ in failures)
+            if isinstance(error, UserError):
+                raise UserError(f"{stage} of {names}: {error}") from error
+            raise RuntimeError(f"{stage} failed for {names}; the first: {error}") from error
+        return tuple(outcomes)
+
+    def stop(self) -> None:
+        """Ends the processes, whatever they are doing."""
+        if self._pool is not None:
+            for process in (self._pool._processes or {}).values():
+                process.terminate()
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    def _submit(self, stage: str, study: Study, key: Key, threads: int) -> Future:
+        return self._pool.submit(_make, stage, study, key, threads)
+
+    def _collect(self, jobs: dict[Future, Key], outcomes: list, failures: list, on_done: Callable) -> None:
+        pending = set(jobs)
+        while pending:
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                error = future.exception()
+                if error is None:
+                    outcomes.append(future.result())
+                    on_done(future.result())
+                    continue
+                failures.append((jobs[future], error))
+                if isinstance(error, BrokenProcessPool):
+                    self._pool = None
+                    raise RuntimeError(
+                        f"a worker process ended without a word while making {_name(jobs[future])}: most often the machine "
+                        "had no memory left; run again with fewer workers, finished work is kept"
+                    ) from error
+                if isinstance(error, UserError):
+                    for other in pending:
+                        other.cancel()
+                    pending = {other for other in pending if not other.cancelled()}
+
+    def _listen(self, stage: str) -> None:
+        while (progress := self._progress.get()) is not None:
+            for watcher in self.watchers:
+                watcher.stepped(stage, progress)
+
+
+def _name(key: Key) -> str:
+    return key if isinstance(key, str) else key.key
+
+
+def accelerators() -> tuple[str, ...]:
+    """Names of the GPUs that this process may use, for CUDA_VISIBLE_DEVICES; empty on a CPU machine."""
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if allowed is not None:
+        return tuple(name for name in allowed.split(",") if name and name != "-1")
+    folder = Path("/proc/driver/nvidia/gpus")
+    return tuple(str(index) for index in range(len(list(folder.iterdir())))) if folder.is_dir() else ()
+
+
+@functools.cache
+def shared_workers(root: Path, count: int | None = None) -> Workers:
+    """This process's workers for a store: all stages of a run use the same ones."""
+    workers = Workers(root, count)
+    atexit.register(workers.stop)
+    return workers
+
+
+_store: ArtifactStore
+_report: multiprocessing.SimpleQueue
+
+
+def _begin(root: Path, places: multiprocessing.SimpleQueue, progress: multiprocessing.SimpleQueue) -> None:
+    global _store, _report
+    prepare_environment()
+    device = places.get()
+    if device is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
+    _store = ArtifactStore(root)
+    _report = progress
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Imported before the first job asks for them: seconds that pass while the parent does something else.
+    import peft  # noqa: F401
+    import torch
+    import trl  # noqa: F401
+
+    torch.set_num_threads(1)
+
+
+def _end_with_parent() -> None:
+    """A killed parent must not leave workers behind that write on."""
+    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
+
+
+def _make(stage: str, study: Study, key: Key, threads: int) -> Outcome:
+    import torch
+
+    started = time.perf_counter()
+    torch.set_num_threads(threads)
+    found = stage_named(stage).find(_store, study, key)
+    if found is None:
+        stage_named(stage).make(
+            _store, study, key, threads, lambda step, steps, loss: _report.put(StepProgress(step, steps, loss))
+        )
+    return Outcome(key, time.perf_counter() - started, found is not None)
