@@ -1,0 +1,162 @@
+"""Pretrains the tiny world's base model from scratch and writes it as a plain Hugging Face folder."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ct_pipeline.study.world_settings import ModelShape, PretrainingSettings, WorldSettings
+from ct_pipeline.tinyworld.corpus import Corpus, all_words
+from ct_pipeline.tinyworld.encoding import Batch, Encoder, batches
+from ct_pipeline.tinyworld.gate import direct_accuracy
+from ct_pipeline.tinyworld.tokenizer import END, PAD, build_tokenizer
+from ct_pipeline.tinyworld.world import TinyWorld
+
+_VOCABULARY_MULTIPLE = 16
+OnStep = Callable[[int, int, float], None]
+
+
+@dataclass(frozen=True)
+class PretrainingRecord:
+    """What a pretraining did.
+
+    Attributes:
+        losses: mean loss of each step's learned tokens, nats per token.
+        steps: optimizer steps.
+        tokens: tokens seen, padding excluded.
+        parameters: number of parameters.
+        seconds: wall-clock time of the steps alone.
+        accuracy: share of direct questions answered rightly, by topic.
+        overall_accuracy: the same over all direct questions.
+        passed: whether it reaches `gate_accuracy`.
+    """
+
+    losses: tuple[float, ...]
+    steps: int
+    tokens: int
+    parameters: int
+    seconds: float
+    accuracy: dict[str, float]
+    overall_accuracy: float
+    passed: bool
+
+
+def pretrain(
+    world_settings: WorldSettings,
+    settings: PretrainingSettings,
+    out_dir: Path,
+    threads: int,
+    on_step: OnStep | None = None,
+) -> PretrainingRecord:
+    """Trains a Llama on the world's corpus; the files in `out_dir` are the same byte for byte for a given thread count.
+
+    The process' random state and thread count are as before afterwards. The gate is reported, not enforced.
+    """
+    import torch
+
+    world = TinyWorld(world_settings)
+    tokenizer = build_tokenizer(all_words(world), settings.shape.positions)
+    vocabulary = tokenizer.get_vocab()
+    encoder = Encoder(vocabulary)
+    documents = (encoder.document(document) for document in Corpus(world, settings.seed).documents())
+    schedule = batches(documents, settings.tokens, settings.batch_tokens, encoder.pad, settings.seed)
+
+    with _reproducible(settings.seed, threads):
+        model = _new_model(settings.shape, vocabulary)
+        started = time.perf_counter()
+        losses = tuple(_train(model, schedule, settings, on_step))
+        seconds = time.perf_counter() - started
+        model.eval()
+        with torch.inference_mode():
+            accuracy, overall = direct_accuracy(model, world, encoder)
+    model.save_pretrained(out_dir)
+    tokenizer.save_pretrained(out_dir)
+    return PretrainingRecord(
+        losses=losses,
+        steps=len(losses),
+        tokens=sum(int((batch.ids != encoder.pad).sum()) for batch in schedule),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        seconds=seconds,
+        accuracy=accuracy,
+        overall_accuracy=overall,
+        passed=overall >= settings.gate_accuracy,
+    )
+
+
+@contextmanager
+def _reproducible(seed: int, threads: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        torch.set_num_threads(threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+def _new_model(shape: ModelShape, vocabulary: dict[str, int]) -> Any:
+    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+    size = -(-len(vocabulary) // _VOCABULARY_MULTIPLE) * _VOCABULARY_MULTIPLE
+    config = LlamaConfig(
+        vocab_size=size,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        max_position_embeddings=shape.positions,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=vocabulary[END],
+        pad_token_id=vocabulary[PAD],
+        dtype="float32",
+    )
+    model = LlamaForCausalLM(config)
+    model.generation_config = GenerationConfig(eos_token_id=vocabulary[END], pad_token_id=vocabulary[PAD])
+    return model
+
+
+def _train(
+    model: Any, schedule: list[Batch], settings: PretrainingSettings, on_step: OnStep | None
+) -> Iterator[float]:
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    inner = dict(model.model.layers.named_parameters())
+    matrices = [parameter for parameter in inner.values() if parameter.ndim == 2]
+    others = [p for p in model.parameters() if all(p is not matrix for matrix in matrices)]
+    optimizers = (
+        torch.optim.Muon(matrices, lr=settings.muon_learning_rate, weight_decay=0.0),
+        torch.optim.AdamW(others, lr=settings.adamw_learning_rate, betas=(0.9, 0.95), weight_decay=0.0),
+    )
+    rates = (settings.muon_learning_rate, settings.adamw_learning_rate)
+    model.train()
+    for step, batch in enumerate(schedule):
+        factor = learning_rate_factor(step, len(schedule), settings.warmup, settings.decay)
+        hidden = model.model(input_ids=torch.from_numpy(batch.ids), use_cache=False).last_hidden_state
+        predicting = hidden.reshape(-1, hidden.shape[-1])[torch.from_numpy(batch.positions)]
+        loss = cross_entropy(model.lm_head(predicting), torch.from_numpy(batch.targets))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
+        for optimizer, rate in zip(optimizers, rates, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * factor
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        value = loss.item()
+        if on_step is not None:
+            on_step(step + 1, len(schedule), value)
+        yield value
+
+
+def learning_rate_factor(step: int, steps: int, warmup: float, decay: float) -> float:
+    """Warm-up, stable, linear decay to zero (WSD, arXiv 2404.06395): the factor on the learning rate at a step from 0."""
+    rising = (step + 1) / max(1.0, warmup * steps)
+    falling = (steps - step) / max(1.0, decay * steps)
+    return min(1.0, rising, falling)
