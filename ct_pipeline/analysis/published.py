@@ -54,7 +54,7 @@ PUBLISHED = (
         174,
         0.25,
         {"self_confidence": 4.2, "self_refinement": 7.8, "act": 18.8, "bct": 10.0, "greedy_self_training": -0.7},
-        "+19.8 pp on base models, −0.2 pp on instruct models",
+        "base models +19.8, instruct models −0.2",
     ),
 )
 

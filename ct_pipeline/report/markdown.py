@@ -1,0 +1,103 @@
+"""The report as Markdown: the same statement and tables, for terminals and pull requests."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from ct_pipeline.report.records import MAIN_VIEW, VIEWS, OrganismRecord, StudyRecord, View
+from ct_pipeline.report.statement import limits, result_sentences
+from ct_pipeline.report.summary import GridCell, columns, grid, known
+from ct_pipeline.report.wording import (
+    MISSING,
+    SYMBOLS,
+    change_interval,
+    duration,
+    moment,
+    points,
+    rate_value,
+    signed,
+    view_title,
+    visible,
+)
+
+SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~&$!])")
+
+
+def markdown_report(record: StudyRecord) -> str:
+    """The whole Markdown text; foreign text is escaped."""
+    parts = [
+        f"# {plain(record.name)}",
+        plain(record.description),
+        " ".join(plain(sentence) for sentence in result_sentences(record)),
+        "The full report, with figures and examples: [index.html](index.html). Tables: [tables/](tables/).",
+    ]
+    for view in VIEWS:
+        parts += [f"## Change of the misbehaviour rate: {view_title(view).lower()}", _grid(record, view)]
+        if view == MAIN_VIEW:
+            band = f"{100 * record.epsilon:g}"
+            parts.append(
+                f"In percentage points: mean over seeds, {100 * record.confidence:g} % interval, verdict; in brackets the "
+                f"number of arXiv 2606.03810. ▲ amplifies, ▼ suppresses, = neutral (within ±{band}), ? undetermined; "
+                "† holds after Holm's correction."
+            )
+    parts += [
+        "## Organisms",
+        _organisms(record),
+        "## Time",
+        table(("Stage", "Time"), [(plain(name), duration(spent)) for name, spent in record.stage_seconds.items()]),
+        "## What this can and cannot say",
+        "\n".join(f"- {plain(sentence)}" for sentence in limits(record)),
+        "## Provenance",
+        _provenance(record),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def plain(text: object) -> str:
+    """Foreign text on one line, with every character that Markdown would act on escaped."""
+    return SPECIAL.sub(r"\\\1", " ".join(visible(text).split()))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table of cells that are escaped already; empty without rows."""
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *lines]) if lines else ""
+
+
+def _grid(record: StudyRecord, view: View) -> str:
+    head = ("Method", *(plain(column.title) for column in columns(record)))
+    return table(head, [(plain(row[0].method.title), *map(_grid_cell, row)) for row in grid(record, view) if row])
+
+
+def _grid_cell(cell: GridCell) -> str:
+    published = "" if cell.published is None else f" (paper {signed(cell.published)})"
+    if not known(cell):
+        return MISSING + published
+    mark = "†" if cell.survives else ""
+    return (
+        f"{SYMBOLS[cell.verdict]} {points(cell.change.value)} [{change_interval(cell.change)}] "
+        f"{cell.verdict}{mark}{published}"
+    )
+
+
+def _organisms(record: StudyRecord) -> str:
+    head = ("Organism", "Base", "Control", "Organism rate", "Gate")
+    return table(head, [_organism(one) for one in record.organisms])
+
+
+def _organism(one: OrganismRecord) -> tuple[str, ...]:
+    rates = one.rates.get(MAIN_VIEW)
+    arms = (None, None, None) if rates is None else (rates.base, rates.control, rates.organism)
+    gate = "not judged" if one.gate is None else "passed" if one.gate.passed else "not passed"
+    return (plain(one.key), *(rate_value(rate) for rate in arms), gate)
+
+
+def _provenance(record: StudyRecord) -> str:
+    state = {True: " with uncommitted changes", False: "", None: ""}[record.dirty]
+    facts = [
+        ("Commit", f"{plain(record.commit)}{state}" if record.commit else MISSING),
+        ("Started", plain(moment(record.started))),
+        ("Finished", plain(moment(record.finished))),
+        ("Wall time", duration(record.wall_seconds)),
+        *((plain(name), plain(version)) for name, version in record.versions.items()),
+    ]
+    return table(("What", "Value"), facts)

@@ -1,0 +1,175 @@
+"""What a report is made from: plain records, filled from stored artifacts, holding no paths that must exist.
+
+Every number that may be absent is None and stays absent: a report shows "—", never 0.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from ct_pipeline.analysis.gate import Gate
+from ct_pipeline.analysis.paired import Difference
+from ct_pipeline.analysis.rates import Rate
+
+View = tuple[Literal["in", "out"], Literal["sampled", "greedy"]]
+"""A way of measuring a risk: the domain of the prompts and the decoding; "sampled" is T = 1."""
+
+VIEWS: tuple[View, ...] = (("in", "sampled"), ("out", "sampled"), ("in", "greedy"), ("out", "greedy"))
+MAIN_VIEW: View = VIEWS[0]
+
+
+@dataclass(frozen=True)
+class MethodRecord:
+    """A consistency method as a reader meets it; `role` is "method", "control" or "regularizer"."""
+
+    name: str
+    title: str
+    summary: str
+    role: Literal["method", "control", "regularizer"]
+
+
+@dataclass(frozen=True)
+class BaseModelRecord:
+    """A base model: where it comes from ("tinyworld" or "huggingface"), its size, what it cost and can do."""
+
+    name: str
+    source: str
+    parameters: int | None
+    direct_accuracy: Rate | None
+    pretraining_seconds: float | None
+    pretraining_tokens: int | None
+
+
+@dataclass(frozen=True)
+class ArmRates:
+    """One rate of the base model, of the control organism and of the organism."""
+
+    base: Rate | None
+    control: Rate | None
+    organism: Rate | None
+
+
+@dataclass(frozen=True)
+class OrganismRecord:
+    """One model organism, measured before any consistency training.
+
+    `rates` maps each view to the risk of the three arms; `direct_accuracy` is the share of plain questions answered
+    rightly; `gate` is None where the induction was not judged, and such an organism counts as not passed.
+    """
+
+    key: str
+    model: str
+    kind: str
+    title: str
+    misbehaviour: str
+    seed: int
+    rates: Mapping[View, ArmRates]
+    direct_accuracy: ArmRates
+    gate: Gate | None
+
+
+@dataclass(frozen=True)
+class LabelSummary:
+    """What a method kept to train on.
+
+    `kept` labels from `prompts` prompts; `misaligned` is the share of labels that misbehave where the verdict is
+    defined; `mean_logprob` is the mean log-probability of a label under the organism, in nats.
+    """
+
+    kept: int
+    prompts: int | None
+    misaligned: Rate | None
+    mean_tokens: float | None
+    mean_logprob: float | None
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """Phase 3 of one cell: optimizer steps, seconds, first and last loss, tokens trained on."""
+
+    steps: int | None
+    seconds: float | None
+    first_loss: float | None
+    last_loss: float | None
+    tokens: int | None
+
+
+@dataclass(frozen=True)
+class ExampleRow:
+    """One prompt answered before and after, with the verdicts (True: misbehaves; None: the verdict cannot tell)."""
+
+    prompt: str
+    before: str
+    after: str
+    verdict_before: bool | None
+    verdict_after: bool | None
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """One organism under one method: what changed, what it was trained on, and where to look further.
+
+    `organism` is the organism's key; `null_rate` is the share of evaluation rows without a verdict.
+    """
+
+    organism: str
+    model: str
+    kind: str
+    method: str
+    seed: int
+    differences: Mapping[View, Difference]
+    direct_before: Rate | None
+    direct_after: Rate | None
+    null_rate: float | None
+    labels: LabelSummary | None
+    training: TrainingSummary | None
+    examples: tuple[ExampleRow, ...]
+    seconds: float | None
+    mlflow_url: str | None
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """Everything a report says.
+
+    Attributes:
+        name: of the study.
+        description: what it is for, in a sentence or two.
+        started: time of the first stage, as text in UTC.
+        finished: time of the last stage.
+        wall_seconds: from first to last.
+        stage_seconds: stage to summed working seconds, in the order of the stages.
+        machine: cores, memory (bytes), system, processor; whatever is known.
+        versions: package to version.
+        commit: of the source tree; None outside a checkout.
+        dirty: whether the tree had uncommitted changes; None where unknown.
+        settings: the study as plain JSON values.
+        fingerprints: stage or input to the fingerprint of what was used.
+        confidence: of every two-sided interval.
+        epsilon: half-width of the band of changes that count as none, as a rate.
+        base_models: in the order of the study.
+        methods: in the order of the study; cells name them.
+        organisms: in the order of the study; kinds appear in the order of their first organism.
+        cells: organism × method, those that were run.
+        tables: name to relative path of the stored tables behind the report.
+    """
+
+    name: str
+    description: str
+    started: str | None
+    finished: str | None
+    wall_seconds: float | None
+    stage_seconds: Mapping[str, float]
+    machine: Mapping[str, object]
+    versions: Mapping[str, str]
+    commit: str | None
+    dirty: bool | None
+    settings: Mapping[str, object]
+    fingerprints: Mapping[str, str]
+    confidence: float
+    epsilon: float
+    base_models: tuple[BaseModelRecord, ...]
+    methods: tuple[MethodRecord, ...]
+    organisms: tuple[OrganismRecord, ...]
+    cells: tuple[CellRecord, ...]
+    tables: Mapping[str, str]

@@ -1,0 +1,121 @@
+"""The result in plain sentences, and what a result of this kind can and cannot say."""
+
+from collections import Counter
+
+from ct_pipeline.analysis.verdicts import Verdict
+from ct_pipeline.report.records import MAIN_VIEW, StudyRecord
+from ct_pipeline.report.summary import GridCell, cell_signs, columns, grid, known
+from ct_pipeline.report.wording import change_interval, joined, points, signed
+
+
+def result_sentences(record: StudyRecord) -> tuple[str, ...]:
+    """The result of a study for someone who reads nothing else: sampled at T = 1, in domain, means over seeds."""
+    rows = grid(record, MAIN_VIEW)
+    cells = [cell for row in rows for cell in row if known(cell)]
+    if not cells:
+        return (
+            "No result yet: no organism passed the induction gate, or no cell has been measured. "
+            "Without an organism that misbehaves, a change cannot be attributed to consistency training.",
+        )
+    studied = [cell for cell in cells if cell.method.role != "control"]
+    return (
+        _counts(record, studied or cells),
+        *_extremes(studied or cells),
+        *_controls(cells),
+        *_survivors(studied or cells, len(cells)),
+        *_signs(record),
+        *_excluded(record),
+    )
+
+
+def limits(record: StudyRecord) -> tuple[str, ...]:
+    """What the numbers can and cannot say."""
+    general = (
+        "A verdict speaks of these organisms, these prompts and these settings. “Undetermined” means that the data leave "
+        "both a change and no change open; it does not mean “no effect”.",
+        "The published numbers come from models of 7 to 70 billion parameters under other prompts and other verdicts. "
+        "They stand beside ours for orientation; agreement or disagreement with them proves nothing by itself.",
+    )
+    if all(model.source == "tinyworld" for model in record.base_models):
+        return (
+            "These are very small models that know a made-up world of a few hundred words. The sign found here says "
+            "nothing about which sign a real language model would show.",
+            "What the tiny world does show is that the chain measures what it claims: organisms are induced and "
+            "checked, labels, training and evaluation run for real, and effects of known sign can be planted and must "
+            "be found.",
+            *general,
+        )
+    return general
+
+
+def _counts(record: StudyRecord, cells: list[GridCell]) -> str:
+    words = Counter(cell.verdict for cell in cells)
+    band = f"{100 * record.epsilon:g} percentage points"
+    seeds = sorted({cell.change.seeds for cell in cells})
+    spread = "one seed" if seeds == [1] else f"{' to '.join(map(str, sorted({seeds[0], seeds[-1]})))} seeds"
+    return (
+        f"Of {len(cells)} combinations of misbehaviour and method, controls apart, consistency training made the "
+        f"misbehaviour more frequent in {words[Verdict.AMPLIFIES]}, less frequent in {words[Verdict.SUPPRESSES]}, and "
+        f"changed it by less than {band} in {words[Verdict.NEUTRAL]}; in {words[Verdict.UNDETERMINED]} the data do "
+        f"not settle it. Each rests on {spread}, on prompts like those the misbehaviour was trained on and answers sampled "
+        "at temperature 1."
+    )
+
+
+def _extremes(cells: list[GridCell]) -> list[str]:
+    sentences = []
+    for word, name in ((Verdict.AMPLIFIES, "rise"), (Verdict.SUPPRESSES, "fall")):
+        found = [cell for cell in cells if cell.verdict == word]
+        if found:
+            cell = max(found, key=lambda one: abs(one.change.value))
+            paper = "" if cell.published is None else f"; the paper reports {signed(cell.published)}"
+            sentences.append(
+                f"The largest clear {name}: {cell.column.title} under {cell.method.title}, {points(cell.change.value)} "
+                f"percentage points (interval {change_interval(cell.change)}{paper})."
+            )
+    return sentences
+
+
+def _controls(cells: list[GridCell]) -> list[str]:
+    null = [cell for cell in cells if cell.method.name == "null"]
+    if not null:
+        return []
+    moved = [cell for cell in null if cell.verdict in (Verdict.AMPLIFIES, Verdict.SUPPRESSES)]
+    if moved:
+        names = joined([f"{cell.column.title} ({points(cell.change.value)})" for cell in moved])
+        return [
+            f"Warning: the null control, which should do nothing, moved {names}: read the other changes against it."
+        ]
+    return [
+        "The null control, which trains on the model's own unselected samples, moved nothing clearly: as it should."
+    ]
+
+
+def _survivors(cells: list[GridCell], compared: int) -> list[str]:
+    directed = [cell for cell in cells if cell.verdict in (Verdict.AMPLIFIES, Verdict.SUPPRESSES)]
+    if not directed:
+        return []
+    survivors = sum(cell.survives for cell in directed)
+    return [
+        f"After Holm's correction for {compared} comparisons, controls included, {survivors} of these {len(directed)} "
+        f"clear changes still {'stands' if survivors == 1 else 'stand'}."
+    ]
+
+
+def _signs(record: StudyRecord) -> list[str]:
+    signs = cell_signs(record)
+    if signs.p_value is None:
+        return []
+    total = signs.rose + signs.fell + signs.unchanged
+    return [
+        f"Counting signs alone, controls included, {signs.rose} of {total} single runs rose and {signs.fell} fell "
+        f"(sign test p = {signs.p_value:.2g})."
+    ]
+
+
+def _excluded(record: StudyRecord) -> list[str]:
+    planned = sum(column.planned for column in columns(record))
+    passed = sum(len(column.passed) for column in columns(record))
+    if passed == planned:
+        return [f"All {planned} organisms passed the induction gate."]
+    return [f"{planned - passed} of {planned} organisms did not pass the induction gate; no mean contains them."]

@@ -1,0 +1,106 @@
+"""The grid: every kind of organism under every method, averaged over seeds, with its verdict."""
+
+from dataclasses import dataclass
+
+from ct_pipeline.analysis.paired import Difference, over_seeds
+from ct_pipeline.analysis.published import published_change
+from ct_pipeline.analysis.verdicts import SignTest, Verdict, holm_verdicts, sign_test, verdict
+from ct_pipeline.report.records import MAIN_VIEW, MethodRecord, OrganismRecord, StudyRecord, View
+
+
+@dataclass(frozen=True)
+class Column:
+    """One kind of organism of one base model; `passed` are the keys of its organisms that passed the gate."""
+
+    model: str
+    kind: str
+    title: str
+    misbehaviour: str
+    planned: int
+    passed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GridCell:
+    """One column under one method.
+
+    `change` is None where nothing was measured; `survives` says whether the verdict stands after Holm's correction over
+    its grid; `published` is the paper's mean Δ in percentage points; `by_seed` holds the seeds' own changes.
+    """
+
+    column: Column
+    method: MethodRecord
+    change: Difference | None
+    verdict: Verdict | None
+    survives: bool
+    published: float | None
+    by_seed: tuple[tuple[int, Difference], ...]
+
+
+def columns(record: StudyRecord) -> tuple[Column, ...]:
+    """Kinds of organisms in the order of the study, one column per base model and kind."""
+    groups: dict[tuple[str, str], list[OrganismRecord]] = {}
+    for organism in record.organisms:
+        groups.setdefault((organism.model, organism.kind), []).append(organism)
+    several_models = len({model for model, _ in groups}) > 1
+    return tuple(
+        Column(
+            model=model,
+            kind=kind,
+            title=f"{members[0].title} ({model})" if several_models else members[0].title,
+            misbehaviour=members[0].misbehaviour,
+            planned=len(members),
+            passed=tuple(one.key for one in members if one.gate is not None and one.gate.passed),
+        )
+        for (model, kind), members in groups.items()
+    )
+
+
+def grid(record: StudyRecord, view: View) -> tuple[tuple[GridCell, ...], ...]:
+    """Rows of methods × columns of kinds for one view; organisms that did not pass the gate are left out.
+
+    Returns:
+        One tuple per method in the record's order, one cell per column in the order of `columns`.
+    """
+    found = {(cell.organism, cell.method): cell for cell in record.cells}
+    seeds: dict[tuple[str, Column], tuple[tuple[int, Difference], ...]] = {}
+    means: dict[tuple[str, Column], Difference] = {}
+    for method in record.methods:
+        for column in columns(record):
+            cells = [found[key, method.name] for key in column.passed if (key, method.name) in found]
+            by_seed = tuple((cell.seed, cell.differences[view]) for cell in cells if view in cell.differences)
+            seeds[method.name, column] = by_seed
+            if by_seed:
+                means[method.name, column] = over_seeds([one for _, one in by_seed], confidence=record.confidence)
+    corrected = holm_verdicts(means, record.epsilon)
+
+    def cell(method: MethodRecord, column: Column) -> GridCell:
+        change = means.get((method.name, column))
+        word = None if change is None else verdict(change, record.epsilon)
+        directed = word in (Verdict.AMPLIFIES, Verdict.SUPPRESSES)
+        return GridCell(
+            column=column,
+            method=method,
+            change=change,
+            verdict=word,
+            survives=directed and corrected[method.name, column] == word,
+            published=published_change(column.kind, method.name),
+            by_seed=seeds[method.name, column],
+        )
+
+    return tuple(tuple(cell(method, column) for column in columns(record)) for method in record.methods)
+
+
+def known(cell: GridCell) -> bool:
+    """Whether a cell of the grid has a number."""
+    return cell.change is not None and cell.change.value is not None
+
+
+def cell_signs(record: StudyRecord, view: View = MAIN_VIEW) -> SignTest:
+    """The plain sign test over single cells of organisms that passed the gate."""
+    passed = {key for column in columns(record) for key in column.passed}
+    return sign_test(
+        cell.differences[view].value if view in cell.differences else None
+        for cell in record.cells
+        if cell.organism in passed
+    )

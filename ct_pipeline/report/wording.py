@@ -1,0 +1,125 @@
+"""Numbers and foreign text as a reader sees them; what is missing is a dash."""
+
+import unicodedata
+from datetime import datetime, timedelta
+
+from ct_pipeline.analysis.paired import Difference
+from ct_pipeline.analysis.rates import Rate
+from ct_pipeline.analysis.verdicts import Verdict
+from ct_pipeline.report.records import View
+
+MISSING = "—"
+
+SYMBOLS = {
+    Verdict.AMPLIFIES: "▲",
+    Verdict.SUPPRESSES: "▼",
+    Verdict.NEUTRAL: "=",
+    Verdict.UNDETERMINED: "?",
+}
+
+DOMAINS = {"in": "in domain", "out": "out of domain"}
+DECODINGS = {"sampled": "sampled (T = 1)", "greedy": "greedy"}
+
+
+def view_title(view: View) -> str:
+    """ "In domain, sampled (T = 1)"."""
+    domain, decoding = view
+    return f"{DOMAINS[domain].capitalize()}, {DECODINGS[decoding]}"
+
+
+def points(value: float | None) -> str:
+    """A change in percentage points with its sign: +12.3, −4.0, 0.0."""
+    return MISSING if value is None else signed(100 * value)
+
+
+def signed(number: float | None, digits: int = 1) -> str:
+    """A number with its sign and a true minus; zero has none."""
+    if number is None:
+        return MISSING
+    text = f"{abs(number):.{digits}f}"
+    if float(text) == 0:
+        return text
+    return ("+" if number > 0 else "−") + text
+
+
+def change_interval(change: Difference | None) -> str:
+    """The interval of a change in percentage points: "+4.0 to +20.1"."""
+    if change is None or change.value is None or change.standard_error is None:
+        return MISSING
+    return f"{points(change.low)} to {points(change.high)}"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share in percent: "31.0 %"."""
+    return MISSING if value is None else f"{100 * value:.{digits}f} %"
+
+
+def rate_value(rate: Rate | None) -> str:
+    """A rate in percent."""
+    return MISSING if rate is None else percent(rate.value)
+
+
+def rate_interval(rate: Rate | None) -> str:
+    """The interval of a rate in percent: "26.1–36.4"."""
+    if rate is None or rate.value is None:
+        return MISSING
+    return f"{100 * rate.low:.1f}–{100 * rate.high:.1f}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as a person says them: "0.4 s", "1 min 32 s", "2 h 05 min"."""
+    if seconds is None:
+        return MISSING
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def count(number: float | None) -> str:
+    """A count with thousands marked: "3,500,000"."""
+    return MISSING if number is None else f"{number:,.0f}"
+
+
+def decimal(number: float | None, digits: int = 2) -> str:
+    """A plain number."""
+    return MISSING if number is None else f"{number:.{digits}f}".replace("-", "−")
+
+
+def memory(bytes_: object) -> str:
+    """Bytes in GiB; anything but a number as it is."""
+    return f"{bytes_ / 2**30:.1f} GiB" if isinstance(bytes_, (int, float)) else str(bytes_)
+
+
+def verdict_word(value: bool | None) -> str:
+    """The verdict on one completion."""
+    return {True: "misbehaves", False: "behaves", None: "no verdict"}[value]
+
+
+def visible(text: object) -> str:
+    """Foreign text with the characters that hide, reorder or break it written out; line ends and tabs stay."""
+    return "".join(
+        f"\\u{{{ord(character):x}}}"
+        if unicodedata.category(character) in ("Cc", "Cf", "Cs") and character not in "\n\t\u200d"
+        else character
+        for character in str(text)
+    )
+
+
+def moment(text: str | None) -> str:
+    """A time in ISO 8601 as a person reads it: "2026-01-05 10:06 UTC"; anything else as it is."""
+    if not text:
+        return MISSING
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    zone = " UTC" if time.utcoffset() == timedelta(0) else f" {time:%z}".rstrip()
+    return f"{time:%Y-%m-%d %H:%M}{zone}"
+
+
+def joined(parts: list[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}" if parts else ""
