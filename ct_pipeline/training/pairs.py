@@ -1,0 +1,79 @@
+"""Pair rows as padded batches, and the next-token distributions at the places where a response token is predicted."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from ct_pipeline.models.loading import BaseModel
+from ct_pipeline.training.rows import PairRow
+
+if TYPE_CHECKING:
+    import torch
+
+Side = Literal["left", "right"]
+IGNORED = -100
+
+
+def check_pairs(base: BaseModel, rows: Sequence[PairRow]) -> None:
+    """Refuses rows on which a consistency loss is void or undefined.
+
+    Raises:
+        ValueError: no rows; an empty prompt or completion; identical clean and wrapped prompts; too many tokens. Names the row.
+    """
+    if not rows:
+        raise ValueError("there are no pairs to train on")
+    for number, row in enumerate(rows):
+        if not row.clean_ids or not row.wrapped_ids:
+            raise ValueError(f"row {number}: a prompt is empty")
+        if not row.completion_ids:
+            raise ValueError(f"row {number}: the completion is empty")
+        if row.clean_ids == row.wrapped_ids:
+            raise ValueError(f"row {number}: clean and wrapped prompt are the same, so there is nothing to make consistent")
+        length = max(len(row.clean_ids), len(row.wrapped_ids)) + len(row.completion_ids)
+        if length > base.context_window:
+            raise ValueError(f"row {number}: {length} tokens exceed the context window of {base.context_window}")
+
+
+def padded(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], side: Side) -> dict[str, "torch.Tensor"]:
+    """Prompts with their completions as one padded batch.
+
+    Returns:
+        input_ids, attention_mask, position_ids, labels (completion tokens, the rest ignored) and `predicts` (whether the
+        next token is a completion token); each of shape (rows, longest).
+    """
+    import torch
+
+    texts = [(*prompt, *completion) for prompt, completion in zip(prompts, completions, strict=True)]
+    width = max(map(len, texts))
+    ids = np.zeros((len(texts), width), dtype=np.int64)
+    mask, positions, predicts = np.zeros_like(ids), np.zeros_like(ids), np.zeros(ids.shape, dtype=bool)
+    labels = np.full_like(ids, IGNORED)
+    for i, (text, prompt) in enumerate(zip(texts, prompts, strict=True)):
+        start = width - len(text) if side == "left" else 0
+        end = start + len(text)
+        ids[i, start:end], mask[i, start:end], positions[i, start:end] = text, 1, range(len(text))
+        labels[i, start + len(prompt) : end] = text[len(prompt) :]
+        predicts[i, start + len(prompt) - 1 : end - 1] = True
+    arrays = {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "labels": labels, "predicts": predicts}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def response_logits(model: "torch.nn.Module", batch: dict[str, "torch.Tensor"]) -> "torch.Tensor":
+    """Logits where a completion token is predicted, row after row; shape (completion tokens, vocabulary), float32."""
+    predicts = batch["predicts"]
+    # Only columns in which some row predicts are projected onto the vocabulary.
+    columns = predicts.any(0).nonzero().squeeze(1)
+    logits = model(
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        position_ids=batch["position_ids"],
+        use_cache=False,
+        logits_to_keep=columns,
+    ).logits
+    return logits[predicts[:, columns]].float()
+
+
+def response_tokens(batch: dict[str, "torch.Tensor"]) -> "torch.Tensor":
+    """The completion tokens in the order of `response_logits`; shape (completion tokens,)."""
+    return batch["labels"][batch["labels"] != IGNORED]
