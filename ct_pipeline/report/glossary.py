@@ -3,7 +3,7 @@
 GLOSSARY: tuple[tuple[str, str], ...] = (
     (
         "Consistency training",
-        "Training a model on its own answers, or towards them, so that it agrees more with itself.",
+        "Training a model on or towards its own answers, so that it agrees more with itself.",
     ),
     ("Base model", "The model that everything starts from."),
     (

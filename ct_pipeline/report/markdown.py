@@ -35,9 +35,9 @@ def markdown_report(record: StudyRecord) -> str:
         if view == MAIN_VIEW:
             band = f"{100 * record.epsilon:g}"
             parts.append(
-                f"In percentage points: mean over seeds, {100 * record.confidence:g} % interval, verdict; in brackets the "
-                f"number of arXiv 2606.03810. ▲ amplifies, ▼ suppresses, = neutral (within ±{band}), ? undetermined; "
-                "† holds after Holm's correction."
+                f"In percentage points: mean over seeds, {100 * record.confidence:g} % interval, verdict; in brackets "
+                f"the number of arXiv 2606.03810. ▲ amplifies, ▼ suppresses, = neutral (within ±{band}), "
+                "? undetermined; † holds after Holm's correction."
             )
     parts += [
         "## Organisms",

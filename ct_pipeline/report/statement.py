@@ -31,8 +31,8 @@ def result_sentences(record: StudyRecord) -> tuple[str, ...]:
 def limits(record: StudyRecord) -> tuple[str, ...]:
     """What the numbers can and cannot say."""
     general = (
-        "A verdict speaks of these organisms, these prompts and these settings. “Undetermined” means that the data leave "
-        "both a change and no change open; it does not mean “no effect”.",
+        "A verdict speaks of these organisms, these prompts and these settings. “Undetermined” means that the data "
+        "leave both a change and no change open; it does not mean “no effect”.",
         "The published numbers come from models of 7 to 70 billion parameters under other prompts and other verdicts. "
         "They stand beside ours for orientation; agreement or disagreement with them proves nothing by itself.",
     )
@@ -57,8 +57,8 @@ def _counts(record: StudyRecord, cells: list[GridCell]) -> str:
         f"Of {len(cells)} combinations of misbehaviour and method, controls apart, consistency training made the "
         f"misbehaviour more frequent in {words[Verdict.AMPLIFIES]}, less frequent in {words[Verdict.SUPPRESSES]}, and "
         f"changed it by less than {band} in {words[Verdict.NEUTRAL]}; in {words[Verdict.UNDETERMINED]} the data do "
-        f"not settle it. Each rests on {spread}, on prompts like those the misbehaviour was trained on and answers sampled "
-        "at temperature 1."
+        f"not settle it. Each rests on {spread}, on prompts like those the misbehaviour was trained on and answers "
+        "sampled at temperature 1."
     )
 
 
@@ -83,11 +83,9 @@ def _controls(cells: list[GridCell]) -> list[str]:
     moved = [cell for cell in null if cell.verdict in (Verdict.AMPLIFIES, Verdict.SUPPRESSES)]
     if moved:
         names = joined([f"{cell.column.title} ({points(cell.change.value)})" for cell in moved])
-        return [
-            f"Warning: the null control, which should do nothing, moved {names}: read the other changes against it."
-        ]
+        return [f"Warning: the null control, which should do nothing, moved {names}: read the other changes by it."]
     return [
-        "The null control, which trains on the model's own unselected samples, moved nothing clearly: as it should."
+        "The null control, which trains on the model's own unselected samples, moved nothing clearly, as it should."
     ]
 
 

@@ -11,17 +11,17 @@ from markupsafe import Markup
 from ct_pipeline.analysis.published import SOURCE, SOURCE_URL, published_kind
 from ct_pipeline.analysis.verdicts import verdict
 from ct_pipeline.report import wording
-from ct_pipeline.report.colours import diverging
+from ct_pipeline.report.colours import DARK, LIGHT, diverging
 from ct_pipeline.report.figures import axis_limits, forest_plot
 from ct_pipeline.report.glossary import GLOSSARY
 from ct_pipeline.report.markdown import markdown_report
-from ct_pipeline.report.records import MAIN_VIEW, VIEWS, CellRecord, StudyRecord
+from ct_pipeline.report.records import MAIN_VIEW, VIEWS, CellRecord, ExampleRow, StudyRecord
 from ct_pipeline.report.statement import limits, result_sentences
 from ct_pipeline.report.summary import Column, GridCell, columns, grid, known
 from ct_pipeline.report.tables import report_tables, write_tables
 
 TEMPLATES = Path(__file__).parent / "templates"
-CELLS_WITH_EXAMPLES_PER_KIND = 3
+METHODS_WITH_EXAMPLES_PER_KIND = 2
 PATH_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,120}")
 
 
@@ -131,8 +131,11 @@ def _context(record: StudyRecord, table_names: list[str]) -> dict[str, object]:
 
 
 def _shade(cell: GridCell, limit: float) -> str:
+    """The two backgrounds of a field as CSS variables; paler where undetermined."""
     settled = cell.verdict is not None and cell.verdict != "undetermined"
-    return diverging(cell.change.value if known(cell) else None, limit, strength=1.0 if settled else 0.4)
+    value, strength = cell.change.value if known(cell) else None, 1.0 if settled else 0.4
+    light, dark = (diverging(value, limit, scale=scale, strength=strength) for scale in (LIGHT, DARK))
+    return f"--light:{light};--dark:{dark}"
 
 
 def _figures(
@@ -172,20 +175,34 @@ def _cells_by_column(record: StudyRecord, kinds: tuple[Column, ...]) -> list[tup
     ]
 
 
-def _examples(record: StudyRecord, kinds: tuple[Column, ...]) -> list[tuple[Column, list[CellRecord]]]:
-    """Per column the cells that changed most, in either direction, among those that have examples."""
+def _examples(
+    record: StudyRecord, kinds: tuple[Column, ...]
+) -> list[tuple[Column, list[tuple[CellRecord, ExampleRow]]]]:
+    """Per column one example of each of the methods that changed most, from organisms that passed the gate."""
     chosen = []
     for column, cells in _cells_by_column(record, kinds):
-        telling = [
-            cell
-            for cell in cells
-            if cell.examples and MAIN_VIEW in cell.differences and cell.differences[MAIN_VIEW].value is not None
-        ]
-        telling.sort(key=lambda cell: (-abs(cell.differences[MAIN_VIEW].value), cell.organism, cell.method))
-        distinct = list({cell.method: cell for cell in reversed(telling)}.values())[::-1]
-        if distinct:
-            chosen.append((column, distinct[:CELLS_WITH_EXAMPLES_PER_KIND]))
+        sizes = [(abs(change), cell) for cell in cells if (change := _main_change(cell)) is not None]
+        telling = [pair for pair in sizes if pair[1].examples and pair[1].organism in column.passed]
+        telling.sort(key=lambda pair: (-pair[0], pair[1].organism, pair[1].method))
+        largest: dict[str, CellRecord] = {}
+        for _, cell in telling:
+            largest.setdefault(cell.method, cell)
+        if largest:
+            picked = list(largest.values())[:METHODS_WITH_EXAMPLES_PER_KIND]
+            chosen.append((column, [(cell, _typical(cell)) for cell in picked]))
     return chosen
+
+
+def _main_change(cell: CellRecord) -> float | None:
+    change = cell.differences.get(MAIN_VIEW)
+    return None if change is None else change.value
+
+
+def _typical(cell: CellRecord) -> ExampleRow:
+    """The first example that moved the way the whole run did, else the first."""
+    rose = (_main_change(cell) or 0.0) > 0
+    moved = (one for one in cell.examples if (one.verdict_before, one.verdict_after) == (not rose, rose))
+    return next(moved, cell.examples[0])
 
 
 def _write(path: Path, text: str) -> None:
