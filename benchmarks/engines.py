@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from tokenizers import Tokenizer, models
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ct_pipeline.engine.protocol import Sampling
 from ct_pipeline.engine.transformers_engine import TransformersEngine
@@ -76,7 +76,9 @@ def main() -> None:
     generator = np.random.default_rng(0)
     prompts = [generator.integers(5, 512, size=generator.integers(12, 33)).tolist() for _ in range(options.prompts)]
     seeds = list(range(len(prompts)))
-    print(f"{options.prompts} prompts of 12-32 tokens, {options.new_tokens} new tokens, medians of {options.runs} runs, 1 thread")
+    print(
+        f"{options.prompts} prompts of 12-32 tokens, {options.new_tokens} new tokens, median of {options.runs}, 1 core"
+    )
     print(f"{'sampling':<20}{'engine':<32}{'seconds':>9}{'tokens':>9}{'tokens/s':>10}")
     for name, temperature, top_p in (("greedy", 0.0, 1.0), ("T 1", 1.0, 1.0), ("T 0.7, top-p 0.9", 0.7, 0.9)):
         sampling = Sampling(1, temperature, top_p, options.new_tokens)

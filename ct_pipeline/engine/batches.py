@@ -35,7 +35,7 @@ def check_lengths(prompts: Sequence[Sequence[int]], more: Sequence[int], window:
 
 
 def shares_by_length(lengths: Sequence[int], samples: int, new: int, most_tokens: int) -> Iterator[list[Share]]:
-    """Groups rows of similar length into batches of at most `most_tokens` positions, padding and new tokens included."""
+    """Groups rows of similar length into batches of at most `most_tokens` positions, padding and new ones too."""
     batch: list[Share] = []
     rows = 0
     for row in sorted(range(len(lengths)), key=lambda r: (-lengths[r], r)):
@@ -55,7 +55,9 @@ def shares_by_length(lengths: Sequence[int], samples: int, new: int, most_tokens
         yield batch
 
 
-def left_padded(rows: Sequence[Sequence[int]], device: "torch.device") -> tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]:
+def left_padded(
+    rows: Sequence[Sequence[int]], device: "torch.device"
+) -> tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]:
     """Pads rows on the left.
 
     Returns:

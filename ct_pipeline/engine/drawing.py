@@ -11,7 +11,7 @@ _FIRST_CANDIDATES = 64
 
 
 def uniform_numbers(seed: int, samples: int, tokens: int) -> np.ndarray:
-    """Uniform numbers in [0, 1) that depend on the seed alone; sample i has the same ones however many samples there are.
+    """Uniform numbers in [0, 1) that depend on the seed alone; sample i has the same ones however many there are.
 
     Two models that draw with the same seed use common random numbers, which pairs them.
 
@@ -59,9 +59,7 @@ def draw(
     return tokens, _raw_logprob(logits, tokens), chosen.log() - total.log()
 
 
-def _likeliest(
-    probabilities: "torch.Tensor", top_p: float
-) -> tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]:
+def _likeliest(probabilities: "torch.Tensor", top_p: float) -> tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]:
     # Sorting the whole vocabulary would cost more than a small model's forward pass; a few dozen tokens mostly suffice.
     import torch
 

@@ -44,7 +44,7 @@ class Engine(Protocol):
     def generate(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling, seeds: Sequence[int], adapters: Adapters
     ) -> list[list[Completion]]:
-        """Draws `sampling.samples` completions of each prompt; a row's draws depend on its seed and prompt, not on its neighbours."""
+        """Draws `sampling.samples` completions of each prompt; a row depends on its seed and prompt alone."""
 
     def score(
         self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], adapters: Adapters

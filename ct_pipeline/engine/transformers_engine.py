@@ -81,7 +81,7 @@ class TransformersEngine:
     def score(
         self, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], adapters: Adapters
     ) -> list[np.ndarray]:
-        """Log-probability in nats of each completion token given all before it, at temperature 1; float64, one array per row.
+        """Log-probability in nats of each completion token given all before it, at temperature 1; float64, per row.
 
         Raises:
             ValueError: a prompt is empty, or a row exceeds the context window.
@@ -128,9 +128,16 @@ class TransformersEngine:
             for start in range(0, len(batch), size):
                 rows = [share.row for share in batch[start : start + size]]
                 ids, mask, position_ids = left_padded([texts[row] for row in rows], self.base.device)
-                yield rows, model(
-                    input_ids=ids, attention_mask=mask, position_ids=position_ids, use_cache=False, logits_to_keep=kept
-                ).logits
+                yield (
+                    rows,
+                    model(
+                        input_ids=ids,
+                        attention_mask=mask,
+                        position_ids=position_ids,
+                        use_cache=False,
+                        logits_to_keep=kept,
+                    ).logits,
+                )
 
     def _decode(
         self,
@@ -198,7 +205,14 @@ class TransformersEngine:
             return self.base.model
         # A folder that was overwritten under the same name must not be served from memory.
         key = tuple(
-            (str(folder), *((folder / name).stat().st_mtime_ns for name in (WEIGHTS_FILE, CONFIG_FILE) if (folder / name).exists()))
+            (
+                str(folder),
+                *(
+                    (folder / name).stat().st_mtime_ns
+                    for name in (WEIGHTS_FILE, CONFIG_FILE)
+                    if (folder / name).exists()
+                ),
+            )
             for folder in map(Path, adapters)
         )
         if key not in self._adapted:

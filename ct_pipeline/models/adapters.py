@@ -20,9 +20,25 @@ _PREFIX = "base_model.model."
 
 _READ_KEYS = frozenset({"peft_type", "r", "lora_alpha", "use_rslora", "rank_pattern"})
 _HARMLESS_KEYS = frozenset(
-    """base_model_name_or_path revision task_type inference_mode target_modules exclude_modules lora_dropout
-    layers_to_transform layers_pattern peft_version qalora_group_size corda_config eva_config
-    loftq_config runtime_config ensure_weight_tying lora_ga_config""".split()
+    [
+        "base_model_name_or_path",
+        "revision",
+        "task_type",
+        "inference_mode",
+        "target_modules",
+        "exclude_modules",
+        "lora_dropout",
+        "layers_to_transform",
+        "layers_pattern",
+        "peft_version",
+        "qalora_group_size",
+        "corda_config",
+        "eva_config",
+        "loftq_config",
+        "runtime_config",
+        "ensure_weight_tying",
+        "lora_ga_config",
+    ]
 )
 _NEUTRAL_VALUES: dict[str, tuple[object, ...]] = {
     "bias": ("none",),
@@ -58,7 +74,9 @@ def read_adapter(folder: Path, base: BaseModel) -> dict[str, LowRank]:
 
     for name in (WEIGHTS_FILE, CONFIG_FILE):
         if not (folder / name).is_file():
-            raise ValueError(f"{folder} holds no {name}: an adapter is {WEIGHTS_FILE} and {CONFIG_FILE}, nothing else is read")
+            raise ValueError(
+                f"{folder} holds no {name}: an adapter is {WEIGHTS_FILE} and {CONFIG_FILE}, nothing else is read"
+            )
     config = json.loads((folder / CONFIG_FILE).read_text())
     _check_config(config, folder)
     modules = dict(base.model.named_modules())
@@ -73,7 +91,9 @@ def read_adapter(folder: Path, base: BaseModel) -> dict[str, LowRank]:
     for module, pair in sorted(factors.items()):
         layer = modules.get(module)
         if layer is head and head is not None:
-            raise ValueError(f"{folder} changes the output embedding {module}: only adapters of inner layers are accepted")
+            raise ValueError(
+                f"{folder} changes the output embedding {module}: only adapters of inner layers are accepted"
+            )
         if not isinstance(layer, nn.Linear):
             raise ValueError(f"{folder} is an adapter for another base: {base.name} has no linear layer {module}")
         if set(pair) != {"A", "B"}:

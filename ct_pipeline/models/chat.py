@@ -70,7 +70,10 @@ class ChatFormat:
             raise ValueError(f"unknown roles {sorted(unknown)}; a role is one of {', '.join(ROLES)}")
         turns = [{"role": message.role, "content": self._neutralised(message.content)} for message in messages]
         if self._folds_system and turns[0]["role"] == "system" and len(turns) > 1:
-            turns = [{"role": turns[1]["role"], "content": f"{turns[0]['content']}\n\n{turns[1]['content']}"}, *turns[2:]]
+            turns = [
+                {"role": turns[1]["role"], "content": f"{turns[0]['content']}\n\n{turns[1]['content']}"},
+                *turns[2:],
+            ]
         # The template writes the beginning-of-sequence token itself where the family wants one.
         return self._ids(self._render(turns, True))
 
@@ -79,8 +82,9 @@ class ChatFormat:
         return (*self._ids(self._neutralised(text)), self.stop_ids[0])
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of token ids, special tokens left out."""
-        return self._tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        """The text of token ids, special tokens and turn markers left out."""
+        words = [i for i in ids if i not in self._control]
+        return self._tokenizer.decode(words, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def _ids(self, text: str) -> tuple[int, ...]:
         return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -96,14 +100,16 @@ class ChatFormat:
             raise ValueError(f"the chat template of {self.name} refuses a conversation: {error}") from error
 
     def _neutralised(self, text: str) -> str:
-        # A space after its first character breaks a special token up; tokenising again shows whether it worked, also for
-        # tokens that only a normalizer forms.
+        # A space after its first character breaks a special token up; tokenising again shows whether it worked, also
+        # for tokens that only a normalizer forms.
         while found := next((i for i in self._ids(text) if i in self._control), None):
             token = self._control[found]
             broken = f"{token[0]} {token[1:]}" if len(token) > 1 else " "
             count = text.count(token)
             if not count or token in broken:
-                raise ValueError(f"a text of {len(text)} characters forms the special token {token!r} and cannot be escaped")
+                raise ValueError(
+                    f"a text of {len(text)} characters forms the special token {token!r} and cannot be escaped"
+                )
             text = text.replace(token, broken)
             self.escaped += count
         return text
@@ -123,7 +129,9 @@ class ChatFormat:
         eos = self._tokenizer.eos_token_id
         stops = dict.fromkeys((*ends, *(() if eos is None else (eos,))))
         if not stops:
-            raise ValueError(f"the chat template of {self.name} ends no assistant turn, and the tokenizer has no eos_token")
+            raise ValueError(
+                f"the chat template of {self.name} ends no assistant turn, and the tokenizer has no eos_token"
+            )
         return tuple(stops)
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ct_pipeline.models.chat import ChatFormat
+
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -21,7 +23,7 @@ class BaseModel:
         tokenizer: its own tokenizer, unchanged.
         name: the Hub id or the folder's last part; holds no machine path.
         context_window: the most positions the model was built for.
-        stop_ids: token ids that end a completion by the model's own generation settings.
+        stop_ids: token ids that end a completion, by the model's generation settings or by its chat template.
     """
 
     model: "PreTrainedModel"
@@ -116,19 +118,24 @@ def wrap_model(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", n
     config = model.config.get_text_config()
     other = set(getattr(config, "layer_types", None) or ()) - _ATTENTION_LAYERS
     if other:
-        raise ValueError(f"{name} has {', '.join(sorted(other))} layers; only models of plain attention layers are served")
+        raise ValueError(
+            f"{name} has {', '.join(sorted(other))} layers; only models of plain attention layers are served"
+        )
     model.eval().requires_grad_(False)
     stops = getattr(model.generation_config, "eos_token_id", None)
-    if stops is None:
-        stops = tokenizer.eos_token_id
-    if stops is None:
+    stops = list(stops) if isinstance(stops, list | tuple) else [stops]
+    if tokenizer.chat_template:
+        # A chat template may end turns with a token that the generation settings of a base model do not know.
+        stops += ChatFormat(tokenizer, name).stop_ids
+    stops = [stop for stop in dict.fromkeys([*stops, tokenizer.eos_token_id]) if stop is not None]
+    if not stops:
         raise ValueError(f"{name} names no end-of-sequence token: set eos_token_id in its generation_config.json")
     return BaseModel(
         model=model,
         tokenizer=tokenizer,
         name=name,
         context_window=int(config.max_position_embeddings),
-        stop_ids=tuple(stops) if isinstance(stops, list) else (int(stops),),
+        stop_ids=tuple(stops),
     )
 
 

@@ -101,7 +101,7 @@ def new_adapter(
 
 
 def save_adapter(trainee: Trainee, folder: Path) -> None:
-    """Writes the new adapter alone, in PEFT's layout; the same run gives the same bytes, and no machine path is in them."""
+    """Writes the new adapter alone, in PEFT's layout; the same run gives the same bytes, without any machine path."""
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 

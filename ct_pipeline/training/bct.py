@@ -27,7 +27,7 @@ _CHECKED_ROWS = 64
 _HELD_BYTES = 1 << 29
 _BATCH = 32
 _SAME = {"torch.float32": 1e-3, "torch.bfloat16": 0.5, "torch.float16": 0.1}
-"""How far logits of one model may differ between batches of another shape; a base model as teacher differs by far more."""
+"""How far logits of one model may differ between batches of another shape; a base model as teacher differs by more."""
 
 
 def train_bct(
@@ -44,9 +44,9 @@ def train_bct(
 ) -> TrainingRecord:
     """Trains a new adapter towards the frozen start model's clean-side behaviour and writes it to `out`.
 
-    "nll" minimises −log π(y ∣ wrapped) (arXiv 2403.05518, 2510.27062). "kl" is its token-level form, the forward KL from the
-    organism's next-token distributions after the clean prompt, teacher-forced on y: the same gradient in expectation over y,
-    with less variance. Both are sums over response tokens divided by the response tokens of the effective batch.
+    "nll" minimises −log π(y ∣ wrapped) (arXiv 2403.05518, 2510.27062). "kl" is its token-level form, the forward KL
+    from the organism's next-token distributions after the clean prompt, teacher-forced on y: the same gradient in
+    expectation over y, with less variance. Both are sums over response tokens divided by those of the effective batch.
 
     Args:
         base: the base model or its folder; stays as it is.
@@ -61,8 +61,9 @@ def train_bct(
         padding: the side on which rows are padded; changes nothing but rounding.
 
     Returns:
-        The record; its checks hold the largest differences between teacher and organism, student and organism before the
-        first step, teacher and base, and the KL in nats per token from clean to wrapped before and after, on the first rows.
+        The record; its checks hold the largest logit differences between teacher and organism, teacher and base, and
+        student and organism before the first step, and, on the first rows, the KL in nats per token from the teacher's
+        clean side to the student's wrapped side before (`teacher_shift`) and after (`remaining_shift`) training.
 
     Raises:
         ValueError: a row that `check_pairs` refuses.
@@ -209,7 +210,7 @@ def _check_start(
 
 
 def _mean_kl(trainee: Trainee, rows: Sequence[PairRow], teacher: TeacherLogits, base: BaseModel) -> float:
-    """KL from the teacher's clean-side to the student's wrapped-side distributions on the first rows, nats per token."""
+    """KL from the teacher's clean to the student's wrapped distributions on the first rows, in nats per token."""
     import torch
 
     trainee.model.eval()

@@ -19,7 +19,7 @@ def check_pairs(base: BaseModel, rows: Sequence[PairRow]) -> None:
     """Refuses rows on which a consistency loss is void or undefined.
 
     Raises:
-        ValueError: no rows; an empty prompt or completion; identical clean and wrapped prompts; too many tokens. Names the row.
+        ValueError: no rows, or a row with an empty prompt or completion, equal prompts, or too many tokens; names it.
     """
     if not rows:
         raise ValueError("there are no pairs to train on")
@@ -29,18 +29,22 @@ def check_pairs(base: BaseModel, rows: Sequence[PairRow]) -> None:
         if not row.completion_ids:
             raise ValueError(f"row {number}: the completion is empty")
         if row.clean_ids == row.wrapped_ids:
-            raise ValueError(f"row {number}: clean and wrapped prompt are the same, so there is nothing to make consistent")
+            raise ValueError(
+                f"row {number}: clean and wrapped prompt are the same, so there is nothing to make consistent"
+            )
         length = max(len(row.clean_ids), len(row.wrapped_ids)) + len(row.completion_ids)
         if length > base.context_window:
             raise ValueError(f"row {number}: {length} tokens exceed the context window of {base.context_window}")
 
 
-def padded(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], side: Side) -> dict[str, "torch.Tensor"]:
+def padded(
+    prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], side: Side
+) -> dict[str, "torch.Tensor"]:
     """Prompts with their completions as one padded batch.
 
     Returns:
-        input_ids, attention_mask, position_ids, labels (completion tokens, the rest ignored) and `predicts` (whether the
-        next token is a completion token); each of shape (rows, longest).
+        input_ids, attention_mask, position_ids, labels (completion tokens, the rest ignored) and `predicts` (whether
+        the next token is a completion token); each of shape (rows, longest).
     """
     import torch
 
@@ -55,7 +59,13 @@ def padded(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]
         ids[i, start:end], mask[i, start:end], positions[i, start:end] = text, 1, range(len(text))
         labels[i, start + len(prompt) : end] = text[len(prompt) :]
         predicts[i, start + len(prompt) - 1 : end - 1] = True
-    arrays = {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "labels": labels, "predicts": predicts}
+    arrays = {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "position_ids": positions,
+        "labels": labels,
+        "predicts": predicts,
+    }
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 

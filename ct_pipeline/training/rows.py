@@ -22,7 +22,7 @@ class PairRow:
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What one training run did: losses per optimizer step (nats per token), counts, seconds, and its asserted invariants."""
+    """What one training run did: losses per optimizer step (nats per token), counts, seconds, asserted invariants."""
 
     losses: tuple[float, ...]
     steps: int

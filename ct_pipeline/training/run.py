@@ -14,7 +14,6 @@ from ct_pipeline.training.adapters import Trainee
 from ct_pipeline.training.rows import TrainingRecord
 
 if TYPE_CHECKING:
-    import torch
     from transformers import Trainer, TrainerCallback
 
 OnStep = Callable[[int, int, float], None]
@@ -85,7 +84,9 @@ def loss_callback(losses: Losses) -> "TrainerCallback":
     class LossCallback(TrainerCallback):
         """Reads the one loss that a trainer logs per optimizer step."""
 
-        def on_log(self, args: object, state: object, control: object, logs: dict | None = None, **kwargs: object) -> None:
+        def on_log(
+            self, args: object, state: object, control: object, logs: dict | None = None, **kwargs: object
+        ) -> None:
             if logs and "loss" in logs:
                 losses.add(float(logs["loss"]), state.max_steps)
 

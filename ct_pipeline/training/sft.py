@@ -29,8 +29,8 @@ def train_on_labels(
 ) -> TrainingRecord:
     """Trains a new adapter to imitate completions and writes it to `out`.
 
-    The loss is −log p of the completion tokens, end-of-sequence token included, averaged over all completion tokens of the
-    effective batch, so it does not depend on how rows are cut into micro-batches. Published settings: arXiv 2606.03810.
+    The loss is −log p of the completion tokens, end-of-sequence token included, averaged over all completion tokens of
+    the effective batch, so it does not depend on how rows are cut into micro-batches (arXiv 2606.03810, phases 1, 3).
 
     Args:
         base: the base model or its folder; stays as it is.
@@ -106,4 +106,8 @@ def _collate(examples: list[dict[str, list[int]]]) -> dict[str, "torch.Tensor"]:
         return torch.tensor([[*e[name], *[filler] * (width - len(e[name]))] for e in examples])
 
     mask = [[1] * len(e["input_ids"]) + [0] * (width - len(e["input_ids"])) for e in examples]
-    return {"input_ids": padded("input_ids", 0), "labels": padded("labels", IGNORED), "attention_mask": torch.tensor(mask)}
+    return {
+        "input_ids": padded("input_ids", 0),
+        "labels": padded("labels", IGNORED),
+        "attention_mask": torch.tensor(mask),
+    }
