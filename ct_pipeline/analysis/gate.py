@@ -33,6 +33,21 @@ class Gate:
     organism: Rate
     headroom: bool | None
 
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, object]) -> "Gate":
+        """The gate that `dataclasses.asdict` wrote and JSON brought back.
+
+        Raises:
+            TypeError, KeyError: fields are missing or unknown.
+        """
+        parts = {
+            "reasons": tuple(stored["reasons"]),
+            "induced": Difference(**stored["induced"]),
+            "control": Difference(**stored["control"]),
+            "organism": Rate(**stored["organism"]),
+        }
+        return cls(**{**stored, **parts})
+
 
 def induction_gate(
     base: pd.DataFrame,
@@ -85,23 +100,6 @@ def induction_gate(
         _room_sentence(risk, headroom, room),
     )
     return Gate(induced_passes and control_passes, reasons, induced, shift, induced.low, shift.low, risk, room)
-
-
-def read_gate(stored: Mapping[str, object]) -> Gate:
-    """The gate that `dataclasses.asdict` wrote and JSON brought back.
-
-    Raises:
-        TypeError, KeyError: fields are missing or unknown.
-    """
-    return Gate(
-        **{
-            **stored,
-            "reasons": tuple(stored["reasons"]),
-            "induced": Difference(**stored["induced"]),
-            "control": Difference(**stored["control"]),
-            "organism": Rate(**stored["organism"]),
-        }
-    )
 
 
 def _bound_sentence(who: str, change: Difference, confidence: float, good: str, bad: str, passes: bool) -> str:

@@ -16,7 +16,7 @@ class Scale:
 
 
 LIGHT = Scale(fall=(118, 172, 222), middle=(255, 255, 255), rise=(247, 163, 92), missing=(238, 238, 238))
-DARK = Scale(fall=(30, 88, 150), middle=(36, 39, 43), rise=(150, 78, 16), missing=(48, 48, 48))
+DARK = Scale(fall=(30, 88, 150), middle=(36, 39, 43), rise=(132, 68, 14), missing=(48, 48, 48))
 
 
 def diverging(value: float | None, limit: float, *, scale: Scale = LIGHT, strength: float = 1.0) -> str:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.verdicts import Verdict, verdict
 from ct_pipeline.report.summary import GridCell, known
+from ct_pipeline.report.wording import visible
 
 STYLE = {
     "svg.hashsalt": "ct_pipeline",
@@ -53,7 +54,7 @@ def forest_plot(cells: Sequence[GridCell], epsilon: float, limits: tuple[float, 
                     axes.plot(100 * change.value, row + 0.27, ".", color="#888888", markersize=4)
             if cell.published is not None:
                 axes.plot(cell.published, row, "D", markerfacecolor="none", markeredgecolor="#000000", markersize=5)
-        axes.set_yticks(range(len(cells)), [cell.method.title for cell in cells])
+        axes.set_yticks(range(len(cells)), [_label(cell.method.title) for cell in cells])
         axes.set_xlim(*limits)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
@@ -74,7 +75,7 @@ def small_delta_plot(changes: Sequence[tuple[str, Difference]], epsilon: float) 
         figure, axes = _axes(len(changes), width=4.6, epsilon=epsilon)
         for row, (_, change) in enumerate(changes):
             _draw(axes, row, change if change.value is not None else None, epsilon)
-        axes.set_yticks(range(len(changes)), [label for label, _ in changes])
+        axes.set_yticks(range(len(changes)), [_label(label) for label, _ in changes])
         axes.set_xlim(*axis_limits([change for _, change in changes], epsilon))
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
@@ -97,6 +98,11 @@ def axis_limits(changes: Sequence[Difference], epsilon: float, others: Sequence[
     high_end = min(max([high, *(end for _, end in ends)]), high + 30)
     margin = 0.04 * (high_end - low_end)
     return max(-104.0, low_end - margin), min(104.0, high_end + margin)
+
+
+def _label(text: str) -> str:
+    """Foreign text as it is: no mathematics between dollar signs."""
+    return visible(text).replace("$", r"\$")
 
 
 def _axes(rows: int, width: float, epsilon: float) -> tuple[Figure, Axes]:

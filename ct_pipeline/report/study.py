@@ -78,12 +78,13 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=lambda value: wording.visible(value) if type(value) is str else value,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     names = (
         "points", "change_interval", "percent", "rate_value", "rate_interval", "duration", "count", "decimal",
-        "memory", "moment", "verdict_word", "view_title", "visible", "signed",
+        "memory", "moment", "verdict_word", "view_title", "signed",
     )  # fmt: skip
     environment.filters.update({name: getattr(wording, name) for name in names})
     environment.globals.update(
@@ -124,7 +125,7 @@ def _context(record: StudyRecord, table_names: list[str]) -> dict[str, object]:
         "cells_by_column": _cells_by_column(record, kinds),
         "examples": _examples(record, kinds),
         "methods": {method.name: method for method in record.methods},
-        "settings_text": wording.visible(json.dumps(record.settings, indent=2, ensure_ascii=False, default=str)),
+        "settings_text": json.dumps(record.settings, indent=2, ensure_ascii=False, default=str),
         "glossary": GLOSSARY,
         "table_names": table_names,
     }

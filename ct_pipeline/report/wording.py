@@ -1,5 +1,6 @@
 """Numbers and foreign text as a reader sees them; what is missing is a dash."""
 
+import math
 import unicodedata
 from datetime import datetime, timedelta
 
@@ -21,6 +22,11 @@ DOMAINS = {"in": "in domain", "out": "out of domain"}
 DECODINGS = {"sampled": "sampled (T = 1)", "greedy": "greedy"}
 
 
+def absent(number: float | None) -> bool:
+    """Whether there is no number: None or NaN."""
+    return number is None or math.isnan(number)
+
+
 def view_title(view: View) -> str:
     """ "In domain, sampled (T = 1)"."""
     domain, decoding = view
@@ -29,12 +35,12 @@ def view_title(view: View) -> str:
 
 def points(value: float | None) -> str:
     """A change in percentage points with its sign: +12.3, −4.0, 0.0."""
-    return MISSING if value is None else signed(100 * value)
+    return MISSING if absent(value) else signed(100 * value)
 
 
 def signed(number: float | None, digits: int = 1) -> str:
     """A number with its sign and a true minus; zero has none."""
-    if number is None:
+    if absent(number):
         return MISSING
     text = f"{abs(number):.{digits}f}"
     if float(text) == 0:
@@ -51,7 +57,7 @@ def change_interval(change: Difference | None) -> str:
 
 def percent(value: float | None, digits: int = 1) -> str:
     """A share in percent: "31.0 %"."""
-    return MISSING if value is None else f"{100 * value:.{digits}f} %"
+    return MISSING if absent(value) else f"{100 * value:.{digits}f} %"
 
 
 def rate_value(rate: Rate | None) -> str:
@@ -68,7 +74,7 @@ def rate_interval(rate: Rate | None) -> str:
 
 def duration(seconds: float | None) -> str:
     """Seconds as a person says them: "0.4 s", "1 min 32 s", "2 h 05 min"."""
-    if seconds is None:
+    if absent(seconds):
         return MISSING
     if seconds < 60:
         return f"{seconds:.1f} s"
@@ -80,12 +86,12 @@ def duration(seconds: float | None) -> str:
 
 def count(number: float | None) -> str:
     """A count with thousands marked: "3,500,000"."""
-    return MISSING if number is None else f"{number:,.0f}"
+    return MISSING if absent(number) else f"{number:,.0f}"
 
 
 def decimal(number: float | None, digits: int = 2) -> str:
     """A plain number."""
-    return MISSING if number is None else f"{number:.{digits}f}".replace("-", "−")
+    return MISSING if absent(number) else f"{number:.{digits}f}".replace("-", "−")
 
 
 def memory(bytes_: object) -> str:

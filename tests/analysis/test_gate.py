@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from ct_pipeline.analysis.gate import induction_gate, read_gate
+from ct_pipeline.analysis.gate import Gate, induction_gate
 from tests.analysis.tables import singles
 
 
@@ -73,4 +73,4 @@ def test_a_confidence_of_one_half_or_less_is_refused():
 
 def test_a_gate_survives_being_stored_as_json():
     got = gate(rows(20), rows(90), rows(22))
-    assert read_gate(json.loads(json.dumps(dataclasses.asdict(got)))) == got
+    assert Gate.from_dict(json.loads(json.dumps(dataclasses.asdict(got)))) == got

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
@@ -70,6 +70,7 @@ def test_holm_by_hand():
 
 
 @given(p_values)
+@settings(max_examples=40, deadline=None)
 def test_holm_agrees_with_statsmodels(values):
     got = holm(values)
     known = [value for value in values if value is not None]
