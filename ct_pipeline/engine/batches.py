@@ -30,7 +30,8 @@ def check_lengths(prompts: Sequence[Sequence[int]], more: Sequence[int], window:
             raise ValueError(f"row {row}: the prompt is empty")
         if len(prompt) + extra > window:
             raise ValueError(
-                f"row {row}: {len(prompt)} prompt tokens and {extra} {what} tokens exceed the context window of {window}"
+                f"row {row}: {len(prompt)} prompt tokens and {extra} {what} tokens exceed the context window of "
+                f"{window}"
             )
 
 
