@@ -70,7 +70,7 @@ def test_holm_by_hand():
 
 
 @given(p_values)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_holm_agrees_with_statsmodels(values):
     got = holm(values)
     known = [value for value in values if value is not None]
