@@ -5,7 +5,7 @@ import dagster as dg
 from ct_pipeline.assets.evaluation import evaluation
 from ct_pipeline.assets.materialization import OWNERS
 from ct_pipeline.assets.organism_evaluation import organism_evaluation
-from ct_pipeline.partitions import STUDY
+from ct_pipeline.partitions import WHOLE_STUDY
 from ct_pipeline.resources.accelerator import ArtifactStoreResource
 from ct_pipeline.stages import study_report as stage
 from ct_pipeline.study.environment import home
@@ -25,7 +25,7 @@ def study_report(context: dg.AssetExecutionContext, artifacts: ArtifactStoreReso
     It is written from stored rows alone and covers whatever cells are finished.
     """
     try:
-        page = stage.make(artifacts.open(), STUDY, home() / "reports")
+        page = stage.make(artifacts.open(), WHOLE_STUDY, home() / "reports")
     except UserError as error:
         raise dg.Failure(description=str(error)) from error
     summary = page.with_name("report.md").read_text()

@@ -61,13 +61,16 @@ def node(store: ArtifactStore, study: Study) -> Node:
     return Node(STAGE, VERSION, study.name, "-", {"study": study}, inputs)
 
 
-def is_whole(store: ArtifactStore, study: Study) -> bool:
-    """Whether every organism is measured, every cell of a usable one evaluated, and the report of all that written."""
+def is_whole(store: ArtifactStore, study: Study, reported: Study) -> bool:
+    """Whether every organism is measured and every cell of a usable one evaluated, and that is in the report.
+
+    `study` may be a part of the `reported` one.
+    """
     cells = usable_cells(store, study, study.organisms)
     return (
         all(find(store, organism_evaluation.node(study, organism)) for organism in study.organisms)
         and all(find(store, evaluation.node(study, cell)) for cell in cells)
-        and find(store, node(store, study)) is not None
+        and find(store, node(store, reported)) is not None
     )
 
 

@@ -33,3 +33,13 @@ def home() -> Path:
 def study_file() -> Path:
     """The study that Dagster shows: CT_PIPELINE_STUDY, else studies/tiny.yaml."""
     return Path(os.environ.get("CT_PIPELINE_STUDY") or "studies/tiny.yaml")
+
+
+def narrowing() -> tuple[str, ...]:
+    """Names to which the study is narrowed: CT_PIPELINE_ONLY, separated by commas; empty: all of it."""
+    return tuple(name.strip() for name in os.environ.get("CT_PIPELINE_ONLY", "").split(",") if name.strip())
+
+
+def seed_limit() -> int | None:
+    """How many of the study's seeds are run: CT_PIPELINE_SEEDS; None: all of them."""
+    return int(os.environ["CT_PIPELINE_SEEDS"]) if os.environ.get("CT_PIPELINE_SEEDS") else None

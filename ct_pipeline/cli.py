@@ -1,0 +1,105 @@
+"""ct-pipeline: the command line, thin over the same stages and assets as the Dagster UI."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from ct_pipeline.study.environment import prepare_environment
+
+prepare_environment()
+
+import typer  # noqa: E402
+from rich.console import Console  # noqa: E402
+
+from ct_pipeline.study.errors import UserError  # noqa: E402
+
+app = typer.Typer(
+    help="Audits consistency training: organisms, labels, retraining, measurement, report.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+SpecOption = Annotated[Path, typer.Option("--spec", help="The study file.")]
+OnlyOption = Annotated[str, typer.Option("--only", help="Models, misalignments, methods or seeds, separated by commas.")]
+SeedsOption = Annotated[int | None, typer.Option("--seeds", help="Only the first N seeds of the study.")]
+
+
+@app.command()
+def study(
+    spec: SpecOption = Path("studies/tiny.yaml"),
+    only: OnlyOption = "",
+    seeds: SeedsOption = None,
+    workers: Annotated[int, typer.Option(help="Worker processes; 0: one per GPU, else one per core.", min=0)] = 0,
+) -> None:
+    """Runs whatever is missing of a study and says where its report is."""
+    from ct_pipeline.commands.study import run_study
+
+    console = Console(highlight=False)
+    page = run_study(spec, _names(only), seeds, workers, console)
+    console.print(f"Report: {page}", soft_wrap=True)
+
+
+@app.command()
+def plan(
+    spec: Annotated[Path, typer.Argument(help="The study file.")] = Path("studies/tiny.yaml"),
+    only: OnlyOption = "",
+    seeds: SeedsOption = None,
+) -> None:
+    """Says what a study would do, before anything runs."""
+    from ct_pipeline.commands.plan import print_plan
+
+    print_plan(spec, _names(only), seeds, Console(highlight=False))
+
+
+@app.command()
+def doctor(spec: SpecOption = Path("studies/tiny.yaml")) -> None:
+    """Says what this machine can run and what is missing; exit code 1 where the study cannot run."""
+    from ct_pipeline.commands.doctor import examine
+
+    raise typer.Exit(0 if examine(spec, Console(highlight=False)) else 1)
+
+
+@app.command()
+def report(spec: SpecOption = Path("studies/tiny.yaml")) -> None:
+    """Writes the report of what is finished and says where it is."""
+    from ct_pipeline.stages import study_report
+    from ct_pipeline.stages.catalog import read_study
+    from ct_pipeline.store.artifact_store import ArtifactStore
+    from ct_pipeline.study.environment import home
+
+    store = ArtifactStore(home() / "artifacts")
+    store.prepare()
+    Console(highlight=False).print(f"Report: {study_report.make(store, read_study(spec), home() / 'reports')}", soft_wrap=True)
+
+
+@app.command()
+def ui(
+    spec: SpecOption = Path("studies/tiny.yaml"),
+    dagster_port: Annotated[int, typer.Option(min=1, max=65535)] = 3000,
+    mlflow_port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
+) -> None:
+    """Serves the Dagster UI and the MLflow UI on 127.0.0.1 until Ctrl-C."""
+    from ct_pipeline.commands.ui import serve
+
+    serve(spec, dagster_port, mlflow_port, Console(highlight=False))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def main() -> None:
+    """The entry point: what a person can mend is one message and exit code 2, without a traceback."""
+    try:
+        app()
+    except UserError as error:
+        Console(stderr=True, highlight=False).print(f"ct-pipeline: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("Stopped. Finished work is kept; the same command goes on from here.")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""Dagster's instance for this project: its folder, its settings, and runs that a killed process left behind."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ct_pipeline.study.environment import home
+from ct_pipeline.study.errors import UserError
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+CLI_TAG = "ct_pipeline/started_by"
+
+
+def prepare_dagster_home() -> Path:
+    """Makes CT_PIPELINE_HOME/dagster this process's DAGSTER_HOME, with the project's dagster.yaml in it."""
+    folder = home() / "dagster"
+    folder.mkdir(parents=True, exist_ok=True)
+    source = next((path for path in _settings_files() if path.is_file()), None)
+    if source is None:
+        raise UserError("dagster.yaml is not here: run ct-pipeline in the project's folder")
+    if not (folder / "dagster.yaml").is_file() or (folder / "dagster.yaml").read_bytes() != source.read_bytes():
+        shutil.copyfile(source, folder / "dagster.yaml")
+    os.environ["DAGSTER_HOME"] = str(folder)
+    return folder
+
+
+def close_abandoned_runs(instance: "dg.DagsterInstance") -> None:
+    """Marks runs of killed `ct-pipeline study` processes as failed and gives their pool slots back.
+
+    To be called by the one process that holds the study lock: any such run that is still marked as started is abandoned.
+    """
+    import dagster as dg
+
+    statuses = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.NOT_STARTED]
+    abandoned = instance.get_runs(filters=dg.RunsFilter(statuses=statuses, tags={CLI_TAG: "study"}))
+    for run in abandoned:
+        instance.report_run_failed(run, "its process was killed; the next one took up what was missing")
+        if instance.event_log_storage.supports_global_concurrency_limits:
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+
+
+def _settings_files() -> tuple[Path, ...]:
+    return (Path("dagster.yaml"), Path(__file__).parents[2] / "dagster.yaml")

@@ -1,0 +1,108 @@
+"""Runs assets of the code location in this process, on the same instance that the Dagster UI shows."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from ct_pipeline.commands.dagster_home import CLI_TAG
+from ct_pipeline.definitions import ASSETS, RESOURCES
+from ct_pipeline.partitions import partition_key
+from ct_pipeline.stages.pipeline import Key
+from ct_pipeline.study.keys import Cell
+from ct_pipeline.study.spec import Study
+
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+class AssetRuns:
+    """The instance, what it knows to be materialized, and a way to materialize more.
+
+    Attributes:
+        failure: what the last run that failed said.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self.instance = dg.DagsterInstance.get()
+        self.failure: str | None = None
+        self._study = study
+        self._known: dict[str, frozenset[str]] = {}
+
+    def __enter__(self) -> "AssetRuns":
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.instance.dispose()
+
+    def open_tracking(self) -> None:
+        """Opens MLflow ahead of the first step that needs it."""
+        RESOURCES["tracking"].open(self._study.name)
+
+    def knows(self, names: Sequence[str], key: Key) -> bool:
+        """Whether Dagster has a materialization of every named asset for a key."""
+        for name in names:
+            if name not in self._known:
+                self._known[name] = frozenset(self.instance.get_materialized_partitions(dg.AssetKey(name)))
+        return all(str(partition_key(key)) in self._known[name] for name in names)
+
+    def materialize(self, names: Sequence[str], keys: Sequence[Key] | None) -> None:
+        """Materializes assets for keys (None: assets without partitions), one run per unbroken range of keys."""
+        for tags in [{}] if keys is None else [_range_tags(first, last) for first, last in self._ranges(keys)]:
+            result = dg.materialize(
+                ASSETS,
+                selection=[dg.AssetKey(name) for name in names],
+                instance=self.instance,
+                resources=RESOURCES,
+                tags=tags | {CLI_TAG: "study"},
+                run_config=QUIET,
+                raise_on_error=False,
+            )
+            if not result.success:
+                self.failure = _reason(result)
+
+    def _ranges(self, keys: Sequence[Key]) -> list[tuple[Key, Key]]:
+        if not keys:
+            return []
+        if not isinstance(keys[0], Cell):
+            order = list(self._study.models) if isinstance(keys[0], str) else list(self._study.organisms)
+            return [(stretch[0], stretch[-1]) for stretch in _stretches(order, keys)]
+        asked: dict[tuple[str, ...], list] = {}
+        for organism in self._study.organisms:
+            methods = tuple(name for name in self._study.methods if Cell(organism, name) in keys)
+            if methods:
+                asked.setdefault(methods, []).append(organism)
+        return [
+            (Cell(organisms[0], methods[0]), Cell(organisms[-1], methods[-1]))
+            for wanted, of in asked.items()
+            for organisms in _stretches(self._study.organisms, of)
+            for methods in _stretches(list(self._study.methods), wanted)
+        ]
+
+
+def _stretches(order: Sequence, wanted: Sequence) -> list[list]:
+    """The unbroken stretches of `order` that hold exactly the wanted members."""
+    stretches: list[list] = []
+    previous = False
+    for member in order:
+        if member in wanted:
+            if not previous:
+                stretches.append([])
+            stretches[-1].append(member)
+        previous = member in wanted
+    return stretches
+
+
+def _range_tags(first: Key, last: Key) -> dict[str, str]:
+    return {RANGE_START: str(partition_key(first)), RANGE_END: str(partition_key(last))}
+
+
+def _reason(result: dg.ExecuteInProcessResult) -> str:
+    for event in result.all_events:
+        if event.is_failure and event.is_step_event:
+            data = event.step_failure_data
+            if data.user_failure_data is not None and data.user_failure_data.description:
+                return data.user_failure_data.description
+            error = data.error.cause or data.error
+            return error.message.strip()
+    return "Dagster run failed without a step failure"

@@ -1,0 +1,54 @@
+"""The live display of a study: a bar per stage."""
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from ct_pipeline.stages.pipeline import STAGES
+from ct_pipeline.stages.workers import Outcome, StepProgress
+from ct_pipeline.study.spec import Study
+
+
+class StudyProgress:
+    """Shows how many keys of each stage are made; on a terminal that is no terminal, one line per finished stage."""
+
+    def __init__(self, study: Study, console: Console) -> None:
+        self._console = console
+        self._titles = {stage.name: stage.title for stage in STAGES}
+        self._bars = Progress(
+            TextColumn("{task.description:<22}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._study = study
+        self._tasks: dict[str, TaskID] = {}
+        self._left: dict[str, int] = {}
+
+    def __enter__(self) -> "StudyProgress":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._bars.stop()
+
+    def started(self, stage: str, keys: int) -> None:
+        """Adds a stage's bar, or lengthens it when more of its keys come."""
+        self._left[stage] = self._left.get(stage, 0) + keys
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(self._titles[stage], total=keys, note="")
+        else:
+            self._bars.update(self._tasks[stage], total=self._bars.tasks[self._tasks[stage]].total + keys)
+
+    def stepped(self, stage: str, progress: StepProgress) -> None:
+        """Shows step and loss of a long job."""
+        self._bars.update(self._tasks[stage], note=f"step {progress.step}/{progress.steps}, loss {progress.loss:.3f}")
+
+    def finished(self, stage: str, outcome: Outcome) -> None:
+        """Counts one key."""
+        self._bars.update(self._tasks[stage], advance=1, note="")
+        self._left[stage] -= 1
+        if not self._left[stage] and not self._console.is_terminal:
+            self._console.print(f"{self._titles[stage]}: done")

@@ -1,0 +1,153 @@
+"""`ct-pipeline study`: materializes what a study lacks, in this process, through the same assets as the Dagster UI."""
+
+import contextlib
+import fcntl
+import os
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from ct_pipeline.commands.dagster_home import close_abandoned_runs, prepare_dagster_home
+from ct_pipeline.commands.progress import StudyProgress
+from ct_pipeline.stages import study_report
+from ct_pipeline.stages.catalog import read_study
+from ct_pipeline.stages.pipeline import STAGES
+from ct_pipeline.stages.workers import Workers, shared_workers
+from ct_pipeline.store.artifact_store import ArtifactStore, DamagedArtifact
+from ct_pipeline.study.environment import home
+from ct_pipeline.study.errors import UserError
+from ct_pipeline.study.narrow import narrowed
+from ct_pipeline.study.spec import Study
+
+# Stages of one group are steps of one Dagster run; the induction gate ends the second group.
+GROUPS = (
+    ("base_model",),
+    ("misaligned_organism", "control_organism", "organism_evaluation"),
+    ("consistency_candidates",),
+    ("consistency_labels", "retrained_model", "evaluation"),
+)
+
+
+def run_study(spec: Path, only: Sequence[str], seeds: int | None, workers: int, console: Console) -> Path:
+    """Runs whatever is missing of a study and returns the report's page.
+
+    UserError where something outside the program is wrong; finished work is kept whatever happens.
+    """
+    started = time.perf_counter()
+    whole = read_study(spec)
+    study = narrowed(whole, only, seeds)
+    store = ArtifactStore(home() / "artifacts")
+    store.prepare()
+    with _shown_warnings(console), _only_one(home() / ".study.lock"):
+        if study_report.is_whole(store, study, whole):
+            page = study_report.make(store, whole, home() / "reports")
+            console.print(
+                f"Nothing to do: all {len(study.cells)} cells of study {study.name} are finished "
+                f"({time.perf_counter() - started:.1f} s)."
+            )
+            return page
+        pool = shared_workers(store.root, workers or None)
+        pool.start()
+        page = _materialize(spec, only, seeds, study, store, pool, console)
+    console.print(f"Done in {time.perf_counter() - started:.0f} s.")
+    return page
+
+
+def _materialize(
+    spec: Path,
+    only: Sequence[str],
+    seeds: int | None,
+    study: Study,
+    store: ArtifactStore,
+    pool: Workers,
+    console: Console,
+) -> Path:
+    os.environ |= {"CT_PIPELINE_STUDY": str(spec), "CT_PIPELINE_ONLY": ",".join(only), "CT_PIPELINE_SEEDS": str(seeds or "")}
+    prepare_dagster_home()
+    # Dagster and MLflow take seconds to import: the workers have theirs to import meanwhile.
+    from ct_pipeline.commands.dagster_runs import AssetRuns
+
+    with AssetRuns(study) as runs:
+        close_abandoned_runs(runs.instance)
+        tracking = threading.Thread(target=runs.open_tracking, daemon=True)
+        tracking.start()
+        with StudyProgress(study, console) as progress:
+            pool.watchers.append(progress)
+            try:
+                for names in GROUPS:
+                    _run_group(names, study, store, runs)
+                failed = _failed_gates(store, study)
+                runs.materialize(("study_report",), None)
+            finally:
+                pool.watchers.remove(progress)
+    for name, why in failed.items():
+        console.print(f"[yellow]{name} did not pass the induction gate and was not used:[/] {why}", highlight=False)
+    if len(failed) == len(study.organisms):
+        raise UserError("no organism passed the induction gate: nothing was consistency-trained")
+    return home() / "reports" / study.name / "index.html"
+
+
+def _run_group(names: Sequence[str], study: Study, store: ArtifactStore, runs) -> None:
+    stages = [stage for stage in STAGES if stage.name in names]
+    keys = stages[0].keys(study)
+    if stages[0].name == "consistency_candidates":
+        usable = {cell.organism for cell in study_report.usable_cells(store, study, study.organisms)}
+        keys = tuple(key for key in keys if key in usable)
+    elif stages[0].grain == "cell":
+        keys = study_report.usable_cells(store, study, study.organisms)
+    missing = [
+        key
+        for key in keys
+        if any(stage.find(store, study, key) is None for stage in stages) or not runs.knows(names, key)
+    ]
+    runs.materialize(names, missing)
+    lacking = [key for key in keys if any(stage.find(store, study, key) is None for stage in stages)]
+    if lacking:
+        raise UserError(runs.failure or f"{', '.join(names)}: not all of it was made, and Dagster says no reason")
+
+
+def _failed_gates(store: ArtifactStore, study: Study) -> dict[str, str]:
+    from ct_pipeline.stages.node import find
+    from ct_pipeline.stages.organism_evaluation import node, passed, reasons
+
+    found = {organism.key: find(store, node(study, organism)) for organism in study.organisms}
+    return {key: " ".join(reasons(artifact)) for key, artifact in found.items() if not passed(artifact)}
+
+
+@contextlib.contextmanager
+def _only_one(path: Path) -> Iterator[None]:
+    """Refuses to run two studies on one results folder at a time."""
+    with path.open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise UserError(
+                f"another study is running on {path.parent} (process {lock.read().strip() or 'unknown'}): wait for it, or "
+                "set CT_PIPELINE_HOME to another folder"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+@contextlib.contextmanager
+def _shown_warnings(console: Console) -> Iterator[None]:
+    """Shows damaged artifacts as sentences, other packages' warnings not at all."""
+
+    def show(message, category, *_args, **_kwargs) -> None:
+        if issubclass(category, DamagedArtifact):
+            console.print(f"[yellow]Warning:[/] {message}", highlight=False)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", DamagedArtifact)
+        warnings.showwarning = show
+        yield
+
+
