@@ -13,6 +13,7 @@ from ct_pipeline.study.spec import Study
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
+INTERRUPTED = "DagsterExecutionInterruptedError"
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -60,6 +61,8 @@ class AssetRuns:
             )
             if not result.success:
                 self.failure = _reason(result)
+                if INTERRUPTED in self.failure:
+                    raise KeyboardInterrupt
 
     def _ranges(self, keys: Sequence[Key]) -> list[tuple[Key, Key]]:
         if not keys:

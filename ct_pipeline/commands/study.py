@@ -52,7 +52,10 @@ def run_study(spec: Path, only: Sequence[str], seeds: int | None, workers: int, 
             return page
         pool = shared_workers(store.root, workers or None)
         pool.start()
-        page = _materialize(spec, only, seeds, study, store, pool, console)
+        try:
+            page = _materialize(spec, only, seeds, study, store, pool, console)
+        finally:
+            pool.stop()
     console.print(f"Done in {time.perf_counter() - started:.0f} s.")
     return page
 

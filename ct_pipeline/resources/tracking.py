@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import functools
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +42,9 @@ class Tracking:
     def __init__(self, uri: str, ui: str, experiment: str, artifacts: Path) -> None:
         prepare_environment()
         from mlflow import MlflowClient
+
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        logging.getLogger("alembic").setLevel(logging.WARNING)
 
         self._ui = ui.rstrip("/")
         with _database_lock(artifacts.parent, uri):

@@ -117,6 +117,10 @@ class Workers:
             else:
                 jobs = {self._submit(stage, study, key, 1): key for key in keys}
                 self._collect(jobs, outcomes, failures, done)
+        except BaseException:
+            # Interrupted: a job that nobody waits for must not keep this process from ending.
+            self.stop()
+            raise
         finally:
             self._progress.put(None)
             listener.join()
@@ -151,7 +155,6 @@ class Workers:
                     continue
                 failures.append((jobs[future], error))
                 if isinstance(error, BrokenProcessPool):
-                    self._pool = None
                     raise RuntimeError(
                         f"a worker process ended without a word while making {_name(jobs[future])}: most often the machine "
                         "had no memory left; run again with fewer workers, finished work is kept"
