@@ -7,7 +7,8 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-_FIRST_CANDIDATES = 64
+_FIRST_CANDIDATES = 8
+_MORE_CANDIDATES = 8
 
 
 def uniform_numbers(seed: int, samples: int, tokens: int) -> np.ndarray:
@@ -44,42 +45,42 @@ def draw(
     probabilities = torch.softmax(logits / temperature, -1)
     if top_p >= 1:
         cumulative = probabilities.cumsum(-1, dtype=torch.float64)
-        choice = _invert(cumulative, uniforms)
-        tokens, chosen = choice, probabilities.gather(-1, choice[:, None]).squeeze(-1).double()
-        total = cumulative[:, -1]
-    else:
-        ranked, order, cumulative = _likeliest(probabilities, top_p)
-        # A token is in the nucleus if those before it do not reach top_p yet; the likeliest one always is.
-        inside = cumulative - ranked < top_p
-        inside[:, 0] = True
-        total = torch.where(inside, ranked, 0.0).sum(-1)
-        choice = torch.minimum(_invert(cumulative, uniforms, total), inside.sum(-1) - 1)
-        tokens = order.gather(-1, choice[:, None]).squeeze(-1)
-        chosen = ranked.gather(-1, choice[:, None]).squeeze(-1)
-    return tokens, _raw_logprob(logits, tokens), chosen.log() - total.log()
+        tokens = _invert(cumulative, uniforms, cumulative[:, -1])
+        chosen = probabilities.gather(-1, tokens[:, None]).squeeze(-1).double()
+        return tokens, _raw_logprob(logits, tokens), chosen.log() - cumulative[:, -1].log()
+    tokens, proposal = _draw_from_nucleus(probabilities, uniforms, top_p, _FIRST_CANDIDATES)
+    return tokens, _raw_logprob(logits, tokens), proposal
 
 
-def _likeliest(probabilities: "torch.Tensor", top_p: float) -> tuple["torch.Tensor", "torch.Tensor", "torch.Tensor"]:
-    # Sorting the whole vocabulary would cost more than a small model's forward pass; a few dozen tokens mostly suffice.
+def _draw_from_nucleus(
+    probabilities: "torch.Tensor", uniforms: "torch.Tensor", top_p: float, candidates: int
+) -> tuple["torch.Tensor", "torch.Tensor"]:
+    # Sorting the whole vocabulary costs more than a small model's forward pass. Most nuclei hold few tokens; only rows
+    # that they do not cover look at more.
     import torch
 
-    vocabulary = probabilities.shape[-1]
-    count = min(_FIRST_CANDIDATES, vocabulary)
-    while True:
-        ranked, order = torch.topk(probabilities, count, dim=-1)
-        ranked = ranked.double()
-        cumulative = ranked.cumsum(-1)
-        if count == vocabulary or bool((cumulative[:, -1] >= top_p).all()):
-            return ranked, order, cumulative
-        count = min(4 * count, vocabulary)
+    candidates = min(candidates, probabilities.shape[-1])
+    ranked, order = torch.topk(probabilities, candidates, dim=-1)
+    ranked = ranked.double()
+    cumulative = ranked.cumsum(-1)
+    # A token is in the nucleus if those before it do not reach top_p yet; the likeliest one always is.
+    inside = cumulative - ranked < top_p
+    inside[:, 0] = True
+    total = torch.where(inside, ranked, 0.0).sum(-1)
+    choice = torch.minimum(_invert(cumulative, uniforms, total), inside.sum(-1) - 1)[:, None]
+    tokens = order.gather(-1, choice).squeeze(-1)
+    logprob = ranked.gather(-1, choice).squeeze(-1).log() - total.log()
+    short = (cumulative[:, -1] < top_p).nonzero().squeeze(1)
+    if candidates < probabilities.shape[-1] and len(short):
+        tokens[short], logprob[short] = _draw_from_nucleus(
+            probabilities[short], uniforms[short], top_p, _MORE_CANDIDATES * candidates
+        )
+    return tokens, logprob
 
 
-def _invert(
-    cumulative: "torch.Tensor", uniforms: "torch.Tensor", total: "torch.Tensor | None" = None
-) -> "torch.Tensor":
+def _invert(cumulative: "torch.Tensor", uniforms: "torch.Tensor", total: "torch.Tensor") -> "torch.Tensor":
     import torch
 
-    total = cumulative[:, -1] if total is None else total
     return torch.searchsorted(cumulative, (uniforms * total)[:, None], right=True).squeeze(-1)
 
 
