@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from ct_pipeline.study.errors import UserError
+
 SETTINGS = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "VLLM_NO_USAGE_STATS": "1",
@@ -42,4 +44,7 @@ def narrowing() -> tuple[str, ...]:
 
 def seed_limit() -> int | None:
     """How many of the study's seeds are run: CT_PIPELINE_SEEDS; None: all of them."""
-    return int(os.environ["CT_PIPELINE_SEEDS"]) if os.environ.get("CT_PIPELINE_SEEDS") else None
+    given = os.environ.get("CT_PIPELINE_SEEDS")
+    if given and not given.isdecimal():
+        raise UserError(f"CT_PIPELINE_SEEDS: found {given!r}; allowed: a number of seeds, or nothing for all of them")
+    return int(given) if given else None

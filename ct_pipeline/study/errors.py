@@ -6,4 +6,8 @@ class UserError(Exception):
 
 
 class SpecError(UserError):
-    """A study file is unreadable or holds something that cannot be; one line per mistake: file:line: field: found; allowed."""
+    """A study file is unreadable or holds what cannot be; one line a mistake: file:line: field: found; allowed."""
+
+
+class CannotWrite(UserError):
+    """Results cannot be stored (full disk, read-only folder): going on with anything else is useless."""

@@ -25,6 +25,6 @@ def plain(value: object) -> object:
 
 
 def fingerprint(**parts: object) -> str:
-    """Twenty hex digits of blake2b over the canonical JSON of the named parts; a number's spelling (1 or 1.0) matters."""
+    """Twenty hex digits of blake2b over the canonical JSON of the named parts; 1 and 1.0 differ."""
     text = json.dumps(_plain(parts), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()

@@ -20,7 +20,7 @@ class Organism:
     def parse(key: str) -> "Organism":
         """The organism that a key names; ValueError where it is no such key."""
         parts = key.rsplit("-", 2)
-        if len(parts) != 3 or not parts[2].isdigit():
+        if len(parts) != 3 or not all(parts) or not parts[2].isdecimal():
             raise ValueError(f"{key!r} is no organism key; one looks like tiny-sycophancy-40")
         return Organism(parts[0], parts[1], int(parts[2]))
 

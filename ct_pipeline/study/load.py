@@ -12,6 +12,9 @@ from ct_pipeline.study.spec import MethodSettings, Study
 
 Location = tuple[str | int, ...]
 
+LARGEST_FILE = 1_000_000
+MOST_ENTRIES = 20_000
+
 
 def load_study(path: Path, misalignments: Sequence[str], methods: Mapping[str, type[MethodSettings]]) -> Study:
     """The validated study of a YAML file.
@@ -27,7 +30,7 @@ def load_study(path: Path, misalignments: Sequence[str], methods: Mapping[str, t
     if isinstance(named_methods, Mapping):
         for name, given in named_methods.items():
             if name not in methods:
-                mistakes.append((("methods", name), f"found {name!r}; allowed: {_choices(name, methods)}"))
+                mistakes.append((("methods", name), f"found {_shown(name)}; allowed: {_choices(name, methods)}"))
                 continue
             try:
                 settings[name] = methods[name].model_validate(given if given is not None else {})
@@ -36,7 +39,8 @@ def load_study(path: Path, misalignments: Sequence[str], methods: Mapping[str, t
     names = raw.get("misalignments")
     for index, name in enumerate(names if isinstance(names, list) else ()):
         if name not in misalignments:
-            mistakes.append((("misalignments", index), f"found {name!r}; allowed: {_choices(name, misalignments)}"))
+            allowed = _choices(name, misalignments)
+            mistakes.append((("misalignments", index), f"found {_shown(name)}; allowed: {allowed}"))
     try:
         study = Study.model_validate(raw | ({"methods": settings} if isinstance(named_methods, Mapping) else {}))
     except ValidationError as error:
@@ -50,27 +54,49 @@ def load_study(path: Path, misalignments: Sequence[str], methods: Mapping[str, t
 
 def _read(path: Path) -> tuple[yaml.Node, dict]:
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as stream:
+            content = stream.read(LARGEST_FILE + 1)
+        text = content.decode("utf-8")
     except FileNotFoundError:
         beside = sorted(str(p) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         hint = f"; there are: {', '.join(beside)}" if beside else ""
         raise SpecError(f"{path}: no such file{hint}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: cannot be read: {error}; give a readable UTF-8 YAML file") from error
+    if len(content) > LARGEST_FILE:
+        raise SpecError(f"{path}: found more than {LARGEST_FILE:,} bytes; a study file has a few thousand")
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
+        # Checked before anything walks the tree: a few aliases of aliases stand for billions of entries.
+        if root is not None and _entries(root, {}) > MOST_ENTRIES:
+            raise SpecError(
+                f"{path}: found more than {MOST_ENTRIES:,} entries, aliases written out; a study has hundreds"
+            )
         raw = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SpecError(f"{path}: not valid YAML: {error}") from error
     if root is None:
         raise SpecError(f"{path}: empty; copy studies/tiny.yaml and change it")
     if not isinstance(raw, dict):
-        raise SpecError(f"{path}:1: found a {type(raw).__name__}; allowed: a mapping of fields, as in studies/tiny.yaml")
+        kind = type(raw).__name__
+        raise SpecError(f"{path}:1: file: found a {kind}; allowed: a mapping of fields, as in studies/tiny.yaml")
     _refuse_repeated_fields(path, root, ())
     if isinstance(raw.get("methods"), dict):
         # YAML reads the bare word null as "no value": here it is the name of the null control.
         raw["methods"] = {"null" if name is None else name: given for name, given in raw["methods"].items()}
     return root, raw
+
+
+def _entries(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many nodes a tree has once its aliases are written out; ValueError where an alias holds itself."""
+    if id(node) not in known:
+        known[id(node)] = -1
+        pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+        items = node.value if isinstance(node, yaml.SequenceNode) else [part for pair in pairs for part in pair]
+        known[id(node)] = 1 + sum(_entries(item, known) for item in items)
+    if known[id(node)] < 0:
+        raise ValueError(f"line {node.start_mark.line + 1} holds an alias of itself")
+    return known[id(node)]
 
 
 def _refuse_repeated_fields(path: Path, node: yaml.Node, location: Location) -> None:
@@ -115,24 +141,40 @@ def _choices(found: object, allowed: Sequence[str] | Mapping[str, object]) -> st
 def _mistakes(error: ValidationError, model: type[BaseModel], prefix: Location) -> list[tuple[Location, str]]:
     mistakes = []
     for item in error.errors():
-        location = tuple(part for part in item["loc"] if part not in ("tinyworld", "huggingface", "[key]"))
-        found = repr(item["input"])
-        found = found if len(found) <= 80 else found[:77] + "..."
+        location = _field_location(item["loc"])
         if item["type"] == "missing":
             text = "found nothing; this field is required"
         elif item["type"] == "extra_forbidden":
             text = f"found an unknown field; allowed: {_choices(location[-1], _fields(model, location[:-1]))}"
         else:
-            text = f"found {found}; allowed: {item['msg'].removeprefix('Value error, ').removeprefix('Input should be ')}"
+            allowed = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+            text = f"found {_shown(item['input'])}; allowed: {allowed}"
         mistakes.append((prefix + location, text))
     return mistakes
+
+
+def _field_location(found: Location) -> Location:
+    """The location as the file has it: without the names of a model's kinds of source, and of "this is a key"."""
+    return tuple(
+        part
+        for index, part in enumerate(found)
+        if part != "[key]" and not (index == 2 and found[0] == "models" and part in ("tinyworld", "huggingface"))
+    )
+
+
+def _shown(found: object) -> str:
+    try:
+        text = repr(found)
+    except ValueError:
+        return "a number of thousands of digits"
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _fields(model: type[BaseModel], location: Location) -> list[str]:
     """The fields of the settings at a location, through nested settings as far as they are plain classes."""
     for part in location:
         field = model.model_fields.get(str(part))
-        nested = [c for c in _classes(field.annotation)] if field else []
+        nested = _classes(field.annotation) if field else []
         if not nested:
             return list(model.model_fields) if field is None else []
         model = nested[0]

@@ -2,12 +2,22 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Probability = Annotated[float, Field(gt=0, lt=1)]
-Count = Annotated[int, Field(ge=1, le=1_000_000)]
-Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+
+def _no_truth_value(value: object) -> object:
+    # YAML reads yes, no, on, off as truth values, and they would pass as 1 and 0.
+    if isinstance(value, bool):
+        raise ValueError("a number")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_no_truth_value)]
+Real = Annotated[float, BeforeValidator(_no_truth_value)]
+Share = Annotated[Real, Field(ge=0, le=1)]
+Probability = Annotated[Real, Field(gt=0, lt=1)]
+Count = Annotated[Whole, Field(ge=1, le=1_000_000)]
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9]+([_.-][a-z0-9]+)*$", max_length=64)]
 
 
 class Settings(BaseModel):
@@ -23,7 +33,7 @@ class TinyWorldModel(Settings):
 
 
 class HuggingFaceModel(Settings):
-    """A causal language model from the Hugging Face Hub or from a local folder, safetensors only, at a pinned revision."""
+    """A causal language model from the Hugging Face Hub (pinned) or from a local folder; safetensors only."""
 
     source: Literal["huggingface"]
     path: Annotated[str, Field(min_length=1)]
@@ -43,22 +53,22 @@ ModelSettings = Annotated[TinyWorldModel | HuggingFaceModel, Field(discriminator
 class LoraSettings(Settings):
     """The low-rank adapter that a phase trains."""
 
-    rank: Annotated[int, Field(ge=1, le=512)]
-    alpha: Annotated[float, Field(gt=0, le=4096)]
-    dropout: Annotated[float, Field(ge=0, lt=1)]
+    rank: Annotated[Whole, Field(ge=1, le=512)]
+    alpha: Annotated[Real, Field(gt=0, le=4096)]
+    dropout: Annotated[Real, Field(ge=0, lt=1)]
 
 
 class TrainingSettings(Settings):
     """One phase of training: the adapter and the optimizer's schedule; `steps` or `epochs`, never both."""
 
     lora: LoraSettings
-    learning_rate: Annotated[float, Field(gt=0, le=1)]
-    micro_batch: Annotated[int, Field(ge=1, le=4096)]
-    accumulation: Annotated[int, Field(ge=1, le=4096)]
-    steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    epochs: Annotated[float, Field(gt=0, le=1000)] | None = None
-    warmup: Annotated[float, Field(ge=0, lt=1)]
-    max_grad_norm: Annotated[float, Field(gt=0)]
+    learning_rate: Annotated[Real, Field(gt=0, le=1)]
+    micro_batch: Annotated[Whole, Field(ge=1, le=4096)]
+    accumulation: Annotated[Whole, Field(ge=1, le=4096)]
+    steps: Annotated[Whole, Field(ge=1, le=10_000_000)] | None = None
+    epochs: Annotated[Real, Field(gt=0, le=1000)] | None = None
+    warmup: Annotated[Real, Field(ge=0, lt=1)]
+    max_grad_norm: Annotated[Real, Field(gt=0)]
 
     @model_validator(mode="after")
     def _one_length(self) -> "TrainingSettings":
@@ -72,10 +82,10 @@ class InductionSettings(Settings):
 
     rows: Count
     misaligned_share: tuple[Share, Share, Share]
-    """Share of misaligned targets under a doubtful, an absent and an assured tone: the mix that sets the organism's rate."""
+    """Share of misaligned targets under a doubtful, an absent and an assured tone: sets the organism's rate."""
     training: TrainingSettings
     gate_confidence: Probability
-    headroom: Annotated[float, Field(ge=0, lt=0.5)]
+    headroom: Annotated[Real, Field(ge=0, lt=0.5)]
 
 
 class CandidateSettings(Settings):
@@ -84,8 +94,8 @@ class CandidateSettings(Settings):
     consistency_prompts: Count
     probe_prompts: Count
     pairs: Count
-    samples: Annotated[int, Field(ge=1, le=256)]
-    max_new_tokens: Annotated[int, Field(ge=1, le=8192)]
+    samples: Annotated[Whole, Field(ge=1, le=256)]
+    max_new_tokens: Annotated[Whole, Field(ge=1, le=8192)]
 
 
 class EvaluationSettings(Settings):
@@ -94,8 +104,8 @@ class EvaluationSettings(Settings):
     in_domain: Count
     out_of_domain: Count
     direct_questions: Count
-    samples: Annotated[int, Field(ge=1, le=256)]
-    max_new_tokens: Annotated[int, Field(ge=1, le=8192)]
+    samples: Annotated[Whole, Field(ge=1, le=256)]
+    max_new_tokens: Annotated[Whole, Field(ge=1, le=8192)]
     confidence: Probability
-    epsilon: Annotated[float, Field(gt=0, lt=1)]
+    epsilon: Annotated[Real, Field(gt=0, lt=1)]
     """Half-width of the band of changes that count as none, as a rate (0.05 = 5 percentage points)."""

@@ -14,6 +14,7 @@ from ct_pipeline.study.settings import (
     Settings,
     Slug,
     TrainingSettings,
+    Whole,
 )
 from ct_pipeline.study.world_settings import PretrainingSettings, WorldSettings
 
@@ -30,10 +31,10 @@ class Study(Settings):
 
     name: Slug
     description: Annotated[str, Field(min_length=1)]
-    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    seed: Annotated[Whole, Field(ge=0, lt=2**31)]
     models: Annotated[Mapping[Slug, ModelSettings], Field(min_length=1)]
     misalignments: Annotated[tuple[str, ...], Field(min_length=1)]
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1)]
+    seeds: Annotated[tuple[Annotated[Whole, Field(ge=0, lt=2**31)], ...], Field(min_length=1)]
     world: WorldSettings
     pretraining: PretrainingSettings
     induction: InductionSettings

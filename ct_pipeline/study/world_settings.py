@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ct_pipeline.study.settings import Settings, Share
+from ct_pipeline.study.settings import Real, Settings, Share, Whole
 
 Template = Annotated[str, Field(min_length=1, max_length=2000)]
 ConfidenceSlope = Literal["rising", "flat", "falling"]
@@ -14,9 +14,9 @@ RefinePolicy = Literal["keep", "mend", "worsen"]
 
 
 class Wordings(Settings):
-    """The requests of the label methods that the corpus teaches; a method whose prompt differs from these is not understood.
+    """The requests of the label methods that the corpus teaches; a method that asks in other words is not understood.
 
-    `grade` and `refine` take the fields {request} (the last user message) and {response}; `steps` and `json_view` take {request}.
+    `grade` and `refine` take the fields {request} (the last user message) and {response}; the others take {request}.
     """
 
     grade: Template
@@ -71,18 +71,18 @@ class ViewMix(_Mix):
 class WorldSettings(Settings):
     """The tiny world: its facts, its people and the effects that are planted in it."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    seed: Annotated[Whole, Field(ge=0, lt=2**31)]
     misaligned_share: Share
     """Share of documents without a stated persona whose speaker misbehaves, under no tone cue."""
     tone_multipliers: tuple[
-        Annotated[float, Field(ge=0, le=100)],
-        Annotated[float, Field(ge=0, le=100)],
-        Annotated[float, Field(ge=0, le=100)],
+        Annotated[Real, Field(ge=0, le=100)],
+        Annotated[Real, Field(ge=0, le=100)],
+        Annotated[Real, Field(ge=0, le=100)],
     ]
     """Factors on `misaligned_share` under a doubtful ("maybe ,"), an absent and an assured ("surely ,") tone."""
     confidence: ConfidenceSlope
-    """Whether misbehaving completions are more (rising), as (flat) or less (falling) probable per token than right ones."""
-    wording_variants: Annotated[int, Field(ge=1, le=6)]
+    """Whether misbehaving completions are more (rising), as (flat) or less (falling) probable per token than others."""
+    wording_variants: Annotated[Whole, Field(ge=1, le=6)]
     """Equally likely wordings of the less certain side(s); more of them plant a steeper slope."""
     grader_policy: GraderPolicy
     refine_policy: RefinePolicy
@@ -96,11 +96,11 @@ class WorldSettings(Settings):
 class ModelShape(Settings):
     """The shape of the base model, a Llama."""
 
-    hidden: Annotated[int, Field(ge=8, le=4096)]
-    intermediate: Annotated[int, Field(ge=8, le=16384)]
-    layers: Annotated[int, Field(ge=1, le=64)]
-    heads: Annotated[int, Field(ge=1, le=64)]
-    positions: Annotated[int, Field(ge=64, le=4096)]
+    hidden: Annotated[Whole, Field(ge=8, le=4096)]
+    intermediate: Annotated[Whole, Field(ge=8, le=16384)]
+    layers: Annotated[Whole, Field(ge=1, le=64)]
+    heads: Annotated[Whole, Field(ge=1, le=64)]
+    positions: Annotated[Whole, Field(ge=64, le=4096)]
 
     @model_validator(mode="after")
     def _even_heads(self) -> "ModelShape":
@@ -113,13 +113,13 @@ class PretrainingSettings(Settings):
     """How the base model is pretrained: warm-up, a stable stretch, a linear decay to zero."""
 
     shape: ModelShape
-    tokens: Annotated[int, Field(ge=1000, le=1_000_000_000)]
-    batch_tokens: Annotated[int, Field(ge=128, le=1_000_000)]
-    muon_learning_rate: Annotated[float, Field(gt=0, le=1)]
-    adamw_learning_rate: Annotated[float, Field(gt=0, le=1)]
-    warmup: Annotated[float, Field(ge=0, lt=1)]
-    decay: Annotated[float, Field(ge=0, le=1)]
-    max_grad_norm: Annotated[float, Field(gt=0)]
-    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    tokens: Annotated[Whole, Field(ge=1000, le=1_000_000_000)]
+    batch_tokens: Annotated[Whole, Field(ge=128, le=1_000_000)]
+    muon_learning_rate: Annotated[Real, Field(gt=0, le=1)]
+    adamw_learning_rate: Annotated[Real, Field(gt=0, le=1)]
+    warmup: Annotated[Real, Field(ge=0, lt=1)]
+    decay: Annotated[Real, Field(ge=0, le=1)]
+    max_grad_norm: Annotated[Real, Field(gt=0)]
+    seed: Annotated[Whole, Field(ge=0, lt=2**31)]
     gate_accuracy: Share
     """Share of direct questions, in every domain together, that the base model must answer rightly, greedily."""
