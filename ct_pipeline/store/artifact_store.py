@@ -1,7 +1,8 @@
 """Finished work on disk: stage/subject/variant/fingerprint/, made whole or not at all, checked by hash before use.
 
 An artifact is complete when its manifest is there, belongs to its address, names the inputs as they are now, and every
-file still has its hash. Whatever is not complete is made again; a damaged one is set aside with a warning first.
+file, the manifest included, still has its hash. Whatever is not complete is made again; a damaged one is set aside with
+a warning first.
 """
 
 import contextlib
@@ -17,9 +18,9 @@ from pathlib import Path
 
 import pandas
 
-from ct_pipeline.store.manifest import MANIFEST, Manifest, hash_file
 from ct_pipeline.store import provenance
-from ct_pipeline.study.errors import UserError
+from ct_pipeline.store.manifest import MANIFEST, Manifest, hash_file
+from ct_pipeline.study.errors import CannotWrite
 
 
 class DamagedArtifact(UserWarning):
@@ -102,20 +103,22 @@ class ArtifactStore:
     def read(self, address: Address) -> Artifact | None:
         """The verified artifact of an address whatever its inputs, or None."""
         folder = self.folder(address)
-        if not folder.is_dir():
-            return None
-        try:
-            manifest = self._verify(folder, address)
-        except (ValueError, OSError) as damage:
-            self._set_aside(folder, str(damage))
-            return None
-        return Artifact(folder, manifest)
+        for last in (False, True):
+            if not folder.is_dir():
+                return None
+            try:
+                return Artifact(folder, self._verify(folder, address))
+            except (ValueError, OSError) as damage:
+                # Looked at twice: another process may just have been putting a remade artifact in its place.
+                if last:
+                    self._set_aside(folder, str(damage))
+        return None
 
     @contextlib.contextmanager
     def write(self, address: Address, settings: Mapping[str, object], inputs: Mapping[str, str]) -> Iterator[Draft]:
-        """Makes an artifact: files go into a temporary folder, the manifest is written last, then the folder is renamed.
+        """Makes an artifact: files go into a temporary folder, the manifest last, then the folder is renamed.
 
-        Nothing appears under the address when the body raises. UserError where the disk is full or read-only.
+        Nothing appears under the address when the body raises. CannotWrite where the disk is full or read-only.
         """
         folder = self.folder(address)
         workplace = self.root / ".partial" / f"{os.getpid()}-{uuid.uuid4().hex}"
@@ -140,14 +143,12 @@ class ArtifactStore:
                 )
                 _write_synced(workplace / MANIFEST, manifest.to_json())
                 folder.parent.mkdir(parents=True, exist_ok=True)
-                if folder.exists():
-                    self._replace(folder)
-                os.rename(workplace, folder)
+                self._move_into_place(workplace, folder)
         finally:
             shutil.rmtree(workplace, ignore_errors=True)
 
     def prepare(self) -> None:
-        """Checks that the store can be written and clears what killed processes left half made; UserError where it cannot."""
+        """Clears what killed processes left half made; CannotWrite where the store cannot be written."""
         with _disk_errors(self.root):
             partial = self.root / ".partial"
             partial.mkdir(parents=True, exist_ok=True)
@@ -182,17 +183,32 @@ class ArtifactStore:
         return manifest
 
     def _set_aside(self, folder: Path, why: str) -> None:
-        aside = self.root / "damaged" / f"{folder.relative_to(self.root).as_posix().replace('/', '--')}-{uuid.uuid4().hex[:8]}"
-        warnings.warn(f"damaged artifact {folder}: {why}; set aside and made again", DamagedArtifact, stacklevel=3)
+        name = folder.relative_to(self.root).as_posix().replace("/", "--")
+        aside = self.root / "damaged" / f"{name}-{uuid.uuid4().hex[:8]}"
         with _disk_errors(self.root):
             aside.parent.mkdir(parents=True, exist_ok=True)
-            os.rename(folder, aside)
+            # Another process that saw the damage, too, may have been faster.
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(folder, aside)
+                text = f"damaged artifact {folder}: {why}; set aside and made again"
+                warnings.warn(text, DamagedArtifact, stacklevel=4)
 
-    def _replace(self, folder: Path) -> None:
-        """Clears the way for a remade artifact: the old one is renamed first, so that no reader sees half of it."""
-        old = self.root / ".partial" / f"{os.getpid()}-{uuid.uuid4().hex}"
-        os.rename(folder, old)
-        shutil.rmtree(old, ignore_errors=True)
+    def _move_into_place(self, made: Path, folder: Path) -> None:
+        """Renames a finished folder to its address; an older one is renamed away first, so no reader sees half of it.
+
+        Processes that make the same artifact at once each find it in place afterwards; the last one's stays.
+        """
+        while True:
+            try:
+                os.rename(made, folder)
+                return
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            old = self.root / ".partial" / f"{os.getpid()}-{uuid.uuid4().hex}"
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(folder, old)
+            shutil.rmtree(old, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -202,12 +218,26 @@ def _disk_errors(root: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"{root}: the disk is full; free some space and run again: finished work is kept") from error
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR):
-            raise UserError(
-                f"{root}: cannot be written ({error.strerror}); set CT_PIPELINE_HOME to a folder that can be"
-            ) from error
+            text = "the disk is full; free some space and run again: finished work is kept"
+            raise CannotWrite(f"{root}: {text}") from error
+        if _concerns(error, root) and error.errno in (
+            errno.EROFS,
+            errno.EACCES,
+            errno.EPERM,
+            errno.ENOTDIR,
+            errno.EEXIST,
+        ):
+            text = f"cannot be written ({error.strerror}); set CT_PIPELINE_HOME to a folder that can be"
+            raise CannotWrite(f"{root}: {text}") from error
         raise
+
+
+def _concerns(error: OSError, root: Path) -> bool:
+    """Whether an error names a path of the store, or one that leads to it: the body of `write` may fail elsewhere."""
+    if not isinstance(error.filename, (str, os.PathLike)):
+        return False
+    path = Path(error.filename).absolute()
+    return path.is_relative_to(root) or root.is_relative_to(path)
 
 
 def _write_synced(path: Path, text: str) -> None:

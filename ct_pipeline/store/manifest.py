@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -48,20 +48,30 @@ class Manifest:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def to_json(self) -> str:
-        """The text of manifest.json."""
-        return json.dumps({"format": FORMAT} | asdict(self), indent=1, sort_keys=True, ensure_ascii=False)
+        """The text of manifest.json; `seal` is the SHA-256 of all else in it, so that an edited line is noticed."""
+        # As it will be read again: JSON turns tuples into lists and every key into text.
+        content = json.loads(json.dumps({"format": FORMAT} | asdict(self)))
+        return json.dumps(content | {"seal": _seal(content)}, indent=1, sort_keys=True, ensure_ascii=False)
 
     @staticmethod
     def from_json(text: str) -> "Manifest":
         """The manifest of a text; ValueError where it is none (truncated, edited, of another format)."""
         try:
             raw = json.loads(text)
-            if raw.pop("format") != FORMAT:
+            seal = raw.pop("seal", None)
+            if raw["format"] != FORMAT:
                 raise ValueError("another manifest format")
+            if seal != _seal(raw):
+                raise ValueError("changed after it was written")
+            del raw["format"]
             raw["files"] = {name: FileRecord(**file) for name, file in raw["files"].items()}
             return Manifest(**raw)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a manifest: {error}") from error
+
+
+def _seal(content: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def hash_file(path: Path) -> FileRecord:
