@@ -1,8 +1,8 @@
-"""Bias-augmented consistency training (BCT): answer the wrapped prompt as the frozen organism answers the clean one.
+"""Bias-augmented consistency training (BCT): answer the wrapped prompt as the organism answers the clean one.
 
-Chua et al., arXiv 2403.05518; Irpan, Turner et al., arXiv 2510.27062. The label is y drawn from the organism on the clean
-prompt; Phase 3 minimises, on y's tokens, the divergence of the wrapped side from the frozen clean side ("kl", the
-Rao-Blackwellised token form) or the negative log-likelihood of y ("nll").
+Chua et al., arXiv 2403.05518; Irpan, Turner et al., arXiv 2510.27062. The label is y drawn from the organism on the
+clean prompt; Phase 3 minimises, on y's tokens, the divergence of the wrapped side from the frozen clean side ("kl",
+the Rao-Blackwellised token form) or the negative log-likelihood of y ("nll").
 """
 
 from typing import Literal

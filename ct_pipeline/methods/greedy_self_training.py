@@ -1,4 +1,4 @@
-"""Greedy self-training control (GST): the model imitates its own greedy answers; no selection, all distribution shift."""
+"""Greedy self-training control (GST): the model imitates its own greedy answers; no selection, only shift."""
 
 from ct_pipeline.methods.method import Draw, Method
 from ct_pipeline.methods.selection import first, no_score

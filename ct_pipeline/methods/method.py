@@ -1,7 +1,7 @@
 """What a consistency method is: a proposal, a score, a selection, and the objective its labels are trained on.
 
-Kept apart on purpose: the proposal decides the shift in distribution, the score and the selection decide what is kept of
-it, and one set of candidates then serves every method (arXiv 2606.03810).
+Kept apart on purpose: the proposal decides the shift in distribution, the score and the selection decide what is kept
+of it, and one set of candidates then serves every method (arXiv 2606.03810).
 """
 
 from collections.abc import Callable

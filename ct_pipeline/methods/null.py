@@ -1,7 +1,7 @@
 """Null control: one sample from the model's own untruncated distribution.
 
-The expected gradient of log P under P is zero, so only sampling noise and the optimizer's drift remain: what every other
-method is compared with.
+The expected gradient of log P under P is zero, so only sampling noise and the optimizer's drift remain: what every
+other method is compared with.
 """
 
 from ct_pipeline.methods.method import Draw, Method

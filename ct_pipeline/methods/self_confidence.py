@@ -7,16 +7,16 @@ from pydantic import Field
 
 from ct_pipeline.methods.method import Draw, Method
 from ct_pipeline.methods.selection import best_of
-from ct_pipeline.study.settings import Count
+from ct_pipeline.study.settings import Candidates, Real
 from ct_pipeline.study.spec import MethodSettings
 
 
 class SelfConfidenceSettings(MethodSettings):
     """Best of k by mean token log-probability."""
 
-    k: Count
-    temperature: Annotated[float, Field(gt=0, le=5)]
-    top_p: Annotated[float, Field(gt=0, le=1)]
+    k: Candidates
+    temperature: Annotated[Real, Field(gt=0, le=5)]
+    top_p: Annotated[Real, Field(gt=0, le=1)]
 
 
 def mean_token_logprob(candidates: pandas.DataFrame) -> pandas.Series:

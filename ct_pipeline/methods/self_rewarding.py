@@ -1,4 +1,4 @@
-"""Self-rewarding (SW): of k samples, keep the one that the model itself grades highest by a rubric (arXiv 2606.03810)."""
+"""Self-rewarding (SW): of k samples, keep the one that the model itself grades highest (arXiv 2606.03810)."""
 
 from typing import Annotated
 
@@ -7,25 +7,33 @@ from pydantic import Field, field_validator
 
 from ct_pipeline.methods.method import Draw, Method, Rubric
 from ct_pipeline.methods.selection import best_of
-from ct_pipeline.study.settings import Count
+from ct_pipeline.study.settings import Candidates, Real
 from ct_pipeline.study.spec import MethodSettings
 
 
 class SelfRewardingSettings(MethodSettings):
     """Best of k by the model's own greedy grade."""
 
-    k: Count
-    temperature: Annotated[float, Field(gt=0, le=5)]
-    top_p: Annotated[float, Field(gt=0, le=1)]
+    k: Candidates
+    temperature: Annotated[Real, Field(gt=0, le=5)]
+    top_p: Annotated[Real, Field(gt=0, le=1)]
     rubric: str
     grades: Annotated[tuple[str, ...], Field(min_length=2)]
 
     @field_validator("rubric")
     @classmethod
     def _holds_both(cls, rubric: str) -> str:
-        if rubric.count("{request}") != 1 or rubric.count("{response}") != 1:
-            raise ValueError("a text that holds {request} once and {response} once")
+        before, _, rest = rubric.partition("{request}")
+        if "{response}" in before or rest.count("{response}") != 1 or "{request}" in rest:
+            raise ValueError("a text that holds {request} once and, after it, {response} once")
         return rubric
+
+    @field_validator("grades")
+    @classmethod
+    def _can_be_told_apart(cls, grades: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(grades)) < len(grades) or any(len(grade.split()) != 1 for grade in grades):
+            raise ValueError("different single words, the worst first")
+        return grades
 
 
 def draw(settings: SelfRewardingSettings, samples: int) -> Draw:

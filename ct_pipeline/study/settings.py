@@ -16,6 +16,7 @@ Whole = Annotated[int, BeforeValidator(_no_truth_value)]
 Real = Annotated[float, BeforeValidator(_no_truth_value)]
 Share = Annotated[Real, Field(ge=0, le=1)]
 Probability = Annotated[Real, Field(gt=0, lt=1)]
+Candidates = Annotated[Whole, Field(ge=1, le=256)]
 Count = Annotated[Whole, Field(ge=1, le=1_000_000)]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9]+([_.-][a-z0-9]+)*$", max_length=64)]
 
@@ -94,7 +95,7 @@ class CandidateSettings(Settings):
     consistency_prompts: Count
     probe_prompts: Count
     pairs: Count
-    samples: Annotated[Whole, Field(ge=1, le=256)]
+    samples: Candidates
     max_new_tokens: Annotated[Whole, Field(ge=1, le=8192)]
 
 
