@@ -6,7 +6,7 @@ PAIR = ["prompt_id", "decoding", "sample"]
 
 
 def differing_rows(before: pandas.DataFrame, after: pandas.DataFrame) -> pandas.DataFrame:
-    """Completions that changed between two evaluation tables; those whose verdict changed come first, greedy ones first.
+    """Completions that changed between two evaluation tables; changed verdicts come first, then greedy ones.
 
     Columns: prompt, decoding, and completion_/verdict_ with _before and _after.
     """

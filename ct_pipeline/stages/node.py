@@ -57,7 +57,7 @@ def find(store: ArtifactStore, node: Node) -> Artifact | None:
 
 @contextmanager
 def making(store: ArtifactStore, node: Node) -> Iterator[tuple[Draft, dict[str, Artifact]]]:
-    """A draft for the artifact of a node with its inputs, which must be complete; UserError names the one that is not."""
+    """A draft for the artifact of a node, and its inputs; UserError names an input that is not complete."""
     inputs = {}
     for name, each in node.inputs.items():
         artifact = find(store, each)

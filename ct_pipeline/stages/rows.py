@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from ct_pipeline.organisms.catalog import KINDS
 from ct_pipeline.organisms.kind import Example, Kind, OrganismData, Pair, Prompt
+from ct_pipeline.study.errors import UserError
 from ct_pipeline.study.keys import Organism
 from ct_pipeline.study.spec import Study
 from ct_pipeline.study.world_settings import WorldSettings
@@ -18,8 +19,11 @@ def kind_named(name: str) -> Kind:
 
 
 def rows_of(study: Study, organism: Organism) -> OrganismData:
-    """All rows of an organism; equal settings give equal rows."""
-    return _rows(study.world, organism.kind, study.induction, study.candidates, study.evaluation, organism.seed)
+    """All rows of an organism; equal settings give equal rows. UserError where the world has too few."""
+    try:
+        return _rows(study.world, organism.kind, study.induction, study.candidates, study.evaluation, organism.seed)
+    except ValueError as error:
+        raise UserError(f"study {study.name}, {organism.kind}: {error}") from error
 
 
 @functools.lru_cache(maxsize=64)

@@ -1,7 +1,7 @@
 """Worker processes that make artifacts side by side: one per accelerator, or one per core, warm from stage to stage.
 
-A worker loads a base model once and keeps it. It holds one thread, because many one-threaded workers beat one worker with
-many threads on small models; a stage that fills the machine by itself is given all cores and runs alone.
+A worker loads a base model once and keeps it. It holds one thread, because many one-threaded workers beat one worker
+with many threads on small models; a stage that fills the machine by itself is given all cores and runs alone.
 """
 
 import atexit
@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ct_pipeline.stages.pipeline import Key, stage_named
+from ct_pipeline.stages.pipeline import Key, Stage, stage_named
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.study.environment import prepare_environment
-from ct_pipeline.study.errors import UserError
+from ct_pipeline.study.errors import CannotWrite, UserError
 from ct_pipeline.study.spec import Study
 
 
@@ -56,11 +56,44 @@ class Watcher(Protocol):
         """One key is made."""
 
 
+def _import_libraries() -> None:
+    import peft  # noqa: F401
+    import torch
+    import trl  # noqa: F401
+
+    torch.set_num_threads(1)
+
+
+def _use_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What worker processes do; all of it must be importable by name, because each process starts afresh.
+
+    Attributes:
+        stage_named: the stage of a name.
+        begin: called once in every process, before its first job: seconds that pass while the parent does other things.
+        use_threads: told before each job how many threads it has.
+    """
+
+    stage_named: Callable[[str], Stage] = stage_named
+    begin: Callable[[], None] = _import_libraries
+    use_threads: Callable[[int], None] = _use_threads
+
+
+MODEL_WORK = Work()
+
+
 class Workers:
     """A pool of worker processes on one store; processes start at the first job."""
 
-    def __init__(self, root: Path, count: int | None = None) -> None:
+    def __init__(self, root: Path, count: int | None = None, work: Work = Work()) -> None:
         self.root = root
+        self.work = work
         self.watchers: list[Watcher] = []
         self.devices = accelerators()
         self.count = count or len(self.devices) or os.cpu_count() or 1
@@ -69,8 +102,9 @@ class Workers:
 
     def start(self) -> None:
         """Starts the processes, so that their imports run while this one does something else."""
-        if self._pool is not None:
+        if self._pool is not None and not self._pool._broken:
             return
+        self.stop()
         prepare_environment()
         context = multiprocessing.get_context("spawn")
         self._progress = context.SimpleQueue()
@@ -78,7 +112,10 @@ class Workers:
         for index in range(self.count):
             places.put(self.devices[index % len(self.devices)] if self.devices else None)
         self._pool = ProcessPoolExecutor(
-            self.count, mp_context=context, initializer=_begin, initargs=(self.root, places, self._progress)
+            self.count,
+            mp_context=context,
+            initializer=_begin,
+            initargs=(self.root, places, self._progress, self.work),
         )
         self._pool.submit(os.getpid)
 
@@ -91,8 +128,8 @@ class Workers:
     ) -> tuple[Outcome, ...]:
         """Makes the artifacts of all keys; what is complete is left as it is. `on_done` is called as each key is ready.
 
-        One key's failure does not stop the others, except where nothing more can be written; afterwards the first failure
-        is raised with the names of all failed keys.
+        One key's failure does not stop the others, except where nothing more can be written; afterwards the first
+        failure is raised with the names of all failed keys.
         """
         if not keys:
             raise UserError(f"{stage}: no keys to make; a range whose ends are swapped selects nothing")
@@ -107,7 +144,7 @@ class Workers:
 
         listener = threading.Thread(target=self._listen, args=(stage,), daemon=True)
         listener.start()
-        alone = stage_named(stage).all_cores
+        alone = self.work.stage_named(stage).all_cores
         outcomes: list[Outcome] = []
         failures: list[tuple[Key, BaseException]] = []
         try:
@@ -121,14 +158,13 @@ class Workers:
             # Interrupted: a job that nobody waits for must not keep this process from ending.
             self.stop()
             raise
-        finally:
-            self._progress.put(None)
-            listener.join()
+        self._progress.put(None)
+        listener.join()
         if failures:
             key, error = failures[0]
             names = ", ".join(_name(failed) for failed, _ in failures)
             if isinstance(error, UserError):
-                raise UserError(f"{stage} of {names}: {error}") from error
+                raise type(error)(f"{stage} of {names}: {error}") from error
             raise RuntimeError(f"{stage} failed for {names}; the first: {error}") from error
         return tuple(outcomes)
 
@@ -156,10 +192,10 @@ class Workers:
                 failures.append((jobs[future], error))
                 if isinstance(error, BrokenProcessPool):
                     raise RuntimeError(
-                        f"a worker process ended without a word while making {_name(jobs[future])}: most often the machine "
-                        "had no memory left; run again with fewer workers, finished work is kept"
+                        "a worker process ended without a word: most often the machine had no memory left; run again "
+                        "with fewer workers, finished work is kept"
                     ) from error
-                if isinstance(error, UserError):
+                if isinstance(error, CannotWrite):
                     for other in pending:
                         other.cancel()
                     pending = {other for other in pending if not other.cancelled()}
@@ -193,23 +229,20 @@ def shared_workers(root: Path, count: int | None = None) -> Workers:
 
 _store: ArtifactStore
 _report: multiprocessing.SimpleQueue
+_work: Work
 
 
-def _begin(root: Path, places: multiprocessing.SimpleQueue, progress: multiprocessing.SimpleQueue) -> None:
-    global _store, _report
+def _begin(root: Path, places: multiprocessing.SimpleQueue, progress: multiprocessing.SimpleQueue, work: Work) -> None:
+    global _store, _report, _work
     prepare_environment()
     device = places.get()
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
     _store = ArtifactStore(root)
     _report = progress
+    _work = work
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    # Imported before the first job asks for them: seconds that pass while the parent does something else.
-    import peft  # noqa: F401
-    import torch
-    import trl  # noqa: F401
-
-    torch.set_num_threads(1)
+    work.begin()
 
 
 def _end_with_parent() -> None:
@@ -219,13 +252,18 @@ def _end_with_parent() -> None:
 
 
 def _make(stage: str, study: Study, key: Key, threads: int) -> Outcome:
-    import torch
-
     started = time.perf_counter()
-    torch.set_num_threads(threads)
-    found = stage_named(stage).find(_store, study, key)
-    if found is None:
-        stage_named(stage).make(
-            _store, study, key, threads, lambda step, steps, loss: _report.put(StepProgress(step, steps, loss))
-        )
+    _work.use_threads(threads)
+    one = _work.stage_named(stage)
+    try:
+        found = one.find(_store, study, key)
+        if found is None:
+            one.make(
+                _store, study, key, threads, lambda step, steps, loss: _report.put(StepProgress(step, steps, loss))
+            )
+    except UserError:
+        raise
+    except Exception as error:
+        # Other libraries' errors cannot always be sent to another process; their text can.
+        raise RuntimeError(f"{type(error).__name__}: {error}") from error
     return Outcome(key, time.perf_counter() - started, found is not None)
