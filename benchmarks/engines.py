@@ -1,4 +1,6 @@
-"""Measures our decode loop against transformers.generate on a random tiny model, in one run on one thread.
+"""Measures our decode loop against transformers.generate on a random tiny model, in one run on one core.
+
+The contenders take turns, so that other work on the machine hits them alike; CPU seconds are the fairer column there.
 
 Usage: OMP_NUM_THREADS=1 python benchmarks/engines.py [--prompts 960] [--new-tokens 24] [--runs 5]
 """
@@ -6,7 +8,7 @@ Usage: OMP_NUM_THREADS=1 python benchmarks/engines.py [--prompts 960] [--new-tok
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,7 +19,18 @@ from ct_pipeline.engine.protocol import Sampling
 from ct_pipeline.engine.transformers_engine import TransformersEngine
 from ct_pipeline.models.loading import BaseModel, wrap_model
 
-END = 4
+EARLY_STOPS = tuple(range(4, 44))
+"""With 40 of 512 tokens ending a completion, most rows end before the limit, as real answers do."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One way of sampling; `stops` are the tokens that end a completion."""
+
+    name: str
+    prompts: int
+    sampling: Sampling
+    stops: tuple[int, ...]
 
 
 def tiny_base() -> BaseModel:
@@ -26,72 +39,80 @@ def tiny_base() -> BaseModel:
     config = LlamaConfig(
         vocab_size=512, hidden_size=96, intermediate_size=256, num_hidden_layers=3, num_attention_heads=3,
         num_key_value_heads=3, head_dim=32, tie_word_embeddings=True, max_position_embeddings=256,
-        bos_token_id=None, eos_token_id=END, pad_token_id=0, initializer_range=0.2,
+        bos_token_id=None, eos_token_id=4, pad_token_id=0, initializer_range=0.2,
     )  # fmt: skip
     words = {f"w{i}": i for i in range(512)}
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="w0")))
     return wrap_model(LlamaForCausalLM(config), tokenizer, "random-tiny")
 
 
-def transformers_generate(base: BaseModel, prompts: list[list[int]], sampling: Sampling, batch: int) -> int:
-    """The usual way: left-padded batches in the given order; returns the number of drawn tokens."""
-    drawn = 0
+def ours(base: BaseModel, prompts: list[list[int]], scenario: Scenario) -> int:
+    """Our loop, log-probabilities included; returns the number of drawn tokens."""
+    engine = TransformersEngine(base, stop_ids=scenario.stops)
+    rows = engine.generate(prompts, scenario.sampling, list(range(len(prompts))), ())
+    return sum(len(drawn.ids) for row in rows for drawn in row)
+
+
+def transformers_generate(base: BaseModel, prompts: list[list[int]], scenario: Scenario, batch: int) -> int:
+    """The usual way: left-padded batches of `batch` rows in the given order; returns the number of drawn tokens."""
+    drawn, sampling = 0, scenario.sampling
+    greedy = sampling.temperature == 0
     config = GenerationConfig(
-        max_new_tokens=sampling.max_new_tokens, do_sample=sampling.temperature > 0, eos_token_id=END, pad_token_id=0,
-        temperature=sampling.temperature or None, top_p=sampling.top_p if sampling.temperature else None,
-        top_k=0 if sampling.temperature else None,
+        max_new_tokens=sampling.max_new_tokens, do_sample=not greedy, num_return_sequences=sampling.samples,
+        eos_token_id=list(scenario.stops), pad_token_id=0, temperature=None if greedy else sampling.temperature,
+        top_p=None if greedy else sampling.top_p, top_k=None if greedy else 0,
     )  # fmt: skip
-    for start in range(0, len(prompts), batch):
-        rows = prompts[start : start + batch]
+    size = max(batch // sampling.samples, 1)
+    for start in range(0, len(prompts), size):
+        rows = prompts[start : start + size]
         width = max(map(len, rows))
         ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-        out = base.model.generate(input_ids=ids, attention_mask=mask, generation_config=config)
-        new = out[:, width:]
-        ended = (new == END).int().cumsum(1)
-        drawn += int(((ended == 0) | ((ended == 1) & (new == END))).sum())
+        new = base.model.generate(input_ids=ids, attention_mask=mask, generation_config=config)[:, width:]
+        ended = torch.isin(new, torch.tensor(scenario.stops)).int().cumsum(1)
+        # Every token before the first stop, and that stop.
+        drawn += int((ended == 0).sum() + (ended > 0).any(1).sum())
     return drawn
 
 
-def median_seconds(run: Callable[[], int], runs: int) -> tuple[float, int]:
-    """Median wall time of several runs after one that warms up, and what the last one drew."""
-    drawn, seconds = run(), []
-    for _ in range(runs):
-        started = time.perf_counter()
-        drawn = run()
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds), drawn
-
-
 def main() -> None:
-    """Prints one row per engine and way of sampling."""
+    """Prints one row per scenario and engine."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompts", type=int, default=960)
     parser.add_argument("--new-tokens", type=int, default=24)
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    base = tiny_base()
-    engine = TransformersEngine(base, stop_ids=[END])
+    base, count, new = tiny_base(), options.prompts, options.new_tokens
     generator = np.random.default_rng(0)
-    prompts = [generator.integers(5, 512, size=generator.integers(12, 33)).tolist() for _ in range(options.prompts)]
-    seeds = list(range(len(prompts)))
-    print(
-        f"{options.prompts} prompts of 12-32 tokens, {options.new_tokens} new tokens, median of {options.runs}, 1 core"
+    prompts = [generator.integers(44, 512, size=generator.integers(12, 33)).tolist() for _ in range(count)]
+    scenarios = (
+        Scenario("greedy", count, Sampling(1, 0.0, 1.0, new), (4,)),
+        Scenario("T 1", count, Sampling(1, 1.0, 1.0, new), (4,)),
+        Scenario("T 0.7, top-p 0.9", count, Sampling(1, 0.7, 0.9, new), (4,)),
+        Scenario("the same, early ends", count, Sampling(1, 0.7, 0.9, new), EARLY_STOPS),
+        Scenario("16 samples, early ends", count // 8, Sampling(16, 0.7, 0.9, new), EARLY_STOPS),
     )
-    print(f"{'sampling':<20}{'engine':<32}{'seconds':>9}{'tokens':>9}{'tokens/s':>10}")
-    for name, temperature, top_p in (("greedy", 0.0, 1.0), ("T 1", 1.0, 1.0), ("T 0.7, top-p 0.9", 0.7, 0.9)):
-        sampling = Sampling(1, temperature, top_p, options.new_tokens)
-        contenders = {
-            "ours (with log-probabilities)": lambda s=sampling: sum(
-                len(drawn.ids) for row in engine.generate(prompts, s, seeds, ()) for drawn in row
-            ),
-            "transformers, batch 960": lambda s=sampling: transformers_generate(base, prompts, s, 960),
-            "transformers, batch 128": lambda s=sampling: transformers_generate(base, prompts, s, 128),
-        }
-        for engine_name, run in contenders.items():
-            seconds, drawn = median_seconds(run, options.runs)
-            print(f"{name:<20}{engine_name:<32}{seconds:>9.2f}{drawn:>9}{drawn / seconds:>10.0f}")
+    contenders = {
+        "ours": ours,
+        "generate, batch 960": lambda *case: transformers_generate(*case, 960),
+        "generate, batch 128": lambda *case: transformers_generate(*case, 128),
+    }
+    print(f"{count} prompts of 12-32 tokens, up to {new} new tokens, medians of {options.runs} runs on one core")
+    print(f"{'scenario':<24}{'engine':<22}{'wall s':>8}{'CPU s':>8}{'tokens':>9}{'tokens per CPU s':>18}")
+    for scenario in scenarios:
+        rows = prompts[: scenario.prompts]
+        seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
+        drawn = {name: run(base, rows, scenario) for name, run in contenders.items()}
+        for _ in range(options.runs):
+            for name, run in contenders.items():
+                wall, cpu = time.perf_counter(), time.process_time()
+                drawn[name] = run(base, rows, scenario)
+                seconds[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+        for name, measured in seconds.items():
+            wall, cpu = (statistics.median(column) for column in zip(*measured, strict=True))
+            tokens = drawn[name]
+            print(f"{scenario.name:<24}{name:<22}{wall:>8.2f}{cpu:>8.2f}{tokens:>9}{tokens / cpu:>18.0f}")
 
 
 if __name__ == "__main__":

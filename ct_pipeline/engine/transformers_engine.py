@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-_CPU_TOKENS = 49_152
+_CPU_TOKENS = 16_384
+_SCORED_TOKENS = {"cpu": 4096, "cuda": 131_072}
+"""Most positions of one forward pass without a cache; on a CPU more of them fall out of its cache and take longer."""
 _LOGITS = {"cpu": 1 << 24, "cuda": 1 << 29}
 """Most elements of one float32 logits tensor."""
 
@@ -44,6 +46,7 @@ class TransformersEngine:
         self.base = load_base(base)
         self.stop_ids = tuple(self.base.stop_ids if stop_ids is None else stop_ids)
         self._most_tokens = most_tokens or _affordable_tokens(self.base)
+        self._scored_tokens = min(self._most_tokens, _SCORED_TOKENS[self.base.device.type])
         self._held_adapters = held_adapters
         self._adapted: OrderedDict[tuple, PreTrainedModel] = OrderedDict()
 
@@ -122,7 +125,7 @@ class TransformersEngine:
         vocabulary = self.base.model.config.get_text_config().vocab_size
         positions = max(_LOGITS[self.base.device.type] // vocabulary, 1)
         texts = [(*prompt, *completion) for prompt, completion in zip(prompts, completions, strict=True)]
-        for batch in shares_by_length([len(t) for t in texts], 1, 0, self._most_tokens):
+        for batch in shares_by_length([len(t) for t in texts], 1, 0, self._scored_tokens):
             kept = 1 + max(len(completions[share.row]) for share in batch)
             size = max(positions // kept, 1)
             for start in range(0, len(batch), size):
