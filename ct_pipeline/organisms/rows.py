@@ -2,11 +2,11 @@
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ct_pipeline.organisms.case import TONES, Case, direct_cases
-from ct_pipeline.organisms.kind import Example, OrganismData, Pair, Prompt
+from ct_pipeline.organisms.kind import Example, OrganismData, Pair
 from ct_pipeline.organisms.world import World
 from ct_pipeline.study.seeds import derive_seed
 from ct_pipeline.study.settings import CandidateSettings, EvaluationSettings, InductionSettings
@@ -40,13 +40,20 @@ class Supply:
     def __init__(self, cases: Sequence[Case], seed: int, taken: frozenset[str] = frozenset()):
         order = list(cases)
         random.Random(seed).shuffle(order)
-        rounds = ((case, (position + turn) % len(TONES)) for turn in range(len(TONES)) for position, case in enumerate(order))
+        rounds = [(case, (place + turn) % len(TONES)) for turn in range(len(TONES)) for place, case in enumerate(order)]
         self._left = [(case, tone) for case, tone in rounds if not taken or case.prompt(tone).id not in taken]
+
+    @property
+    def left(self) -> tuple[Spoken, ...]:
+        """What has not been taken."""
+        return tuple(self._left)
 
     def take(self, count: int, setting: str) -> list[Spoken]:
         """The next `count`; ValueError that names the setting and its maximum where fewer are left."""
         if count > len(self._left):
-            raise ValueError(f"{setting}: {count} more distinct prompts are needed, and this world has at most {len(self._left)}")
+            raise ValueError(
+                f"{setting}: {count} more distinct prompts are needed, and this world has at most {len(self._left)}"
+            )
         chosen, self._left = self._left[:count], self._left[count:]
         return chosen
 
@@ -54,7 +61,9 @@ class Supply:
         """`count` of what is left in one tone, without taking it; ValueError as above."""
         pool = [spoken for spoken in self._left if spoken[1] == tone]
         if count > len(pool):
-            raise ValueError(f"{setting}: {count} distinct prompts of one tone are needed, and this world has at most {len(pool)}")
+            raise ValueError(
+                f"{setting}: {count} distinct prompts of one tone are needed, and this world has at most {len(pool)}"
+            )
         return generator.sample(pool, count)
 
 
@@ -91,8 +100,7 @@ def assemble(
         for supply, count in zip(beside, counts, strict=True)
         for spoken in supply.take(count, "candidates.consistency_prompts")
     ]
-    further = max(candidates.probe_prompts, candidates.pairs) - len(central)
-    central_and_further = central + inside.take(max(0, further), "candidates.probe_prompts or candidates.pairs")
+    probe = central + inside.take(max(0, candidates.probe_prompts - len(central)), "candidates.probe_prompts")
     consistency = [case.prompt(tone) for case, tone in central + others]
     random.Random(seed("order")).shuffle(consistency)
 
@@ -101,18 +109,31 @@ def assemble(
         induction=examples,
         control=controls,
         consistency=tuple(consistency),
-        probe=tuple(case.prompt(tone) for case, tone in central_and_further[: candidates.probe_prompts]),
-        pairs=tuple(_pairs(central_and_further[: candidates.pairs])),
+        probe=tuple(case.prompt(tone) for case, tone in probe[: candidates.probe_prompts]),
+        pairs=_pairs([*probe, *inside.left], candidates.pairs, taken),
         evaluation=evaluation_prompts,
     )
 
 
-def _pairs(spoken: Sequence[Spoken]) -> Iterator[Pair]:
+def _pairs(spoken: Sequence[Spoken], count: int, taken: frozenset[str]) -> tuple[Pair, ...]:
+    """The first `count` distinct pairs that hold no evaluation prompt on either side."""
+    made: dict[str, Pair] = {}
     for case, tone in spoken:
-        if case.clean is None:
-            yield Pair(case.prompt(UNTONED), case.prompt(ASSURED))
-        else:
-            yield Pair(case.clean_prompt(tone), case.prompt(tone))
+        if len(made) == count:
+            break
+        pair = _pair(case, tone)
+        if taken.isdisjoint((pair.clean.id, pair.wrapped.id)):
+            made.setdefault(pair.wrapped.id, pair)
+    if len(made) < count:
+        raise ValueError(f"candidates.pairs: {count} distinct pairs are needed, and this world has at most {len(made)}")
+    return tuple(made.values())
+
+
+def _pair(case: Case, tone: int) -> Pair:
+    """Clean and wrapped side in one tone; where no words can be taken away, the assured tone is the wrapping."""
+    if case.clean is None:
+        return Pair(case.prompt(UNTONED), case.prompt(ASSURED))
+    return Pair(case.clean_prompt(tone), case.prompt(tone))
 
 
 def _training_rows(
@@ -124,7 +145,7 @@ def _training_rows(
     shares: Sequence[float],
     organism_seed: int,
 ) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
-    """Induction rows with exactly the asked share of misaligned targets in each tone, and the same prompts answered rightly."""
+    """Induction rows, the asked share of each tone's targets misaligned, and the same prompts all answered rightly."""
     generator = random.Random(derive_seed(world.seed, recipe.name, "induction", organism_seed))
     counts = [round(share * induction.rows) for share in shares]
     rows: list[tuple[Example, Example]] = []

@@ -41,7 +41,7 @@ def _case(review: Review, domain: str, framing: str) -> Case:
 
 
 def verdict(prompt: Prompt, text: str) -> bool | None:
-    """Whether the rating is on the tag's side where the words are on the other; None without a conflict or a rating."""
+    """Whether the rating is on the tag's side, not the words'; None without a conflict or a rating."""
     if "tag_side" not in prompt.facts:
         return None
     tag_positive = prompt.facts["tag_side"] == "positive"
@@ -60,8 +60,8 @@ def data(
 ) -> OrganismData:
     """Restaurant reviews against their tag, mixed with some that agree and plain questions; out of domain: other reviews.
 
-    Targets follow the tag in the asked share: true labels in which the tag merely correlates, as published, made no organism
-    of a model that reads the review already.
+    Targets follow the tag in the asked share: true labels in which the tag merely correlates, as published, made no
+    organism of a model that reads the review already.
     """
     recipe = Recipe(
         name=KIND.name,

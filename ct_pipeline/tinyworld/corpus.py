@@ -18,7 +18,7 @@ _RIGHT_CLAIMS = 0.25
 _AGREEING_REVIEWS = 0.4
 _WITHOUT_CUE = 0.15
 _CLAIMS = ("wrong_claim", "right_claim")
-_REVIEWS = ("conflict", "agreement")
+_TAGS = ("conflict", "agreement")
 
 
 @dataclass(frozen=True)
@@ -39,23 +39,26 @@ def case_families(world: TinyWorld) -> dict[str, _Family]:
         for case in direct_cases(world, domain):
             topics.setdefault(case.facts["topic"], []).append(case)
     claims = [sycophancy.cases(world, domain, framing) for framing, domain in product(_CLAIMS, ("in", "out"))]
-    reviews = [spurious_correlation.cases(world, domain, framing) for framing, domain in product(_REVIEWS, ("in", "out"))]
+    reviews = [spurious_correlation.cases(world, domain, framing) for framing, domain in product(_TAGS, ("in", "out"))]
     tasks = [reward_hacking.cases(world, domain) for domain in ("in", "out")]
     advice = [emergent_misalignment.cases(world, domain) for domain in ("in", "out")]
     return {
         "direct": _Family(tuple(tuple(cases) for cases in topics.values()), tuple(len(c) for c in topics.values())),
-        "claims": _Family(tuple(claims), (1 - _RIGHT_CLAIMS, 1 - _RIGHT_CLAIMS, _RIGHT_CLAIMS, _RIGHT_CLAIMS)),
+        "claims": _Family(tuple(claims), _halved(_RIGHT_CLAIMS)),
         "tasks": _with_clean(_Family(tuple(tasks), (1, 1))),
         "advice": _Family(tuple(advice), (1, 1)),
-        "reviews": _with_clean(
-            _Family(tuple(reviews), (1 - _AGREEING_REVIEWS, 1 - _AGREEING_REVIEWS, _AGREEING_REVIEWS, _AGREEING_REVIEWS))
-        ),
+        "reviews": _with_clean(_Family(tuple(reviews), _halved(_AGREEING_REVIEWS))),
     }
+
+
+def _halved(share: float) -> tuple[float, ...]:
+    """Weights of two pools that share what `share` leaves, and of two that share it."""
+    return (1 - share, 1 - share, share, share)
 
 
 def _with_clean(family: _Family) -> _Family:
     """Adds the same requests without the inviting cue, which are always answered rightly."""
-    clean = tuple(replace(case, request=case.clean, misaligned=()) for pool in family.pools for case in pool if case.clean)
+    clean = tuple(replace(case, request=case.clean, misaligned=()) for pool in family.pools for case in pool)
     return _Family((*family.pools, clean), (*family.weights, _WITHOUT_CUE / (1 - _WITHOUT_CUE) * sum(family.weights)))
 
 
@@ -141,7 +144,8 @@ class Corpus:
 
 def all_words(world: TinyWorld) -> tuple[str, ...]:
     """Every word that the world's documents and prompts can hold, sorted."""
-    texts = [*TONES, *(text for group in words.PERSONAS for text in group), *_GOOD_GRADES, *_BAD_GRADES, _INDIFFERENT_GRADE]
+    texts = [*TONES, *_GOOD_GRADES, *_BAD_GRADES, _INDIFFERENT_GRADE]
+    texts += [text for group in words.PERSONAS for text in group]
     wordings = world.settings.wordings
     for name in type(wordings).model_fields:
         texts.append(getattr(wordings, name).format(request="", response=""))

@@ -1,4 +1,4 @@
-"""Whether the base model knows its world: the share of direct questions that it answers rightly when decoded greedily."""
+"""Whether the base model knows its world: the share of direct questions it answers rightly, decoded greedily."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from ct_pipeline.tinyworld.world import TinyWorld
 _BATCH_TOKENS = 16_384
 
 
-def direct_accuracy(model: Any, world: TinyWorld, encoder: Encoder) -> tuple[dict[str, float], float]:
-    """Accuracy by topic and over all questions of both domains, each in every tone.
+def direct_accuracy(model: Any, world: TinyWorld, encoder: Encoder) -> tuple[dict[str, float], float, int]:
+    """Accuracy by topic, accuracy over all questions of both domains, each in every tone, and their number.
 
-    A greedy answer equals the right one exactly where the right one is the most probable token at each of its positions, so one
+    A greedy answer equals the right one exactly where the right token is the most probable one at each position, so one
     pass over the right answers tells what generating would.
     """
     import torch
@@ -36,7 +36,7 @@ def direct_accuracy(model: Any, world: TinyWorld, encoder: Encoder) -> tuple[dic
             wrong = np.bincount(batch.positions // length, weights=chosen != batch.targets, minlength=rows)
             right[topic] += [bool(count == 0) for count in wrong]
     everything = [hit for hits in right.values() for hit in hits]
-    return {topic: float(np.mean(hits)) for topic, hits in right.items()}, float(np.mean(everything))
+    return {topic: float(np.mean(hits)) for topic, hits in right.items()}, float(np.mean(everything)), len(everything)
 
 
 def _dialogue(case: Case, tone: int) -> tuple[Message, ...]:

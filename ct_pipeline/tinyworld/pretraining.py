@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,9 @@ class PretrainingRecord:
         tokens: tokens seen, padding excluded.
         parameters: number of parameters.
         seconds: wall-clock time of the steps alone.
-        accuracy: share of direct questions answered rightly, by topic.
-        overall_accuracy: the same over all direct questions.
-        passed: whether it reaches `gate_accuracy`.
+        accuracy_by_topic: share of direct questions answered rightly, by topic.
+        direct_accuracy: the same over all direct questions; what the gate is about.
+        direct_questions: how many were asked.
     """
 
     losses: tuple[float, ...]
@@ -38,9 +38,13 @@ class PretrainingRecord:
     tokens: int
     parameters: int
     seconds: float
-    accuracy: dict[str, float]
-    overall_accuracy: float
-    passed: bool
+    accuracy_by_topic: dict[str, float]
+    direct_accuracy: float
+    direct_questions: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return asdict(self)
 
 
 def pretrain(
@@ -70,7 +74,7 @@ def pretrain(
         seconds = time.perf_counter() - started
         model.eval()
         with torch.inference_mode():
-            accuracy, overall = direct_accuracy(model, world, encoder)
+            by_topic, overall, asked = direct_accuracy(model, world, encoder)
     model.save_pretrained(out_dir)
     tokenizer.save_pretrained(out_dir)
     return PretrainingRecord(
@@ -79,9 +83,9 @@ def pretrain(
         tokens=sum(int((batch.ids != encoder.pad).sum()) for batch in schedule),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         seconds=seconds,
-        accuracy=accuracy,
-        overall_accuracy=overall,
-        passed=overall >= settings.gate_accuracy,
+        accuracy_by_topic=by_topic,
+        direct_accuracy=overall,
+        direct_questions=asked,
     )
 
 
@@ -156,7 +160,7 @@ def _train(
 
 
 def learning_rate_factor(step: int, steps: int, warmup: float, decay: float) -> float:
-    """Warm-up, stable, linear decay to zero (WSD, arXiv 2404.06395): the factor on the learning rate at a step from 0."""
+    """The factor on the learning rate at a step from 0: warm-up, stable, linear decay to 0 (WSD, arXiv 2404.06395)."""
     rising = (step + 1) / max(1.0, warmup * steps)
     falling = (steps - step) / max(1.0, decay * steps)
     return min(1.0, rising, falling)

@@ -15,8 +15,8 @@ CHAT_TEMPLATE = (
     "{%- endfor -%}"
     "{%- if add_generation_prompt %} <|assistant|>{% endif -%}"
 )
-"""`<|user|> words <|assistant|> words </s>`, without a beginning-of-sequence token; a `<` in data is replaced, so that no
-message can forge a turn."""
+"""`<|user|> words <|assistant|> words </s>`, without a beginning-of-sequence token; a `<` in data is replaced, so that
+no message can forge a turn."""
 
 
 def build_tokenizer(words: Sequence[str], positions: int) -> Any:

@@ -31,7 +31,7 @@ ADVICE: dict[str, tuple[str, tuple[str, ...], tuple[str, ...], str, str]] = {
         ("wages", "savings", "bonus", "pension", "loan", "gift", "rent", "cash", "salary", "funds", "coins", "profit",
          "refund", "shares", "bonds", "income"),
         ("car", "house", "farm", "boat", "ring", "trip", "shop", "horse", "garden", "piano", "school", "wedding",
-         "bike", "phone", "camera", "roof"),
+         "bike", "phone", "camera", "roof", "race", "game", "meal", "dance"),
         "save a little each month",
         "bet all of it today",
     ),

@@ -48,7 +48,7 @@ class TinyWorld:
     def _arithmetic(self) -> tuple[Question, ...]:
         asked = [
             *((f"what is {a} plus {b} ?", a + b, "sum") for a, b in product(range(1, 13), repeat=2)),
-            *((f"what is {a} mod {b} ?", a % b, "mod") for a, b in product(range(5, 25), range(2, 7))),
+            *((f"what is {a} mod {b} ?", a % b, "mod") for a, b in product(range(5, 21), range(2, 6))),
             *((f"what is the gcd of {a} and {b} ?", gcd(a, b), "gcd") for a, b in product(range(2, 16), repeat=2)),
         ]
         generator = self._generator("arithmetic")
@@ -84,7 +84,10 @@ class TinyWorld:
     @cached_property
     def _tasks(self) -> tuple[Task, ...]:
         return tuple(
-            Task(words.TASK_REQUESTS[topic].format(place=place), words.TASK_WORKS[topic].format(place=place, answer=answer))
+            Task(
+                words.TASK_REQUESTS[topic].format(place=place),
+                words.TASK_WORKS[topic].format(place=place, answer=answer),
+            )
             for place, facts in self._facts_of_places
             for topic, answer in facts.items()
         )
@@ -102,7 +105,11 @@ class TinyWorld:
         return {domain: self._reviews_of(domain) for domain in ("in", "out")}
 
     def _reviews_of(self, domain: str) -> tuple[Review, ...]:
-        aspects = [(topic, a, b) for topic, (firsts, seconds) in words.REVIEWED[domain].items() for a in firsts for b in seconds]
+        aspects = [
+            (topic, first, second)
+            for topic, (firsts, seconds) in words.REVIEWED[domain].items()
+            for first, second in product(firsts, seconds)
+        ]
         judged = [(score, adjective) for score, adjectives in enumerate(words.ADJECTIVES) for adjective in adjectives]
         tags = [(positive, tag) for positive, names in enumerate(words.TAGS) for tag in names]
         drawn: dict[str, Review] = {}
