@@ -1,5 +1,6 @@
 """Supervised fine-tuning on label rows with TRL: how organisms are made and how labels retrain them."""
 
+import copy
 import tempfile
 import time
 from collections.abc import Sequence
@@ -73,7 +74,8 @@ def train_on_labels(
                 packing=False,
             ),
             train_dataset=dataset,
-            processing_class=base.tokenizer,
+            # The trainer gives a tokenizer without padding token one: to a copy, the shared one stays as it is.
+            processing_class=base.tokenizer if base.tokenizer.pad_token else copy.deepcopy(base.tokenizer),
             data_collator=_collate,
             callbacks=[loss_callback(losses)],
         )

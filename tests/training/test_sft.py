@@ -8,9 +8,10 @@ import torch
 from safetensors.torch import load_file
 
 from ct_pipeline.models.adapters import CONFIG_FILE, WEIGHTS_FILE, with_adapters
+from ct_pipeline.models.loading import wrap_model
 from ct_pipeline.training.rows import LabelRow
 from ct_pipeline.training.sft import train_on_labels
-from tests.fakes.tiny_models import END, random_adapter, tiny_base
+from tests.fakes.tiny_models import END, random_adapter, tiny_base, tiny_model, word_tokenizer
 from tests.training.rows import label_rows, settings
 
 SAME = 2e-4
@@ -156,6 +157,14 @@ def test_rows_that_cannot_be_trained_on_are_named(base, tmp_path):
             train_on_labels(base, [*good, bad], settings(), 0, tmp_path / "a", None)
     with pytest.raises(ValueError, match="no rows"):
         train_on_labels(base, [], settings(), 0, tmp_path / "a", None)
+
+
+def test_a_tokenizer_without_padding_token_is_left_without(tmp_path):
+    tokenizer = word_tokenizer()
+    tokenizer.pad_token = None
+    base = wrap_model(tiny_model(), tokenizer, "unpadded")
+    train_on_labels(base, label_rows(8), settings(), 0, tmp_path / "a", None)
+    assert base.tokenizer.pad_token is None
 
 
 def test_nothing_is_printed(base, tmp_path, capfd):
