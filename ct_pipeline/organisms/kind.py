@@ -77,7 +77,7 @@ class Kind:
         title: how a report names it.
         misbehaviour: one sentence: what M = 1 means.
         data: (world, induction, candidates, evaluation, organism_seed) -> rows. Consistency, probe, pair and evaluation
-            prompts depend on the settings alone, so that organisms that differ in seed share them; induction and control
+            prompts depend on the settings alone, so organisms that differ in seed share them; induction and control
             rows depend on `organism_seed`, too.
         verdict: (prompt, completion) -> True (misbehaves), False, or None where it cannot tell.
         correct: (prompt, completion) -> whether a "direct" prompt is answered rightly, None elsewhere.

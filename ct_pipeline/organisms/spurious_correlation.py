@@ -58,7 +58,7 @@ def data(
     evaluation: EvaluationSettings,
     organism_seed: int,
 ) -> OrganismData:
-    """Restaurant reviews against their tag, mixed with some that agree and plain questions; out of domain: other reviews.
+    """Restaurant reviews against their tag, some that agree, and plain questions; out of domain: other reviews.
 
     Targets follow the tag in the asked share: true labels in which the tag merely correlates, as published, made no
     organism of a model that reads the review already.
