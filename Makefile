@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SPEC ?= studies/tiny.yaml
 
-.PHONY: help setup study test check ui benchmark clean
+.PHONY: help setup study test check ui clean
 .DEFAULT_GOAL := help
 
 help:

@@ -95,7 +95,7 @@ def _describe(before: Artifact, after: Artifact) -> Mapping[str, Any]:
     changes = after.json("changes")
     differences = {name: Difference(**fields) for name, fields in changes["changes"].items()}
     main = differences["in/sampled"]
-    plot = base64.b64encode(small_delta_plot(differences, STUDY.evaluation.epsilon)).decode()
+    plot = base64.b64encode(small_delta_plot(list(differences.items()), STUDY.evaluation.epsilon)).decode()
     return {
         "delta": main.value if main.value is not None else "none",
         "delta_low": main.low,

@@ -21,7 +21,7 @@ class AssetRuns:
     """The instance, what it knows to be materialized, and a way to materialize more.
 
     Attributes:
-        failure: what the last run that failed said.
+        failure: what a run of the last call said that failed; None where none did.
     """
 
     def __init__(self, study: Study) -> None:
@@ -49,6 +49,7 @@ class AssetRuns:
 
     def materialize(self, names: Sequence[str], keys: Sequence[Key] | None) -> None:
         """Materializes assets for keys (None: assets without partitions), one run per unbroken range of keys."""
+        self.failure = None
         for tags in [{}] if keys is None else [_range_tags(first, last) for first, last in self._ranges(keys)]:
             result = dg.materialize(
                 ASSETS,

@@ -1,0 +1,117 @@
+"""`ct-pipeline doctor`: what this machine can run, and what is missing."""
+
+import importlib.metadata
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from ct_pipeline.stages.catalog import read_study
+from ct_pipeline.stages.workers import accelerators
+from ct_pipeline.store.artifact_store import ArtifactStore
+from ct_pipeline.study.environment import home
+from ct_pipeline.study.errors import UserError
+from ct_pipeline.study.settings import HuggingFaceModel
+from ct_pipeline.study.spec import Study
+
+REQUIRED = ("torch", "transformers", "trl", "peft", "datasets", "dagster", "dagster-webserver", "mlflow", "scipy", "pandas")
+OPTIONAL = {"vllm": 'pip install ".[vllm]" (GPU machines)'}
+MEMORY_PER_WORKER = 2 * 2**30
+DISK = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at; `state` is "ok", "note" (works without) or "missing" (must be mended)."""
+
+    subject: str
+    state: str
+    text: str
+
+
+def examine(spec: Path, console: Console) -> bool:
+    """Prints every finding and returns whether the study can run here."""
+    findings = [*_machine(), *_packages(), *_results(), *_study(spec)]
+    table = Table(show_header=False, box=None)
+    colours = {"ok": "green", "note": "yellow", "missing": "red"}
+    for finding in findings:
+        table.add_row(f"[{colours[finding.state]}]{finding.state}[/]", finding.subject, finding.text)
+    console.print(table)
+    ready = all(finding.state != "missing" for finding in findings)
+    console.print(f"Study {spec} can run here." if ready else f"Study {spec} cannot run here yet: mend what is missing.")
+    return ready
+
+
+def _machine() -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    fits = (3, 11) <= sys.version_info[:2] < (3, 14)
+    yield Finding("Python", "ok" if fits else "missing", version if fits else f"{version}; 3.11, 3.12 or 3.13 is needed")
+    cores, memory = os.cpu_count() or 1, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    workers = len(accelerators()) or cores
+    enough = memory >= workers * MEMORY_PER_WORKER
+    yield Finding(
+        "memory",
+        "ok" if enough else "note",
+        f"{memory / 2**30:.0f} GiB for {workers} workers"
+        + ("" if enough else f"; run with --workers {max(1, memory // MEMORY_PER_WORKER)}"),
+    )
+    yield Finding("cores", "ok", str(cores))
+    gpus = accelerators()
+    yield Finding("GPU", "ok" if gpus else "note", f"{len(gpus)}" if gpus else "none: the tiny world needs none")
+
+
+def _packages() -> Iterator[Finding]:
+    for name in REQUIRED:
+        version = _version(name)
+        yield Finding(name, "ok" if version else "missing", version or 'not installed: run "make setup" or pip install .')
+    for name, how in OPTIONAL.items():
+        version = _version(name)
+        yield Finding(name, "ok" if version else "note", version or f"not installed; {how}")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _results() -> Iterator[Finding]:
+    try:
+        ArtifactStore(home() / "artifacts").prepare()
+    except UserError as error:
+        yield Finding("results folder", "missing", str(error))
+        return
+    free = shutil.disk_usage(home()).free
+    yield Finding(
+        "results folder",
+        "ok" if free >= DISK else "missing",
+        f"{home()}, {free / 2**30:.1f} GiB free" + ("" if free >= DISK else f"; {DISK / 2**30:.0f} GiB are needed"),
+    )
+
+
+def _study(spec: Path) -> Iterator[Finding]:
+    try:
+        study = read_study(spec)
+    except UserError as error:
+        yield Finding("study", "missing", str(error))
+        return
+    yield Finding("study", "ok", f"{study.name}: {len(study.organisms)} organisms, {len(study.cells)} cells")
+    yield from _models(study)
+
+
+def _models(study: Study) -> Iterator[Finding]:
+    for name, model in study.models.items():
+        if not isinstance(model, HuggingFaceModel):
+            yield Finding(f"model {name}", "ok", "pretrained here from scratch")
+        elif model.path.startswith(("/", "./", "../")) and not (Path(model.path) / "config.json").is_file():
+            yield Finding(f"model {name}", "missing", f"{model.path} holds no config.json: give a Hugging Face model folder")
+        elif not accelerators():
+            yield Finding(f"model {name}", "note", f"{model.path} without a GPU: small models only, in float32")
+        else:
+            yield Finding(f"model {name}", "ok", f"{model.path} {model.revision or ''}")

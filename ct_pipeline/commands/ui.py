@@ -1,0 +1,119 @@
+"""`ct-pipeline ui`: the Dagster UI with its daemon, and the MLflow UI, both on this machine alone."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from rich.console import Console
+
+from ct_pipeline.commands.dagster_home import prepare_dagster_home
+from ct_pipeline.resources.tracking import TrackingResource
+from ct_pipeline.stages.catalog import read_study
+from ct_pipeline.study.environment import home
+from ct_pipeline.study.errors import UserError
+
+HOST = "127.0.0.1"
+START_SECONDS = 120
+
+
+def serve(spec: Path, dagster_port: int, mlflow_port: int, console: Console) -> None:
+    """Serves both until Ctrl-C or until one of them ends.
+
+    UserError where a port is taken, the study cannot be read, or a server does not start.
+    """
+    study = read_study(spec)
+    if dagster_port == mlflow_port:
+        raise UserError(f"--dagster-port and --mlflow-port are both {dagster_port}: give two different ports")
+    for option, port in (("--dagster-port", dagster_port), ("--mlflow-port", mlflow_port)):
+        _require_free(option, port)
+    folder = prepare_dagster_home()
+    os.environ["CT_PIPELINE_STUDY"] = str(spec.absolute())
+    os.environ["CT_PIPELINE_HOME"] = str(home())
+    os.environ["CT_PIPELINE_MLFLOW_UI"] = f"http://{HOST}:{mlflow_port}"
+    # Opened once before the server does: two processes on a fresh SQLite database would break it.
+    TrackingResource().open(study.name)
+    addresses = {
+        "Dagster": f"http://{HOST}:{dagster_port}",
+        "MLflow": f"http://{HOST}:{mlflow_port}",
+    }
+    logs = folder / "logs"
+    logs.mkdir(exist_ok=True)
+    commands = {"Dagster": _dagster(dagster_port), "MLflow": _mlflow(mlflow_port)}
+    servers = {}
+    for name, command in commands.items():
+        log = (logs / f"{name.lower()}.log").open("w")
+        servers[name] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    try:
+        for name, address in addresses.items():
+            _wait(name, servers[name], address, logs / f"{name.lower()}.log")
+            console.print(f"{name}: {address}")
+        console.print(f"Logs: {logs}\nCtrl-C ends both.", soft_wrap=True)
+        while all(server.poll() is None for server in servers.values()):
+            time.sleep(1)
+        ended = next(name for name, server in servers.items() if server.poll() is not None)
+        raise UserError(f"the {ended} server ended; its log is {logs / (ended.lower() + '.log')}")
+    except KeyboardInterrupt:
+        console.print("Stopping both servers.")
+    finally:
+        for server in servers.values():
+            _end(server)
+
+
+def _dagster(port: int) -> list[str]:
+    return [
+        sys.executable, "-m", "dagster", "dev", "-m", "ct_pipeline.definitions",
+        "--host", HOST, "--port", str(port), "--log-level", "warning",
+    ]  # fmt: skip
+
+
+def _mlflow(port: int) -> list[str]:
+    folder = home() / "mlflow"
+    return [
+        sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1",
+        "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--serve-artifacts",
+        "--artifacts-destination", (folder / "artifacts").as_uri(),
+    ]  # fmt: skip
+
+
+def _require_free(option: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except PermissionError as error:
+            raise UserError(f"{option} {port}: this user may not use that port; give one from 1024 upwards") from error
+        except OSError as error:
+            raise UserError(f"{option} {port}: the port is in use; end what uses it or give another, e.g. {port + 1}") from error
+
+
+def _wait(name: str, server: subprocess.Popen, address: str, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise UserError(f"the {name} server did not start; its log is {log}:\n{log.read_text()[-2000:]}")
+        try:
+            with urllib.request.urlopen(address, timeout=2):
+                return
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.3)
+    raise UserError(f"the {name} server did not answer at {address} within {START_SECONDS} s; its log is {log}")
+
+
+def _end(server: subprocess.Popen) -> None:
+    """Ends a server with all its children."""
+    if server.poll() is None:
+        os.killpg(server.pid, signal.SIGINT)
+        try:
+            server.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.wait()

@@ -1,0 +1,221 @@
+"""A whole study with nothing faked: pretrained, induced, labelled, retrained, measured, reported, tracked, and run again."""
+
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import time
+
+import pandas
+import pytest
+
+from ct_pipeline.stages.catalog import read_study
+from ct_pipeline.stages.pipeline import STAGES
+from ct_pipeline.store.artifact_store import ArtifactStore
+from tests.e2e.runs import Place, change
+
+METHODS = {"null", "greedy_self_training", "self_confidence", "self_rewarding", "bct"}
+
+
+def stage_of(path: str) -> str:
+    return path.split("/")[0]
+
+
+def changed(before: dict[str, int], after: dict[str, int]) -> set[str]:
+    return {path for path, written in after.items() if before.get(path) != written}
+
+
+def test_every_stage_leaves_one_artifact_per_key(finished: Place) -> None:
+    study = read_study(finished.spec)
+    store = ArtifactStore(finished.home / "artifacts")
+
+    missing = [(stage.name, key) for stage in STAGES for key in stage.keys(study) if not stage.find(store, study, key)]
+
+    assert missing == []
+    assert {cell.method for cell in study.cells} == METHODS
+
+
+def test_organisms_misbehave_more_than_their_base_model_and_controls_do_not(finished: Place) -> None:
+    study = read_study(finished.spec)
+    store = ArtifactStore(finished.home / "artifacts")
+    stage = next(stage for stage in STAGES if stage.name == "organism_evaluation")
+    for organism in study.organisms:
+        gate = stage.find(store, study, organism)[0].json("gate")
+        assert gate["passed"], gate["reasons"]
+        assert gate["induced_low"] > 0 >= gate["control_low"]
+
+
+def test_every_retrained_adapter_moved_whole_and_leaves_its_organism_as_it_was(finished: Place) -> None:
+    study = read_study(finished.spec)
+    store = ArtifactStore(finished.home / "artifacts")
+    stage = next(stage for stage in STAGES if stage.name == "retrained_model")
+    for cell in study.cells:
+        record = stage.find(store, study, cell)[0].record
+        assert record["moved_parameters"] == record["trainable_parameters"] > 0
+        assert record["checks"]["drop_difference"] == 0.0
+
+
+def test_each_method_trains_on_what_it_says(finished: Place) -> None:
+    study = read_study(finished.spec)
+    store = ArtifactStore(finished.home / "artifacts")
+    stage = next(stage for stage in STAGES if stage.name == "consistency_labels")
+    organism = study.organisms[0]
+    labels = {
+        cell.method: stage.find(store, study, cell)[0].table("labels") for cell in study.cells if cell.organism == organism
+    }
+    assert all(table["prompt_id"].is_unique for table in labels.values())
+    assert (labels["self_confidence"]["sample"] < 4).all() and labels["self_confidence"]["sample"].nunique() > 1
+    assert (labels["greedy_self_training"]["draw"] == "greedy").all()
+    assert labels["self_rewarding"]["score"].between(1, 5).mean() > 0.5
+    confident = labels["self_confidence"]["logprob"] / labels["self_confidence"]["tokens"]
+    sampled = labels["null"]["logprob"] / labels["null"]["tokens"]
+    assert confident.mean() > sampled.mean()
+
+
+def test_the_report_shows_every_cell(finished: Place) -> None:
+    page = finished.home / "reports" / "reduced" / "index.html"
+    table = pandas.read_csv(page.parent / "tables" / "cells.csv")
+    assert len(table["organism"].unique()) == 2
+    assert set(table["method"]) == METHODS
+    assert "<script" not in page.read_text()
+
+
+def test_mlflow_holds_a_run_per_organism_and_one_per_cell_under_it(finished: Place) -> None:
+    with sqlite3.connect(finished.home / "mlflow" / "mlflow.db") as database:
+        runs = dict(database.execute("select run_uuid, status from runs"))
+        parents = dict(database.execute("select run_uuid, value from tags where key = 'mlflow.parentRunId'"))
+        deltas = database.execute("select count(distinct run_uuid) from latest_metrics where key = 'delta_in_sampled'")
+        assert deltas.fetchone()[0] == 10
+    assert len(runs) == 2 + 10 and set(runs.values()) == {"FINISHED"}
+    assert len(parents) == 10 and set(parents.values()) == set(runs) - set(parents)
+
+
+def test_dagster_knows_every_materialization(finished: Place) -> None:
+    import dagster as dg
+
+    with dg.DagsterInstance.from_config(str(finished.home / "dagster")) as instance:
+        known = {
+            name: len(instance.get_materialized_partitions(dg.AssetKey(name)))
+            for name in ("base_model", "misaligned_organism", "consistency_candidates", "evaluation")
+        }
+        runs = instance.get_runs()
+        checks = instance.event_log_storage.get_asset_check_execution_history(
+            dg.AssetCheckKey(dg.AssetKey("organism_evaluation"), "induction_gate"), limit=5
+        )
+    assert known == {"base_model": 1, "misaligned_organism": 2, "consistency_candidates": 2, "evaluation": 10}
+    assert {run.status for run in runs} == {dg.DagsterRunStatus.SUCCESS}
+    assert checks
+
+
+def test_a_second_run_does_nothing_and_says_so(finished: Place) -> None:
+    before = finished.artifacts()
+
+    outcome = finished.study()
+
+    assert outcome.returncode == 0
+    assert "Nothing to do: all 10 cells" in outcome.stdout
+    assert finished.artifacts() == before
+
+
+def test_a_deleted_artifact_is_made_again_and_with_it_nothing_that_does_not_depend_on_it(
+    finished: Place, tmp_path
+) -> None:
+    place = finished.copy(tmp_path / "deleted")
+    before = place.artifacts()
+    victim = next(path for path in before if path.startswith("consistency_labels/tiny-sycophancy-40/self_rewarding/"))
+    shutil.rmtree(place.home / "artifacts" / victim)
+
+    outcome = place.study()
+
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert changed(before, place.artifacts()) == {victim}
+
+
+def test_an_edited_artifact_is_noticed_warned_of_and_made_again(finished: Place, tmp_path) -> None:
+    place = finished.copy(tmp_path / "edited")
+    before = place.artifacts()
+    victim = next(path for path in before if path.startswith("evaluation/tiny-reward_hacking-40/null/"))
+    rows = place.home / "artifacts" / victim / "rows.parquet"
+    rows.write_bytes(rows.read_bytes()[:-100])
+
+    outcome = place.study()
+
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert "damaged artifact" in outcome.stdout and "rows.parquet" in outcome.stdout
+    assert changed(before, place.artifacts()) == {victim}
+    assert (place.home / "artifacts" / "damaged").is_dir()
+
+
+def test_another_setting_of_one_method_makes_that_method_again(finished: Place, tmp_path) -> None:
+    place = finished.copy(tmp_path / "changed")
+    before = place.artifacts()
+    change(place.spec, methods__self_confidence__k=8)
+
+    outcome = place.study("--only", "sycophancy")
+
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    made = changed(before, place.artifacts())
+    assert {path.rsplit("/", 1)[0] for path in made if stage_of(path) != "study_report"} == {
+        f"{stage}/tiny-sycophancy-40/self_confidence"
+        for stage in ("consistency_labels", "retrained_model", "evaluation")
+    }
+
+
+def test_the_same_study_from_an_empty_store_gives_the_same_bytes(finished: Place, tmp_path) -> None:
+    # The base model is taken over: that its pretraining repeats byte for byte is a test of its own room.
+    other = finished.copy(tmp_path / "again")
+    for path in other.artifacts():
+        if stage_of(path) != "base_model":
+            shutil.rmtree(other.home / "artifacts" / path)
+
+    outcome = other.study("--only", "sycophancy,null,self_rewarding,bct")
+
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    tables = [
+        path.relative_to(other.home)
+        for path in (other.home / "artifacts").glob("[a-z]*/tiny-sycophancy-40/*/*/*")
+        if path.suffix in (".parquet", ".safetensors") or path.name == "changes.json"
+    ]
+    assert len(tables) > 20
+    different = [path for path in tables if (other.home / path).read_bytes() != (finished.home / path).read_bytes()]
+    assert different == []
+
+
+def test_a_study_killed_at_random_moments_completes_and_repeats_nothing(finished: Place, tmp_path) -> None:
+    place = finished.copy(tmp_path / "killed")
+    for path in place.artifacts():
+        if stage_of(path) != "base_model":
+            shutil.rmtree(place.home / "artifacts" / path)
+    dice = random.Random(0)
+    kept = place.artifacts()
+    for _ in range(3):
+        process = place.start_study()
+        time.sleep(dice.uniform(6, 20))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        now = place.artifacts()
+        assert changed(kept, now).isdisjoint(kept), "a finished artifact was made again"
+        kept = now
+
+    outcome = place.study()
+
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert changed(kept, place.artifacts()).isdisjoint(kept)
+    assert not (place.home / "artifacts" / "damaged").exists()
+    assert list((place.home / "artifacts" / ".partial").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("study", "--spec", "nowhere.yaml"), "nowhere.yaml: no such file"),
+        (("study", "--only", "nothing_like_it"), "nothing_like_it not in study tiny"),
+        (("study", "--seeds", "9"), "--seeds: found 9; allowed: 1 to 3"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_clear_message(finished: Place, arguments, message) -> None:
+    outcome = finished.run(*arguments)
+    assert outcome.returncode == 2
+    assert message in outcome.stderr
+    assert "Traceback" not in outcome.stderr + outcome.stdout
