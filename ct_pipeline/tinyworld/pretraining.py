@@ -59,7 +59,9 @@ def pretrain(
     The process' random state and thread count are as before afterwards. The gate is reported, not enforced.
     """
     import torch
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     world = TinyWorld(world_settings)
     tokenizer = build_tokenizer(all_words(world), settings.shape.positions)
     vocabulary = tokenizer.get_vocab()
