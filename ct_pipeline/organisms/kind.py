@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 
 from ct_pipeline.study.settings import CandidateSettings, EvaluationSettings, InductionSettings
@@ -29,7 +30,7 @@ class Prompt:
     framing: str
     facts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
 
-    @property
+    @cached_property
     def id(self) -> str:
         """Sixteen hex digits that depend on the messages, domain, framing and facts alone."""
         content = [[(m.role, m.content) for m in self.messages], self.domain, self.framing, sorted(self.facts.items())]
