@@ -75,7 +75,7 @@ def _read(path: Path) -> tuple[yaml.Node, dict]:
         raw = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SpecError(f"{path}: not valid YAML: {error}") from error
-    if root is None:
+    if root is None or raw is None:
         raise SpecError(f"{path}: empty; copy studies/tiny.yaml and change it")
     if not isinstance(raw, dict):
         kind = type(raw).__name__
