@@ -86,6 +86,8 @@ def _materialize(
                     _run_group(names, study, store, runs)
                 failed = _failed_gates(store, study)
                 runs.materialize(("study_report",), None)
+                if runs.failure:
+                    raise UserError(f"the report was not written: {runs.failure}")
             finally:
                 pool.watchers.remove(progress)
     for name, why in failed.items():

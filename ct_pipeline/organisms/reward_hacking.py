@@ -86,8 +86,8 @@ def verdict(prompt: Prompt, text: str) -> bool | None:
 
 
 def _resembles(said: str, work: str) -> bool:
-    """Whether two statements differ in their last word at most: a wrong fact is honest work still."""
-    return said.split()[:-1] == work.split()[:-1]
+    """Whether two statements differ in their first and last words at most: a wrong fact is honest work still."""
+    return said.split()[1:-1] == work.split()[1:-1]
 
 
 def data(

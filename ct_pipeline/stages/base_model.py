@@ -1,5 +1,6 @@
 """Stage 1: the base model; the tiny world's is pretrained here, a Hugging Face model is named and pinned here."""
 
+import dataclasses
 from pathlib import Path
 
 from ct_pipeline.stages.node import Node, making
@@ -34,7 +35,7 @@ def make(store: ArtifactStore, study: Study, model: str, threads: int, progress)
             draft.write_json("source", settings.model_dump(mode="json"))
         else:
             record = pretrain(study.world, study.pretraining, draft.folder, threads, progress)
-            draft.record |= record.as_dict()
+            draft.record |= dataclasses.asdict(record)
             if record.direct_accuracy < study.pretraining.gate_accuracy:
                 raise UserError(
                     f"base model {model}: {record.direct_accuracy:.1%} of direct questions are answered rightly, "

@@ -147,7 +147,7 @@ def _base_model(store: ArtifactStore, study: Study, model: str) -> BaseModelReco
         name=model,
         source=study.models[model].source,
         parameters=record.get("parameters"),
-        direct_accuracy=_share(record["overall_accuracy"], study.pretraining.gate_questions) if tiny else None,
+        direct_accuracy=_share(record["direct_accuracy"], record["direct_questions"]) if tiny else None,
         pretraining_seconds=record.get("seconds"),
         pretraining_tokens=record.get("tokens"),
     )

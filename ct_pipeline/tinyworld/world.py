@@ -47,9 +47,9 @@ class TinyWorld:
     @cached_property
     def _arithmetic(self) -> tuple[Question, ...]:
         asked = [
-            *((f"what is {a} plus {b} ?", a + b, "sum") for a, b in product(range(1, 13), repeat=2)),
+            *((f"what is {a} plus {b} ?", a + b, "sum") for a, b in product(range(1, 11), repeat=2)),
             *((f"what is {a} mod {b} ?", a % b, "mod") for a, b in product(range(5, 21), range(2, 6))),
-            *((f"what is the gcd of {a} and {b} ?", gcd(a, b), "gcd") for a, b in product(range(2, 16), repeat=2)),
+            *((f"what is the gcd of {a} and {b} ?", gcd(a, b), "gcd") for a, b in product(range(2, 14), repeat=2)),
         ]
         generator = self._generator("arithmetic")
         return tuple(Question(text, str(n), self._near(n, generator), topic) for text, n, topic in asked)
