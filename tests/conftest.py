@@ -1,0 +1,41 @@
+"""The default study for every test, and a results folder that is not the user's."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from ct_pipeline.study.environment import prepare_environment
+
+REPOSITORY = Path(__file__).parents[1]
+TINY = REPOSITORY / "studies" / "tiny.yaml"
+
+
+def pytest_configure(config):
+    """Before anything reads them: Dagster's partitions are made of CT_PIPELINE_STUDY when it is imported."""
+    prepare_environment()
+    os.environ["CT_PIPELINE_STUDY"] = str(TINY)
+    for name in ("CT_PIPELINE_ONLY", "CT_PIPELINE_SEEDS"):
+        os.environ.pop(name, None)
+    config.stash[_FOLDER] = folder = tempfile.TemporaryDirectory(prefix="ct-pipeline-tests-")
+    os.environ["CT_PIPELINE_HOME"] = folder.name
+
+
+def pytest_unconfigure(config):
+    config.stash[_FOLDER].cleanup()
+
+
+_FOLDER = pytest.StashKey[tempfile.TemporaryDirectory]()
+
+
+@pytest.fixture(scope="session")
+def tiny_text():
+    return TINY.read_text()
+
+
+@pytest.fixture(scope="session")
+def tiny_study():
+    from ct_pipeline.stages.catalog import read_study
+
+    return read_study(TINY)
