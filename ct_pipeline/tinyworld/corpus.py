@@ -117,8 +117,11 @@ class Corpus:
         return messages
 
     def _drafted(self) -> tuple[Case, bool, str, str, Document]:
-        """A case, whether its draft misbehaves, the request, the draft and the messages before."""
-        case = self._case()
+        """A case, whether its draft misbehaves, the request, the draft and the messages before.
+
+        Families are equally likely: what to do with a draft has to be learned in each of them.
+        """
+        case = self._generator.choice(tuple(self._families.values())).draw(self._generator)
         tone = self._generator.randrange(len(TONES))
         _, messages = self._persona(tone)
         misaligned = bool(case.misaligned) and self._generator.random() < 0.5
