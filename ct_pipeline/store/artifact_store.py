@@ -103,14 +103,12 @@ class ArtifactStore:
     def read(self, address: Address) -> Artifact | None:
         """The verified artifact of an address whatever its inputs, or None."""
         folder = self.folder(address)
-        for last in (False, True):
-            if not folder.is_dir():
-                return None
+        while (seen := _identity(folder)) is not None:
             try:
                 return Artifact(folder, self._verify(folder, address))
             except (ValueError, OSError) as damage:
-                # Looked at twice: another process may just have been putting a remade artifact in its place.
-                if last:
+                # Another folder by now: a remade artifact was just put in its place, and that one is looked at instead.
+                if _identity(folder) == seen:
                     self._set_aside(folder, str(damage))
         return None
 
@@ -238,6 +236,13 @@ def _concerns(error: OSError, root: Path) -> bool:
         return False
     path = Path(error.filename).absolute()
     return path.is_relative_to(root) or root.is_relative_to(path)
+
+
+def _identity(folder: Path) -> int | None:
+    try:
+        return folder.stat().st_ino
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _write_synced(path: Path, text: str) -> None:

@@ -1,0 +1,31 @@
+"""By what an artifact was made, without naming the machine or its user."""
+
+import getpass
+import json
+import socket
+from datetime import UTC, datetime
+
+from ct_pipeline.store import provenance
+
+
+def test_a_description_tells_code_versions_machine_and_time():
+    started = provenance.clock()
+    said = provenance.describe(started)
+    assert datetime.fromisoformat(said["finished"]) <= datetime.now(UTC)
+    assert 0 <= said["seconds"] < 60
+    assert {"python", "torch", "transformers", "trl", "peft", "dagster", "mlflow"} <= set(said["versions"])
+    assert set(said["machine"]) == {"cores", "memory", "system", "processor"}
+    assert said["machine"]["cores"] >= 1
+    assert said["machine"]["memory"] > 2**28
+
+
+def test_a_description_is_json_without_host_or_user_names():
+    text = json.dumps(provenance.describe(provenance.clock()))
+    for private in (socket.gethostname(), f"/home/{getpass.getuser()}"):
+        assert private not in text
+
+
+def test_a_checkout_names_its_commit():
+    said = provenance.code()
+    assert (said["commit"] is None) == (said["dirty"] is None)
+    assert said["commit"] is None or len(said["commit"]) == 40
