@@ -71,12 +71,14 @@ class Tracking:
         tags = {FINGERPRINT: run.fingerprint, "mlflow.runName": run.name} | parent | dict(run.tags)
         created = self._client.create_run(self.experiment, tags=tags, run_name=run.name)
         run_id, now = created.info.run_id, created.info.start_time
-        metrics = [Metric(_key(name), float(value), now, 0) for name, value in run.metrics.items() if value is not None]
-        for name, values in run.curves.items():
-            metrics += [Metric(_key(name), float(value), now, step) for step, value in enumerate(values, start=1)]
-        parameters = [Param(_key(name), str(value)[:6000]) for name, value in run.parameters.items()]
         status = "FAILED"
         try:
+            metrics = [
+                Metric(_key(name), float(value), now, 0) for name, value in run.metrics.items() if value is not None
+            ]
+            for name, values in run.curves.items():
+                metrics += [Metric(_key(name), float(value), now, step) for step, value in enumerate(values, start=1)]
+            parameters = [Param(_key(name), str(value)[:6000]) for name, value in run.parameters.items()]
             for start in range(0, max(len(metrics), 1), 1000):
                 self._client.log_batch(
                     run_id,
