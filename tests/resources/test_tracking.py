@@ -1,0 +1,108 @@
+"""MLflow runs on a real SQLite database: written once each, found again, told apart from failed ones."""
+
+import pandas
+import pytest
+from mlflow import MlflowClient
+
+from ct_pipeline.resources.tracking import FINGERPRINT, Run, Tracking
+
+
+def run_of(name="cell", fingerprint="abc", parent=None, **parts):
+    content = {"parameters": {"k": 4, "rubric": "x" * 9000}, "tags": {"note": "words"}, "metrics": {"delta": 0.25}}
+    return Run(name=name, fingerprint=fingerprint, parent=parent, **(content | parts))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("mlflow")
+
+
+def opened(place, experiment="tiny"):
+    return Tracking(f"sqlite:///{place / 'mlflow.db'}", "http://127.0.0.1:5000/", experiment, place / "artifacts")
+
+
+@pytest.fixture(scope="module")
+def tracking(place):
+    return opened(place)
+
+
+@pytest.fixture(scope="module")
+def client(place, tracking):
+    return MlflowClient(tracking_uri=f"sqlite:///{place / 'mlflow.db'}")
+
+
+def test_a_run_holds_what_it_was_given(tracking, client, place):
+    table = pandas.DataFrame({"prompt": ["a, b", 'say "x"'], "verdict": pandas.array([True, None], "boolean")})
+    run_id = tracking.record(
+        run_of(fingerprint="whole", curves={"loss": [2.0, 1.0, 0.5]}, tables={"rows": table}, metrics={"a b/c": 1.5})
+    )
+    run = client.get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "cell"
+    assert run.data.params["k"] == "4"
+    assert run.data.params["rubric"] == "x" * 6000
+    assert run.data.tags[FINGERPRINT] == "whole"
+    assert run.data.metrics == {"a b/c": 1.5, "loss": 0.5}
+    assert [(point.step, point.value) for point in client.get_metric_history(run_id, "loss")] == [
+        (1, 2.0),
+        (2, 1.0),
+        (3, 0.5),
+    ]
+    (stored,) = (place / "artifacts" / "tiny").rglob("rows.csv")
+    assert pandas.read_csv(stored)["prompt"].tolist() == ["a, b", 'say "x"']
+
+
+def test_a_run_of_a_fingerprint_is_written_once(tracking, client):
+    first = tracking.record(run_of(fingerprint="once"))
+    assert tracking.record(run_of(fingerprint="once", name="another name")) == first
+    assert tracking.record(run_of(fingerprint="twice")) != first
+    assert client.get_run(first).info.run_name == "cell"
+
+
+def test_another_process_finds_the_finished_runs(tracking, place):
+    first = tracking.record(run_of(fingerprint="shared"))
+    again = opened(place)
+    assert again.experiment == tracking.experiment
+    assert again.record(run_of(fingerprint="shared")) == first
+
+
+def test_a_run_that_could_not_be_written_is_marked_failed_and_written_again(tracking, client, place):
+    with pytest.raises(ValueError):
+        tracking.record(run_of(fingerprint="broken", metrics={"delta": "no number"}))
+    with pytest.raises(AttributeError):
+        tracking.record(run_of(fingerprint="broken", tables={"rows": "no table"}))
+    failed = [
+        run
+        for run in client.search_runs([tracking.experiment], filter_string=f"tags.`{FINGERPRINT}` = 'broken'")
+        if run.info.status != "FINISHED"
+    ]
+    assert {run.info.status for run in failed} == {"FAILED"}
+    again = opened(place).record(run_of(fingerprint="broken"))
+    assert client.get_run(again).info.status == "FINISHED"
+
+
+def test_a_metric_that_is_missing_is_left_out(tracking, client):
+    run_id = tracking.record(run_of(fingerprint="missing", metrics={"delta": None, "risk": 0.0}))
+    assert client.get_run(run_id).data.metrics == {"risk": 0.0}
+
+
+def test_a_cell_lies_under_its_organism(tracking, client):
+    parent = tracking.record(run_of(name="organism", fingerprint="parent"))
+    child = tracking.record(run_of(fingerprint="child", parent=parent))
+    assert client.get_run(child).data.tags["mlflow.parentRunId"] == parent
+
+
+def test_names_that_mlflow_refuses_are_mended(tracking, client):
+    run_id = tracking.record(run_of(fingerprint="odd", metrics={"Δ?risk:in": 1.0}, parameters={"a=b": 1}))
+    assert client.get_run(run_id).data.metrics == {"Δ_risk_in": 1.0}
+    assert client.get_run(run_id).data.params == {"a_b": "1"}
+
+
+def test_many_metrics_are_all_written(tracking, client):
+    values = [float(step) for step in range(2500)]
+    run_id = tracking.record(run_of(fingerprint="long", metrics={}, curves={"loss": values}))
+    assert [point.value for point in client.get_metric_history(run_id, "loss")] == values
+
+
+def test_the_address_of_a_run_is_that_of_the_ui(tracking):
+    assert tracking.url("r1") == f"http://127.0.0.1:5000/#/experiments/{tracking.experiment}/runs/r1"

@@ -1,0 +1,188 @@
+"""The rules of the house, on the source itself."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+PACKAGE = REPOSITORY / "ct_pipeline"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+TESTS = [path for path in sorted((REPOSITORY / "tests").rglob("*.py")) if path != Path(__file__)]
+MOST_LINES = 350
+
+
+def place(path):
+    return path.relative_to(REPOSITORY).as_posix()
+
+
+def tool(*command):
+    return subprocess.run(
+        [Path(sys.executable).with_name(command[0]), *command[1:]], cwd=REPOSITORY, capture_output=True, text=True
+    )
+
+
+def test_every_room_imports_only_from_the_rooms_below_it():
+    done = tool("lint-imports")
+    assert done.returncode == 0, done.stdout
+
+
+def test_ruff_finds_nothing():
+    done = tool("ruff", "check", "--output-format", "concise", ".")
+    assert done.returncode == 0, done.stdout
+
+
+def test_every_file_is_formatted():
+    done = tool("ruff", "format", "--check", "--output-format", "concise", ".")
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=place)
+def test_a_module_stays_small(path):
+    assert len(path.read_text().splitlines()) <= MOST_LINES
+
+
+def imported(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def parsed(paths):
+    return {place(path): ast.parse(path.read_text()) for path in paths}
+
+
+def test_nothing_is_pickled():
+    unsafe = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+    found = {
+        name: module
+        for name, tree in parsed(SOURCES).items()
+        for module in imported(tree)
+        if module.split(".")[0] in unsafe
+    }
+    assert found == {}
+    calls = [
+        name
+        for name, tree in parsed(SOURCES).items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and node.attr in ("read_pickle", "to_pickle")
+    ]
+    assert calls == []
+
+
+def test_torch_files_are_neither_read_nor_written():
+    calls = [
+        name
+        for name, tree in parsed(SOURCES).items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "torch"
+        and node.attr in ("load", "save")
+    ]
+    assert calls == []
+
+
+def test_no_remote_code_is_trusted():
+    found = [
+        name
+        for name, tree in parsed(SOURCES).items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.keyword)
+        and node.arg == "trust_remote_code"
+        and not (isinstance(node.value, ast.Constant) and node.value.value is False)
+    ]
+    assert found == []
+
+
+def test_no_text_is_executed_as_code():
+    calls = [
+        name
+        for name, tree in parsed(SOURCES).items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("eval", "exec")
+    ]
+    assert calls == []
+
+
+def test_tests_use_fakes_of_their_own():
+    found = {
+        name: module
+        for name, tree in parsed(TESTS).items()
+        for module in imported(tree)
+        if module.split(".")[0] == "mock" or module.startswith("unittest.mock") or module.startswith("pytest_mock")
+    }
+    assert found == {}
+
+
+def test_packages_hold_nothing_in_their_init_files():
+    assert [place(path) for path in SOURCES if path.name == "__init__.py" and path.read_text().strip()] == []
+
+
+def public(node):
+    for child in node.body:
+        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and not child.name.startswith("_"):
+            yield child
+            if isinstance(child, ast.ClassDef):
+                yield from public(child)
+
+
+def implements(tree, name):
+    """Whether a class says whose contract it keeps, so that its methods' docstrings would only repeat it."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return bool(node.bases) or "mplements" in (ast.get_docstring(node) or "")
+    return False
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.name != "__init__.py"], ids=place)
+def test_everything_public_says_what_it_is(path):
+    tree = ast.parse(path.read_text())
+    silent = [node.name for node in public(tree) if not ast.get_docstring(node)]
+    kept = {
+        child.name
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and implements(tree, node.name)
+        for child in node.body
+        if isinstance(child, ast.FunctionDef)
+    }
+    assert ast.get_docstring(tree), "the module itself"
+    assert [name for name in silent if name not in kept] == []
+
+
+def test_telemetry_is_switched_off_before_any_library_is_imported():
+    from ct_pipeline.study.environment import SETTINGS
+
+    switches = {
+        "HF_HUB_DISABLE_TELEMETRY",
+        "VLLM_NO_USAGE_STATS",
+        "MLFLOW_DISABLE_TELEMETRY",
+        "DAGSTER_DISABLE_TELEMETRY",
+    }
+    assert switches <= set(SETTINGS)
+    for name in ("cli.py", "definitions.py"):
+        text = (PACKAGE / name).read_text()
+        assert text.index("prepare_environment()") < text.index(
+            "import typer" if name == "cli.py" else "import dagster"
+        )
+
+
+def test_no_file_names_a_path_of_somebodys_machine():
+    private = ("/home/", "/Users/", "/work/", "/root/")
+    found = [
+        (place(path), part)
+        for path in shipped_files()
+        for part in private
+        if path.suffix in (".py", ".yaml", ".toml", ".md") and part in path.read_text()
+    ]
+    assert found == []
+
+
+def shipped_files():
+    folders = [PACKAGE, REPOSITORY / "studies", REPOSITORY / "docs"]
+    return [path for folder in folders for path in folder.rglob("*") if path.is_file()]
