@@ -19,7 +19,9 @@ from ct_pipeline.study.errors import UserError
 from ct_pipeline.study.settings import HuggingFaceModel
 from ct_pipeline.study.spec import Study
 
-REQUIRED = ("torch", "transformers", "trl", "peft", "datasets", "dagster", "dagster-webserver", "mlflow", "scipy", "pandas")
+REQUIRED = (
+    "torch", "transformers", "trl", "peft", "datasets", "dagster", "dagster-webserver", "mlflow", "scipy", "pandas",
+)  # fmt: skip
 OPTIONAL = {"vllm": 'pip install ".[vllm]" (GPU machines)'}
 MEMORY_PER_WORKER = 2 * 2**30
 DISK = 2 * 2**30
@@ -43,14 +45,18 @@ def examine(spec: Path, console: Console) -> bool:
         table.add_row(f"[{colours[finding.state]}]{finding.state}[/]", finding.subject, finding.text)
     console.print(table)
     ready = all(finding.state != "missing" for finding in findings)
-    console.print(f"Study {spec} can run here." if ready else f"Study {spec} cannot run here yet: mend what is missing.")
+    console.print(
+        f"Study {spec} can run here." if ready else f"Study {spec} cannot run here yet: mend what is missing."
+    )
     return ready
 
 
 def _machine() -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
     fits = (3, 11) <= sys.version_info[:2] < (3, 14)
-    yield Finding("Python", "ok" if fits else "missing", version if fits else f"{version}; 3.11, 3.12 or 3.13 is needed")
+    yield Finding(
+        "Python", "ok" if fits else "missing", version if fits else f"{version}; 3.11, 3.12 or 3.13 is needed"
+    )
     cores, memory = os.cpu_count() or 1, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     workers = len(accelerators()) or cores
     enough = memory >= workers * MEMORY_PER_WORKER
@@ -68,7 +74,9 @@ def _machine() -> Iterator[Finding]:
 def _packages() -> Iterator[Finding]:
     for name in REQUIRED:
         version = _version(name)
-        yield Finding(name, "ok" if version else "missing", version or 'not installed: run "make setup" or pip install .')
+        yield Finding(
+            name, "ok" if version else "missing", version or 'not installed: run "make setup" or pip install .'
+        )
     for name, how in OPTIONAL.items():
         version = _version(name)
         yield Finding(name, "ok" if version else "note", version or f"not installed; {how}")
@@ -110,7 +118,9 @@ def _models(study: Study) -> Iterator[Finding]:
         if not isinstance(model, HuggingFaceModel):
             yield Finding(f"model {name}", "ok", "pretrained here from scratch")
         elif model.path.startswith(("/", "./", "../")) and not (Path(model.path) / "config.json").is_file():
-            yield Finding(f"model {name}", "missing", f"{model.path} holds no config.json: give a Hugging Face model folder")
+            yield Finding(
+                f"model {name}", "missing", f"{model.path} holds no config.json: give a Hugging Face model folder"
+            )
         elif not accelerators():
             yield Finding(f"model {name}", "note", f"{model.path} without a GPU: small models only, in float32")
         else:

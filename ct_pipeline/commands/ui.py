@@ -90,7 +90,9 @@ def _require_free(option: str, port: int) -> None:
         except PermissionError as error:
             raise UserError(f"{option} {port}: this user may not use that port; give one from 1024 upwards") from error
         except OSError as error:
-            raise UserError(f"{option} {port}: the port is in use; end what uses it or give another, e.g. {port + 1}") from error
+            raise UserError(
+                f"{option} {port}: the port is in use; end what uses it or give another, e.g. {port + 1}"
+            ) from error
 
 
 def _wait(name: str, server: subprocess.Popen, address: str, log: Path) -> None:
