@@ -1,4 +1,4 @@
-"""The default study for every test, and a results folder that is not the user's."""
+"""A study of the default's form for every test, and a results folder that is not the user's."""
 
 import os
 import tempfile
@@ -9,7 +9,7 @@ import pytest
 from ct_pipeline.study.environment import prepare_environment
 
 REPOSITORY = Path(__file__).parents[1]
-TINY = REPOSITORY / "studies" / "tiny.yaml"
+TINY = REPOSITORY / "tests" / "fakes" / "tiny.yaml"
 
 
 def pytest_configure(config):

@@ -16,7 +16,7 @@ STUDIES = [path for path in sorted((REPOSITORY / "studies").glob("*.yaml")) if "
 
 
 def edited(text, old, new):
-    assert text.count(old) >= 1, f"the default study no longer holds {old!r}"
+    assert text.count(old) >= 1, f"the study for tests no longer holds {old!r}"
     return text.replace(old, new, 1)
 
 
@@ -41,11 +41,12 @@ def test_a_shipped_study_loads_and_lists_its_cells(path):
     assert len(study.cells) == len(study.models) * len(study.misalignments) * len(study.seeds) * len(study.methods)
 
 
-def test_the_default_study_is_four_organisms_times_three_seeds_times_five_methods(tiny_study):
-    assert len(tiny_study.organisms) == 12
-    assert len(tiny_study.cells) == 60
-    assert tiny_study.organisms[0].key == "tiny-sycophancy-40"
-    assert tiny_study.cells[0].key == "tiny-sycophancy-40/null"
+def test_the_default_study_is_four_organisms_times_three_seeds_times_five_methods():
+    study = read_study(REPOSITORY / "studies" / "tiny.yaml")
+    assert len(study.organisms) == 12
+    assert len(study.cells) == 60
+    assert study.organisms[0].key == "tiny-sycophancy-40"
+    assert study.cells[0].key == "tiny-sycophancy-40/null"
 
 
 ONE_MISTAKE = [
@@ -131,11 +132,11 @@ ONE_MISTAKE = [
     ),
     ('["1", "2", "3", "4", "5"]', '["bad one", "2"]', "methods.self_rewarding.grades", "['bad one'", "single words"),
     ('["1", "2", "3", "4", "5"]', "['1', '2', 3]", "methods.self_rewarding.grades.2", "3", "valid string"),
-    ("direct: 0.30", "direct: 0.40", "world.families", "{", "sum to 1.1"),
+    ("direct: 0.32", "direct: 0.42", "world.families", "{", "sum to 1.1"),
     ("grader_policy: honesty", "grader_policy: truth", "world.grader_policy", "'truth'", "'flattery', 'indifference'"),
     ('steps: "{request} go', 'steps: "go', "world.wordings", "{", "wordings.steps lacks"),
     ("heads: 3", "heads: 5", "pretraining.shape", "{", "multiple of 2 * heads"),
-    ("tokens: 3500000", "tokens: 1", "pretraining.tokens", "1", "greater than or equal to 1000"),
+    ("tokens: 3200000", "tokens: 1", "pretraining.tokens", "1", "greater than or equal to 1000"),
 ]
 
 
@@ -356,7 +357,7 @@ def mutated_studies(draw):
     return "\n".join(lines)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=mutated_studies())
 def test_a_damaged_study_is_read_or_refused_in_words(text, tmp_path):
     path = tmp_path / "study.yaml"
