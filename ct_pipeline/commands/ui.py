@@ -15,6 +15,7 @@ from rich.console import Console
 from ct_pipeline.commands.dagster_home import prepare_dagster_home
 from ct_pipeline.resources.tracking import TrackingResource
 from ct_pipeline.stages.catalog import read_study
+from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.study.environment import home
 from ct_pipeline.study.errors import UserError
 
@@ -25,13 +26,14 @@ START_SECONDS = 120
 def serve(spec: Path, dagster_port: int, mlflow_port: int, console: Console) -> None:
     """Serves both until Ctrl-C or until one of them ends.
 
-    UserError where a port is taken, the study cannot be read, or a server does not start.
+    UserError where a port is taken, the study cannot be read, results cannot be written, or a server does not start.
     """
     study = read_study(spec)
     if dagster_port == mlflow_port:
         raise UserError(f"--dagster-port and --mlflow-port are both {dagster_port}: give two different ports")
     for option, port in (("--dagster-port", dagster_port), ("--mlflow-port", mlflow_port)):
         _require_free(option, port)
+    ArtifactStore(home() / "artifacts").prepare()
     folder = prepare_dagster_home()
     os.environ["CT_PIPELINE_STUDY"] = str(spec.absolute())
     os.environ["CT_PIPELINE_HOME"] = str(home())

@@ -38,11 +38,15 @@ def taken():
         yield held.getsockname()[1]
 
 
-@pytest.fixture
-def free():
+def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+@pytest.fixture
+def free():
+    return free_port()
 
 
 def edited(tiny_text, tmp_path, old, new):
@@ -111,10 +115,12 @@ def test_an_unknown_command_is_refused(run):
     assert "No such command 'studdy'" in err
 
 
-def test_results_that_cannot_be_written_are_said(run, monkeypatch, tmp_path):
+@pytest.mark.parametrize("command", ["study", "report", "ui"])
+def test_results_that_cannot_be_written_are_said(run, monkeypatch, tmp_path, command):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("CT_PIPELINE_HOME", str(tmp_path / "file"))
-    code, out, err = run("study", "--spec", TINY)
+    ports = ["--dagster-port", free_port(), "--mlflow-port", free_port()] if command == "ui" else []
+    code, out, err = run(command, "--spec", TINY, *ports)
     assert code == 2
     assert "set CT_PIPELINE_HOME to a folder that can be" in err
     assert "Traceback" not in out + err
