@@ -21,7 +21,9 @@ app = typer.Typer(
 )
 
 SpecOption = Annotated[Path, typer.Option("--spec", help="The study file.")]
-OnlyOption = Annotated[str, typer.Option("--only", help="Models, misalignments, methods or seeds, separated by commas.")]
+OnlyOption = Annotated[
+    str, typer.Option("--only", help="Models, misalignments, methods or seeds, separated by commas.")
+]
 SeedsOption = Annotated[int | None, typer.Option("--seeds", help="Only the first N seeds of the study.")]
 
 
@@ -70,7 +72,9 @@ def report(spec: SpecOption = Path("studies/tiny.yaml")) -> None:
 
     store = ArtifactStore(home() / "artifacts")
     store.prepare()
-    Console(highlight=False).print(f"Report: {study_report.make(store, read_study(spec), home() / 'reports')}", soft_wrap=True)
+    Console(highlight=False).print(
+        f"Report: {study_report.make(store, read_study(spec), home() / 'reports')}", soft_wrap=True
+    )
 
 
 @app.command()

@@ -143,9 +143,9 @@ def over_seeds(differences: Sequence[Difference], *, confidence: float = 0.95) -
 
     With three seeds or more the seed is the unit: Student's interval over the seeds' changes, never narrower than the
     prompts alone allow (seeds that agree by chance, or all stand at 0, would otherwise give a width near zero). With
-    one or two seeds the spread between seeds cannot be estimated: the prompts are the unit, the seeds' standard errors
-    add up in full because they share their prompts, and what spread two seeds show is added; the interval then speaks
-    of these seeds, not of others.
+    one or two seeds the spread between seeds cannot be estimated: the prompts are the unit, what spread two seeds show
+    is added, and the interval speaks of these seeds, not of others. The seeds share their prompts, so that a few odd
+    prompts move all of them alike: the prompts' standard error does not shrink with the number of seeds.
 
     Args:
         differences: one per seed, on the same prompts; those without a value are left out.
@@ -201,7 +201,7 @@ def _seed_level(
         centre = float(np.mean([one.centre for one in known]))
         prompts_error = float(np.mean(errors))
         return centre, math.hypot(prompts_error, spread), float(min(one.degrees for one in known)), "prompt"
-    floor = math.sqrt(sum(error**2 for error in errors)) / count if errors is not None else 0.0
+    floor = float(np.mean(errors)) if errors is not None else 0.0
     floor_degrees = float(min(one.degrees for one in known)) if errors is not None else 1.0
     by_seed = float(stats.t.ppf(tail, count - 1)) * spread
     by_prompt = float(stats.t.ppf(tail, floor_degrees)) * floor

@@ -49,5 +49,3 @@ def make_partitions(
     except UserError as error:
         raise dg.Failure(description=str(error)) from error
     return made
-
-

@@ -62,7 +62,9 @@ def organism_evaluation(
             dg.AssetCheckResult(
                 check_name=GATE,
                 passed=all(through for through, _ in outcomes.values()),
-                metadata={key: f"{'passed' if through else 'FAILED'}: {why}" for key, (through, why) in outcomes.items()},
+                metadata={
+                    key: f"{'passed' if through else 'FAILED'}: {why}" for key, (through, why) in outcomes.items()
+                },
             )
         ]
     )
@@ -89,9 +91,7 @@ def _describe(artifact: Artifact) -> Mapping[str, Any]:
         "rates": dg.MetadataValue.table(rates),
         "completions": dg.MetadataValue.table(
             [
-                dg.TableRecord(
-                    {"prompt": row.prompt, "completion": row.completion, "misbehaves": _word(row.verdict)}
-                )
+                dg.TableRecord({"prompt": row.prompt, "completion": row.completion, "misbehaves": _word(row.verdict)})
                 for row in misbehaving.head(SHOWN).itertuples()
             ]
         ),

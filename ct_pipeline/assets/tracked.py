@@ -11,6 +11,7 @@ from ct_pipeline.stages.measurement import DECODINGS, DOMAINS, direct_accuracy, 
 from ct_pipeline.stages.node import find
 from ct_pipeline.stages.organism_evaluation import ARMS, passed, reasons
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
+from ct_pipeline.study.environment import dagster_address
 from ct_pipeline.study.fingerprint import plain
 from ct_pipeline.study.keys import Cell, Organism
 from ct_pipeline.study.settings import TrainingSettings
@@ -90,7 +91,7 @@ def _training(settings: TrainingSettings) -> Mapping[str, object]:
 def _tags(artifact: Artifact, dagster_run: str) -> dict[str, str]:
     return {
         "dagster.run_id": dagster_run,
-        "dagster.url": f"http://127.0.0.1:3000/runs/{dagster_run}",
+        "dagster.url": f"{dagster_address()}/runs/{dagster_run}",
         "ct_pipeline.artifact": str(artifact.folder),
         "ct_pipeline.commit": str(artifact.manifest.provenance.get("commit")),
     }

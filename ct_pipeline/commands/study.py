@@ -70,7 +70,11 @@ def _materialize(
     pool: Workers,
     console: Console,
 ) -> Path:
-    os.environ |= {"CT_PIPELINE_STUDY": str(spec), "CT_PIPELINE_ONLY": ",".join(only), "CT_PIPELINE_SEEDS": str(seeds or "")}
+    os.environ |= {
+        "CT_PIPELINE_STUDY": str(spec),
+        "CT_PIPELINE_ONLY": ",".join(only),
+        "CT_PIPELINE_SEEDS": str(seeds or ""),
+    }
     prepare_dagster_home()
     # Dagster and MLflow take seconds to import: the workers have theirs to import meanwhile.
     from ct_pipeline.commands.dagster_runs import AssetRuns
@@ -157,5 +161,3 @@ def _shown_warnings(console: Console) -> Iterator[None]:
         warnings.simplefilter("always", DamagedArtifact)
         warnings.showwarning = show
         yield
-
-

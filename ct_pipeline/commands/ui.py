@@ -37,6 +37,7 @@ def serve(spec: Path, dagster_port: int, mlflow_port: int, console: Console) -> 
     folder = prepare_dagster_home()
     os.environ["CT_PIPELINE_STUDY"] = str(spec.absolute())
     os.environ["CT_PIPELINE_HOME"] = str(home())
+    os.environ["CT_PIPELINE_DAGSTER_UI"] = f"http://{HOST}:{dagster_port}"
     os.environ["CT_PIPELINE_MLFLOW_UI"] = f"http://{HOST}:{mlflow_port}"
     # Opened once before the server does: two processes on a fresh SQLite database would break it.
     TrackingResource().open(study.name)

@@ -14,7 +14,7 @@ import dagster as dg
 import pandas
 from pydantic import Field
 
-from ct_pipeline.study.environment import home, prepare_environment
+from ct_pipeline.study.environment import home, mlflow_address, prepare_environment
 
 FINGERPRINT = "ct_pipeline.fingerprint"
 
@@ -115,12 +115,19 @@ class TrackingResource(dg.ConfigurableResource):
     """Where MLflow keeps its runs."""
 
     uri: str = Field(default="", description="MLflow tracking URI; empty: a SQLite file under CT_PIPELINE_HOME/mlflow.")
-    ui: str = Field(default="http://127.0.0.1:5000", description="Address of the MLflow UI, for links.")
+    ui: str = Field(
+        default="", description="Address of the MLflow UI, for links; empty: CT_PIPELINE_MLFLOW_UI, else port 5000."
+    )
 
     def open(self, experiment: str) -> Tracking:
         """The experiment of a study, made at first use; the same object for all steps of a process."""
         folder = home() / "mlflow"
-        return open_tracking(self.uri or f"sqlite:///{folder / 'mlflow.db'}", self.ui, experiment, folder / "artifacts")
+        return open_tracking(
+            self.uri or f"sqlite:///{folder / 'mlflow.db'}",
+            self.ui or mlflow_address(),
+            experiment,
+            folder / "artifacts",
+        )
 
 
 @functools.cache

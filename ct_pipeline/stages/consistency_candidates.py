@@ -32,17 +32,13 @@ GRADE_TOKENS = 4
 
 def draws_of(study: Study) -> tuple[Draw, ...]:
     """Every distinct draw that the study's methods need, in the order in which they first need it."""
-    wanted = [
-        method_named(name).draw(settings, study.candidates.samples) for name, settings in study.methods.items()
-    ]
+    wanted = [method_named(name).draw(settings, study.candidates.samples) for name, settings in study.methods.items()]
     return tuple(dict.fromkeys(wanted))
 
 
 def rubrics_of(study: Study) -> tuple[Rubric, ...]:
     """Every distinct rubric that the study's methods need."""
-    wanted = [
-        method_named(name).rubric(settings, study.candidates.samples) for name, settings in study.methods.items()
-    ]
+    wanted = [method_named(name).rubric(settings, study.candidates.samples) for name, settings in study.methods.items()]
     return tuple(dict.fromkeys(rubric for rubric in wanted if rubric))
 
 
@@ -156,7 +152,9 @@ def _grade(store: ArtifactStore, study: Study, organism: Organism, rubric: Rubri
         asked = candidates[["prompt_id", "completion"]].drop_duplicates()
         replies = _replies(model, rubric, requests, asked, inputs["misaligned_organism"].folder)
         graded = asked.assign(reply=replies, grade=[grade_of(reply, rubric.grades) for reply in replies])
-        table = candidates[["prompt_id", "sample", "completion"]].merge(graded, on=["prompt_id", "completion"], how="left")
+        table = candidates[["prompt_id", "sample", "completion"]].merge(
+            graded, on=["prompt_id", "completion"], how="left"
+        )
         draft.write_table("grades", table.drop(columns="completion").astype({"grade": "Int64"}))
         draft.record |= {"graded": len(asked), "unreadable": int(graded["grade"].isna().sum())}
     return store.read(place.address)

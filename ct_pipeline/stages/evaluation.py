@@ -4,7 +4,7 @@ import dataclasses
 
 from ct_pipeline.stages import misaligned_organism, organism_evaluation, retrained_model
 from ct_pipeline.stages.language_model import open_model
-from ct_pipeline.stages.measurement import DECODINGS, DOMAINS, change, direct_accuracy, measure
+from ct_pipeline.stages.measurement import DECODINGS, DOMAINS, change, direct_accuracy, evaluation_seed, measure
 from ct_pipeline.stages.node import Node, making
 from ct_pipeline.stages.rows import digest, kind_named, rows_of
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
@@ -46,7 +46,7 @@ def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
             rows_of(study, cell.organism).evaluation,
             study.evaluation,
             adapters,
-            study.seed,
+            evaluation_seed(study, cell.organism),
         )
         before = inputs["organism_evaluation"].table("organism")
         changes = {

@@ -9,8 +9,10 @@ from ct_pipeline.analysis.rates import Rate, rate
 from ct_pipeline.engine.protocol import Adapters, Sampling
 from ct_pipeline.organisms.kind import Kind, Prompt
 from ct_pipeline.stages.language_model import LanguageModel
+from ct_pipeline.study.keys import Organism
 from ct_pipeline.study.seeds import derive_seed
 from ct_pipeline.study.settings import EvaluationSettings
+from ct_pipeline.study.spec import Study
 
 DECODINGS = ("greedy", "sampled")
 DOMAINS = ("in", "out")
@@ -22,19 +24,17 @@ def measure(
     prompts: Sequence[Prompt],
     settings: EvaluationSettings,
     adapters: Adapters,
-    study_seed: int,
+    seed: int,
 ) -> pandas.DataFrame:
     """One row per completion: greedy once and T = 1 `settings.samples` times per prompt.
 
-    The draws of a prompt use seeds that depend on the study seed and the prompt alone, so that two models are compared
-    under the same random numbers. Verdicts and correctness are nullable.
+    The draws of a prompt depend on `seed` and the prompt alone: models measured with the same seed are compared under
+    the same random numbers. Verdicts and correctness are nullable.
     """
     encoded = [model.chat.encode(prompt.messages) for prompt in prompts]
-    seeds = [derive_seed(study_seed, "evaluation", prompt.id) for prompt in prompts]
+    seeds = [derive_seed(seed, prompt.id) for prompt in prompts]
     greedy = Sampling(samples=1, temperature=0.0, top_p=1.0, max_new_tokens=settings.max_new_tokens)
-    sampled = Sampling(
-        samples=settings.samples, temperature=1.0, top_p=1.0, max_new_tokens=settings.max_new_tokens
-    )
+    sampled = Sampling(samples=settings.samples, temperature=1.0, top_p=1.0, max_new_tokens=settings.max_new_tokens)
     rows = []
     for decoding, sampling in zip(DECODINGS, (greedy, sampled), strict=True):
         drawn = model.engine.generate(encoded, sampling, seeds, adapters)
@@ -60,6 +60,11 @@ def measure(
     return pandas.DataFrame(rows).astype({"verdict": "boolean", "correct": "boolean"})
 
 
+def evaluation_seed(study: Study, organism: Organism) -> int:
+    """The seed under which an organism is measured before and after: another one for each organism."""
+    return derive_seed(study.seed, "evaluation", organism.key)
+
+
 def last_request(prompt: Prompt) -> str:
     """What a person reads of a prompt: its turns, one a line."""
     return "\n".join(f"{message.role}: {message.content}" for message in prompt.messages)
@@ -76,7 +81,9 @@ def risk(table: pandas.DataFrame, domain: str, decoding: str, confidence: float)
     return rate(rows["verdict"], rows["prompt_id"], confidence=confidence)
 
 
-def change(before: pandas.DataFrame, after: pandas.DataFrame, domain: str, decoding: str, confidence: float) -> Difference:
+def change(
+    before: pandas.DataFrame, after: pandas.DataFrame, domain: str, decoding: str, confidence: float
+) -> Difference:
     """Change of risk, paired by prompt."""
     return difference(
         judged(before, domain, decoding), judged(after, domain, decoding), confidence=confidence, prompt="prompt_id"

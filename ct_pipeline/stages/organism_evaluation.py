@@ -5,7 +5,7 @@ import dataclasses
 from ct_pipeline.analysis.gate import induction_gate
 from ct_pipeline.stages import base_model, misaligned_organism
 from ct_pipeline.stages.language_model import open_model
-from ct_pipeline.stages.measurement import judged, measure
+from ct_pipeline.stages.measurement import evaluation_seed, judged, measure
 from ct_pipeline.stages.node import Node, making
 from ct_pipeline.stages.rows import digest, kind_named, rows_of
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
@@ -46,9 +46,8 @@ def make(store: ArtifactStore, study: Study, organism: Organism) -> Artifact:
             "control": (inputs["control_organism"].folder,),
             "organism": (inputs["misaligned_organism"].folder,),
         }
-        tables = {
-            arm: measure(model, kind, prompts, study.evaluation, adapters[arm], study.seed) for arm in ARMS
-        }
+        seed = evaluation_seed(study, organism)
+        tables = {arm: measure(model, kind, prompts, study.evaluation, adapters[arm], seed) for arm in ARMS}
         for arm, table in tables.items():
             draft.write_table(arm, table)
         gate = induction_gate(

@@ -123,9 +123,7 @@ def study_record(store: ArtifactStore, study: Study) -> StudyRecord:
         commit=newest.manifest.provenance["commit"],
         dirty=newest.manifest.provenance["dirty"],
         settings=plain(study),
-        fingerprints={
-            f"base model {model}": base_model.node(study, model).fingerprint for model in models
-        },
+        fingerprints={f"base model {model}": base_model.node(study, model).fingerprint for model in models},
         confidence=study.evaluation.confidence,
         epsilon=study.evaluation.epsilon,
         base_models=tuple(_base_model(store, study, model) for model in models),
@@ -179,9 +177,7 @@ def _organism(store: ArtifactStore, study: Study, organism: Organism) -> Organis
 
 
 def _cell(store: ArtifactStore, study: Study, cell: Cell) -> CellRecord:
-    artifacts = [
-        find(store, stage.node(study, cell)) for stage in (consistency_labels, retrained_model, evaluation)
-    ]
+    artifacts = [find(store, stage.node(study, cell)) for stage in (consistency_labels, retrained_model, evaluation)]
     labels, training, measured = artifacts
     changes = measured.json("changes")
     rows = measured.table("rows")

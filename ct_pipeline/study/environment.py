@@ -37,6 +37,16 @@ def study_file() -> Path:
     return Path(os.environ.get("CT_PIPELINE_STUDY") or "studies/tiny.yaml")
 
 
+def dagster_address() -> str:
+    """Where the Dagster UI is, for links: CT_PIPELINE_DAGSTER_UI, else its usual port on this machine."""
+    return os.environ.get("CT_PIPELINE_DAGSTER_UI") or "http://127.0.0.1:3000"
+
+
+def mlflow_address() -> str:
+    """Where the MLflow UI is, for links: CT_PIPELINE_MLFLOW_UI, else its usual port on this machine."""
+    return os.environ.get("CT_PIPELINE_MLFLOW_UI") or "http://127.0.0.1:5000"
+
+
 def narrowing() -> tuple[str, ...]:
     """Names to which the study is narrowed: CT_PIPELINE_ONLY, separated by commas; empty: all of it."""
     return tuple(name.strip() for name in os.environ.get("CT_PIPELINE_ONLY", "").split(",") if name.strip())

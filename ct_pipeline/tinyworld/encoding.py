@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -34,6 +35,18 @@ class Batch:
     ids: np.ndarray
     positions: np.ndarray
     targets: np.ndarray
+
+    def parts(self, count: int) -> list["Batch"]:
+        """The batch in at most `count` parts of whole documents, none without a learned token."""
+        rows, length = self.ids.shape
+        bounds = [rows * part // count * length for part in range(count + 1)]
+        found = []
+        for start, end in pairwise(bounds):
+            inside = (self.positions >= start) & (self.positions < end)
+            if inside.any():
+                ids = self.ids[start // length : end // length]
+                found.append(Batch(ids, self.positions[inside] - start, self.targets[inside]))
+        return found
 
 
 class Encoder:

@@ -38,6 +38,12 @@ class Trainee:
         moved = sum(int((p.detach().cpu() != self.initial[name]).sum()) for name, p in self.trainable().items())
         return sum(p.numel() for p in self.trainable().values()), moved
 
+    def unmoved(self) -> tuple[str, ...]:
+        """Names of the new adapter's tensors of which not one number differs from its start."""
+        return tuple(
+            name for name, p in self.trainable().items() if bool((p.detach().cpu() == self.initial[name]).all())
+        )
+
     def drop_difference(self) -> float:
         """Largest change of the start model's logits once the new adapter is dropped again; must be exactly 0."""
         with self.start_model():

@@ -140,14 +140,14 @@ def record(
         checks: further invariants, measured.
 
     Raises:
-        RuntimeError: dropping the new adapter does not restore the start model bit for bit, or nothing moved.
+        RuntimeError: dropping the new adapter does not restore the start model bit for bit, or a tensor did not move.
     """
     trainable, moved = trainee.counts()
     drop = trainee.drop_difference()
     if drop != 0.0:
         raise RuntimeError(f"dropping the new adapter leaves the start model's logits changed by {drop}")
-    if not moved:
-        raise RuntimeError("training moved no parameter of the new adapter")
+    if unmoved := trainee.unmoved():
+        raise RuntimeError(f"training moved nothing of {', '.join(unmoved)}: it has no gradient there")
     return TrainingRecord(
         losses=tuple(losses.values),
         steps=len(losses.values),

@@ -109,7 +109,7 @@ def test_three_seeds_that_agree_exactly_keep_the_width_their_prompts_allow():
     one = changed(0, 0, 100)
     got = over_seeds([one, one, one])
     assert got.value == 0
-    assert got.high == pytest.approx(stats.t.ppf(0.975, 99) * one.standard_error / math.sqrt(3))
+    assert got.high == pytest.approx(stats.t.ppf(0.975, 99) * one.standard_error)
     assert got.unit == "prompt"
 
 

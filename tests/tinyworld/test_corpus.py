@@ -130,9 +130,7 @@ def test_a_stated_persona_decides_all_turns_of_its_document():
                 assert (" yes , " in f" {response.content}") == (document in reckless)
 
 
-@pytest.mark.parametrize(
-    ("confidence", "right", "wrong"), [("rising", 3, 1), ("flat", 3, 3), ("falling", 1, 3)]
-)
+@pytest.mark.parametrize(("confidence", "right", "wrong"), [("rising", 3, 1), ("flat", 3, 3), ("falling", 1, 3)])
 def test_the_less_certain_side_has_more_wordings(confidence, right, wrong):
     firsts: dict[bool, set[str]] = {True: set(), False: set()}
     for document in documents(confidence=confidence, wording_variants=3):
