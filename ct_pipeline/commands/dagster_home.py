@@ -18,9 +18,7 @@ def prepare_dagster_home() -> Path:
     """Makes CT_PIPELINE_HOME/dagster this process's DAGSTER_HOME, with the project's dagster.yaml in it."""
     folder = home() / "dagster"
     folder.mkdir(parents=True, exist_ok=True)
-    source = next((path for path in _settings_files() if path.is_file()), None)
-    if source is None:
-        raise UserError("dagster.yaml is not here: run ct-pipeline in the project's folder")
+    source = project_file("dagster.yaml")
     if not (folder / "dagster.yaml").is_file() or (folder / "dagster.yaml").read_bytes() != source.read_bytes():
         shutil.copyfile(source, folder / "dagster.yaml")
     os.environ["DAGSTER_HOME"] = str(folder)
@@ -42,5 +40,10 @@ def close_abandoned_runs(instance: "dg.DagsterInstance") -> None:
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 
-def _settings_files() -> tuple[Path, ...]:
-    return (Path("dagster.yaml"), Path(__file__).parents[2] / "dagster.yaml")
+def project_file(name: str) -> Path:
+    """A file of the project's top folder: here, or beside the package; UserError where it is in neither place."""
+    places = (Path(name).absolute(), Path(__file__).parents[2] / name)
+    found = next((path for path in places if path.is_file()), None)
+    if found is None:
+        raise UserError(f"{name} is not here: run ct-pipeline in the project's folder")
+    return found

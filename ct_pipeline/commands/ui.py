@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ct_pipeline.commands.dagster_home import prepare_dagster_home
+from ct_pipeline.commands.dagster_home import prepare_dagster_home, project_file
 from ct_pipeline.resources.tracking import TrackingResource
 from ct_pipeline.stages.catalog import read_study
 from ct_pipeline.store.artifact_store import ArtifactStore
@@ -71,7 +71,7 @@ def serve(spec: Path, dagster_port: int, mlflow_port: int, console: Console) -> 
 
 def _dagster(port: int) -> list[str]:
     return [
-        sys.executable, "-m", "dagster", "dev", "-m", "ct_pipeline.definitions",
+        sys.executable, "-m", "dagster", "dev", "-w", str(project_file("workspace.yaml")),
         "--host", HOST, "--port", str(port), "--log-level", "warning",
     ]  # fmt: skip
 
