@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from ct_pipeline.assets.materialization import OWNERS, POOL, make_partitions
+from ct_pipeline.assets.materialization import GROUP, OWNERS, POOL, make_partitions
 from ct_pipeline.partitions import models
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.stages.pipeline import stage_named
@@ -12,7 +12,7 @@ STAGE = stage_named("base_model")
 
 @dg.asset(
     partitions_def=models,
-    group_name="models",
+    group_name=GROUP,
     kinds={"pytorch", "huggingface"},
     owners=OWNERS,
     pool=POOL,

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from ct_pipeline.assets.materialization import OWNERS, POOL, make_partitions
+from ct_pipeline.assets.materialization import GROUP, OWNERS, POOL, make_partitions
 from ct_pipeline.assets.organism_evaluation import organism_evaluation
 from ct_pipeline.partitions import organisms
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
@@ -19,7 +19,7 @@ SHOWN = 12
 @dg.asset(
     partitions_def=organisms,
     deps=[organism_evaluation],
-    group_name="labels",
+    group_name=GROUP,
     kinds={"pytorch", "parquet"},
     owners=OWNERS,
     pool=POOL,

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from ct_pipeline.assets.consistency_candidates import consistency_candidates
-from ct_pipeline.assets.materialization import OWNERS, make_partitions
+from ct_pipeline.assets.materialization import GROUP, OWNERS, make_partitions
 from ct_pipeline.partitions import cells
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.stages.pipeline import Key, stage_named
@@ -21,7 +21,7 @@ SHOWN = 8
 @dg.asset(
     partitions_def=cells,
     deps=[consistency_candidates],
-    group_name="labels",
+    group_name=GROUP,
     kinds={"pandas", "parquet"},
     owners=OWNERS,
     code_version=str(STAGE.version),

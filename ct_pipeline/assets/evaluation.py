@@ -8,7 +8,7 @@ import dagster as dg
 
 from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.verdicts import verdict
-from ct_pipeline.assets.materialization import OWNERS, POOL, make_partitions
+from ct_pipeline.assets.materialization import GROUP, OWNERS, POOL, make_partitions
 from ct_pipeline.assets.organism_evaluation import organism_evaluation
 from ct_pipeline.assets.retrained_model import retrained_model
 from ct_pipeline.assets.tracked import cell_run, organism_run
@@ -31,7 +31,7 @@ SHOWN = 10
 @dg.asset(
     partitions_def=cells,
     deps=[retrained_model, organism_evaluation],
-    group_name="results",
+    group_name=GROUP,
     kinds={"pytorch", "scipy", "mlflow"},
     owners=OWNERS,
     pool=POOL,

@@ -14,6 +14,7 @@ from ct_pipeline.study.errors import UserError
 
 Describe = Callable[[Key, tuple[Artifact, ...]], Mapping[str, Any]]
 
+GROUP = "study"
 OWNERS = ["team:ct-pipeline"]
 POOL = "accelerator"
 

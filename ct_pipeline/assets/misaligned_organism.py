@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from ct_pipeline.assets.base_model import base_model
-from ct_pipeline.assets.materialization import OWNERS, POOL, make_partitions
+from ct_pipeline.assets.materialization import GROUP, OWNERS, POOL, make_partitions
 from ct_pipeline.partitions import STUDY, model_of_organism, organisms
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.stages.pipeline import Key, stage_named
@@ -22,7 +22,7 @@ SHOWN = 8
 @dg.asset(
     partitions_def=organisms,
     deps=[BASE],
-    group_name="organisms",
+    group_name=GROUP,
     kinds={"pytorch", "peft", "trl"},
     owners=OWNERS,
     pool=POOL,
@@ -43,7 +43,7 @@ def misaligned_organism(
 @dg.asset(
     partitions_def=organisms,
     deps=[BASE],
-    group_name="organisms",
+    group_name=GROUP,
     kinds={"pytorch", "peft", "trl"},
     owners=OWNERS,
     pool=POOL,

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from ct_pipeline.assets.materialization import OWNERS, POOL, make_partitions
+from ct_pipeline.assets.materialization import GROUP, OWNERS, POOL, make_partitions
 from ct_pipeline.assets.misaligned_organism import control_organism, misaligned_organism
 from ct_pipeline.assets.tracked import organism_run
 from ct_pipeline.partitions import STUDY, organisms
@@ -24,7 +24,7 @@ SHOWN = 12
 @dg.asset(
     partitions_def=organisms,
     deps=[misaligned_organism, control_organism],
-    group_name="organisms",
+    group_name=GROUP,
     kinds={"pytorch", "scipy", "mlflow"},
     owners=OWNERS,
     pool=POOL,

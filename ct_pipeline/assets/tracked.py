@@ -38,6 +38,8 @@ def organism_run(study: Study, organism: Organism, evaluation: Artifact, dagster
         parameters=_identity(organism) | _training(study.induction.training),
         tags=_tags(evaluation, dagster_run) | {"note": "\n\n".join(reasons(evaluation))},
         metrics=metrics,
+        started=evaluation.started,
+        finished=evaluation.finished,
         tables={"organism_rows": _readable(tables["organism"])},
     )
 
@@ -73,6 +75,8 @@ def cell_run(
         | _training(study.training_of(cell.method)),
         tags=_tags(evaluation, dagster_run) | {"note": method_named(cell.method).summary},
         metrics=metrics,
+        started=training.started,
+        finished=evaluation.finished,
         curves={"training_loss": training.record["losses"]},
         tables={"labels": _readable(labels.table("labels")), "rows": _readable(evaluation.table("rows"))},
     )

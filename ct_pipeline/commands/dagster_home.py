@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ct_pipeline.store.artifact_store import disk_errors
 from ct_pipeline.study.environment import home
 from ct_pipeline.study.errors import UserError
 
@@ -17,10 +18,11 @@ CLI_TAG = "ct_pipeline/started_by"
 def prepare_dagster_home() -> Path:
     """Makes CT_PIPELINE_HOME/dagster this process's DAGSTER_HOME, with the project's dagster.yaml in it."""
     folder = home() / "dagster"
-    folder.mkdir(parents=True, exist_ok=True)
     source = project_file("dagster.yaml")
-    if not (folder / "dagster.yaml").is_file() or (folder / "dagster.yaml").read_bytes() != source.read_bytes():
-        shutil.copyfile(source, folder / "dagster.yaml")
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "dagster.yaml").is_file() or (folder / "dagster.yaml").read_bytes() != source.read_bytes():
+            shutil.copyfile(source, folder / "dagster.yaml")
     os.environ["DAGSTER_HOME"] = str(folder)
     return folder
 

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,16 +15,20 @@ import dagster as dg
 import pandas
 from pydantic import Field
 
+from ct_pipeline.report.tables import safe_for_spreadsheets
 from ct_pipeline.study.environment import home, mlflow_address, prepare_environment
 
 FINGERPRINT = "ct_pipeline.fingerprint"
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Lets the MLflow UI show training runs first, not traces of an application."""
 
 
 @dataclass(frozen=True)
 class Run:
     """What one MLflow run is to hold.
 
-    `metrics` are final values; `curves` are name -> values per step; `tables` are stored as CSV files, `text` as files.
+    `started` and `finished` are when its work was done; `metrics` are final values; `curves` are name -> values per step;
+    `tables` are stored as CSV files.
     """
 
     name: str
@@ -32,6 +37,8 @@ class Run:
     parameters: Mapping[str, object]
     tags: Mapping[str, str]
     metrics: Mapping[str, float]
+    started: datetime
+    finished: datetime
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
     tables: Mapping[str, pandas.DataFrame] = field(default_factory=dict)
 
@@ -52,7 +59,7 @@ class Tracking:
             found = self._client.get_experiment_by_name(experiment)
             if found is None:
                 location = (artifacts / experiment).as_uri()
-                self.experiment = self._client.create_experiment(experiment, artifact_location=location)
+                self.experiment = self._client.create_experiment(experiment, location, tags=KIND)
             else:
                 self.experiment = found.experiment_id
         self._runs = {
@@ -69,8 +76,10 @@ class Tracking:
 
         parent = {"mlflow.parentRunId": run.parent} if run.parent else {}
         tags = {FINGERPRINT: run.fingerprint, "mlflow.runName": run.name} | parent | dict(run.tags)
-        created = self._client.create_run(self.experiment, tags=tags, run_name=run.name)
-        run_id, now = created.info.run_id, created.info.start_time
+        created = self._client.create_run(
+            self.experiment, tags=tags, run_name=run.name, start_time=_milliseconds(run.started)
+        )
+        run_id, now = created.info.run_id, _milliseconds(run.finished)
         status = "FAILED"
         try:
             metrics = [
@@ -88,12 +97,12 @@ class Tracking:
                 )
             with TemporaryDirectory() as folder:
                 for name, table in run.tables.items():
-                    table.to_csv(Path(folder) / f"{name}.csv", index=False)
+                    safe_for_spreadsheets(table).to_csv(Path(folder) / f"{name}.csv", index=False)
                 if run.tables:
                     self._client.log_artifacts(run_id, folder)
             status = "FINISHED"
         finally:
-            self._client.set_terminated(run_id, status)
+            self._client.set_terminated(run_id, status, end_time=_milliseconds(run.finished))
         self._runs[run.fingerprint] = run_id
         return run_id
 
@@ -146,6 +155,10 @@ def _database_lock(folder: Path, uri: str) -> Iterator[None]:
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _milliseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
 
 
 def _key(name: str) -> str:

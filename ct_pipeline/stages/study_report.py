@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 import pandas
@@ -30,7 +30,7 @@ from ct_pipeline.stages.measurement import direct_accuracy, risk
 from ct_pipeline.stages.node import Node, find, making
 from ct_pipeline.stages.pipeline import STAGES
 from ct_pipeline.stages.rows import kind_named
-from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
+from ct_pipeline.store.artifact_store import Artifact, ArtifactStore, disk_errors
 from ct_pipeline.study.errors import UserError
 from ct_pipeline.study.fingerprint import plain
 from ct_pipeline.study.keys import Cell, Organism
@@ -84,7 +84,8 @@ def make(store: ArtifactStore, study: Study, reports: Path) -> Path:
         with making(store, place) as (draft, _):
             write_report(study_record(store, study), draft.folder)
         artifact = store.read(place.address)
-    return publish(artifact, reports / study.name)
+    with disk_errors(reports):
+        return publish(artifact, reports / study.name)
 
 
 def publish(artifact: Artifact, folder: Path) -> Path:
@@ -110,14 +111,14 @@ def study_record(store: ArtifactStore, study: Study) -> StudyRecord:
         for stage in STAGES
     }
     every = [artifact for artifacts in made.values() for artifact in artifacts]
-    newest = max(every, key=_finished)
+    newest = max(every, key=lambda artifact: artifact.finished)
     return StudyRecord(
         name=study.name,
         description=study.description,
-        started=min(map(_started, every)).isoformat(timespec="seconds"),
-        finished=_finished(newest).isoformat(timespec="seconds"),
+        started=min(artifact.started for artifact in every).isoformat(timespec="seconds"),
+        finished=newest.finished.isoformat(timespec="seconds"),
         wall_seconds=_working_seconds(every),
-        stage_seconds={name: sum(map(_seconds, artifacts)) for name, artifacts in made.items()},
+        stage_seconds={name: sum(artifact.seconds for artifact in artifacts) for name, artifacts in made.items()},
         machine=newest.manifest.provenance["machine"],
         versions=newest.manifest.provenance["versions"],
         commit=newest.manifest.provenance["commit"],
@@ -199,7 +200,7 @@ def _cell(store: ArtifactStore, study: Study, cell: Cell) -> CellRecord:
             training.record["steps"], training.record["seconds"], losses[0], losses[-1], training.record["tokens"]
         ),
         examples=_examples(before, rows),
-        seconds=sum(map(_seconds, artifacts)),
+        seconds=sum(artifact.seconds for artifact in artifacts),
         mlflow_url=None,
     )
 
@@ -231,22 +232,10 @@ def _examples(before: pandas.DataFrame, after: pandas.DataFrame) -> tuple[Exampl
     )
 
 
-def _finished(artifact: Artifact) -> datetime:
-    return datetime.fromisoformat(artifact.manifest.provenance["finished"])
-
-
-def _seconds(artifact: Artifact) -> float:
-    return float(artifact.manifest.provenance["seconds"])
-
-
-def _started(artifact: Artifact) -> datetime:
-    return _finished(artifact) - timedelta(seconds=_seconds(artifact))
-
-
 def _working_seconds(artifacts: Sequence[Artifact]) -> float:
     """Seconds during which at least one of the artifacts was being made: pauses between runs do not count."""
-    total, until = 0.0, datetime.min.replace(tzinfo=_started(artifacts[0]).tzinfo)
-    for start, end in sorted((_started(artifact), _finished(artifact)) for artifact in artifacts):
+    total, until = 0.0, datetime.min.replace(tzinfo=artifacts[0].started.tzinfo)
+    for start, end in sorted((artifact.started, artifact.finished) for artifact in artifacts):
         total += max(0.0, (end - max(start, until)).total_seconds())
         until = max(until, end)
     return total

@@ -14,6 +14,7 @@ import uuid
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pandas
@@ -53,6 +54,21 @@ class Artifact:
     def record(self) -> Mapping[str, object]:
         """What was measured while it was made."""
         return self.manifest.record
+
+    @property
+    def finished(self) -> datetime:
+        """When it was finished, UTC."""
+        return datetime.fromisoformat(self.manifest.provenance["finished"])
+
+    @property
+    def seconds(self) -> float:
+        """How long its making took."""
+        return float(self.manifest.provenance["seconds"])
+
+    @property
+    def started(self) -> datetime:
+        """When its making began, UTC."""
+        return self.finished - timedelta(seconds=self.seconds)
 
     def table(self, name: str) -> pandas.DataFrame:
         """The Parquet table `name`.parquet."""
@@ -120,12 +136,12 @@ class ArtifactStore:
         """
         folder = self.folder(address)
         workplace = self.root / ".partial" / f"{os.getpid()}-{uuid.uuid4().hex}"
-        with _disk_errors(self.root):
+        with disk_errors(self.root):
             workplace.mkdir(parents=True)
         draft = Draft(workplace)
         started = provenance.clock()
         try:
-            with _disk_errors(self.root):
+            with disk_errors(self.root):
                 yield draft
                 paths = sorted(path for path in workplace.rglob("*") if path.is_file())
                 manifest = Manifest(
@@ -147,7 +163,7 @@ class ArtifactStore:
 
     def prepare(self) -> None:
         """Clears what killed processes left half made; CannotWrite where the store cannot be written."""
-        with _disk_errors(self.root):
+        with disk_errors(self.root):
             partial = self.root / ".partial"
             partial.mkdir(parents=True, exist_ok=True)
             for left in partial.iterdir():
@@ -183,7 +199,7 @@ class ArtifactStore:
     def _set_aside(self, folder: Path, why: str) -> None:
         name = folder.relative_to(self.root).as_posix().replace("/", "--")
         aside = self.root / "damaged" / f"{name}-{uuid.uuid4().hex[:8]}"
-        with _disk_errors(self.root):
+        with disk_errors(self.root):
             aside.parent.mkdir(parents=True, exist_ok=True)
             # Another process that saw the damage, too, may have been faster.
             with contextlib.suppress(FileNotFoundError):
@@ -210,7 +226,7 @@ class ArtifactStore:
 
 
 @contextlib.contextmanager
-def _disk_errors(root: Path) -> Iterator[None]:
+def disk_errors(root: Path) -> Iterator[None]:
     """Turns the operating system's refusals to write into a sentence that says what to do."""
     try:
         yield

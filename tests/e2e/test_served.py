@@ -119,6 +119,7 @@ def test_one_cell_is_materialized_from_the_ui(served: Served) -> None:
         assert list((artifacts / stage / "tiny-sycophancy-40" / "bct").glob("*/manifest.json"))
 
 
+@pytest.mark.slow
 def test_one_backfill_runs_the_whole_study(served: Served) -> None:
     artifacts = served.place.home / "artifacts"
     for folder in artifacts.iterdir():

@@ -1,5 +1,7 @@
 """MLflow runs on a real SQLite database: written once each, found again, told apart from failed ones."""
 
+from datetime import UTC, datetime
+
 import pandas
 import pytest
 from mlflow import MlflowClient
@@ -9,6 +11,10 @@ from ct_pipeline.resources.tracking import FINGERPRINT, Run, Tracking
 
 def run_of(name="cell", fingerprint="abc", parent=None, **parts):
     content = {"parameters": {"k": 4, "rubric": "x" * 9000}, "tags": {"note": "words"}, "metrics": {"delta": 0.25}}
+    content |= {
+        "started": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+        "finished": datetime(2026, 1, 2, 3, 4, 9, tzinfo=UTC),
+    }
     return Run(name=name, fingerprint=fingerprint, parent=parent, **(content | parts))
 
 
