@@ -54,71 +54,81 @@ class Stage:
         return None if any(artifact is None for artifact in found) else found
 
 
+def _single(node: Callable[[Study, Key], Node]) -> Callable[[Study, Key], tuple[Node, ...]]:
+    """The nodes of a stage that makes one artifact per key."""
+    return lambda study, key: (node(study, key),)
+
+
+def _plain(make: Callable[[ArtifactStore, Study, Key], object]) -> Callable:
+    """A stage that uses the one thread it is given and is too short to report its steps."""
+    return lambda store, study, key, threads, progress: make(store, study, key)
+
+
 STAGES: tuple[Stage, ...] = (
     Stage(
-        name=base_model.STAGE,
+        base_model.STAGE,
         title="base model",
         version=base_model.VERSION,
         grain="model",
-        nodes=lambda study, key: (base_model.node(study, key),),
+        nodes=_single(base_model.node),
         make=base_model.make,
         all_cores=True,
     ),
     Stage(
-        name=misaligned_organism.STAGE,
+        misaligned_organism.STAGE,
         title="organisms",
         version=misaligned_organism.VERSION,
         grain="organism",
-        nodes=lambda study, key: (misaligned_organism.node(study, key),),
-        make=lambda store, study, key, threads, progress: misaligned_organism.make(store, study, key),
+        nodes=_single(misaligned_organism.node),
+        make=_plain(misaligned_organism.make),
     ),
     Stage(
-        name=misaligned_organism.CONTROL_STAGE,
+        misaligned_organism.CONTROL_STAGE,
         title="control organisms",
         version=misaligned_organism.VERSION,
         grain="organism",
-        nodes=lambda study, key: (misaligned_organism.control_node(study, key),),
-        make=lambda store, study, key, threads, progress: misaligned_organism.make_control(store, study, key),
+        nodes=_single(misaligned_organism.control_node),
+        make=_plain(misaligned_organism.make_control),
     ),
     Stage(
-        name=organism_evaluation.STAGE,
+        organism_evaluation.STAGE,
         title="organism evaluations",
         version=organism_evaluation.VERSION,
         grain="organism",
-        nodes=lambda study, key: (organism_evaluation.node(study, key),),
-        make=lambda store, study, key, threads, progress: organism_evaluation.make(store, study, key),
+        nodes=_single(organism_evaluation.node),
+        make=_plain(organism_evaluation.make),
     ),
     Stage(
-        name=consistency_candidates.STAGE,
+        consistency_candidates.STAGE,
         title="candidates",
         version=consistency_candidates.VERSION,
         grain="organism",
         nodes=consistency_candidates.nodes,
-        make=lambda store, study, key, threads, progress: consistency_candidates.make(store, study, key),
+        make=_plain(consistency_candidates.make),
     ),
     Stage(
-        name=consistency_labels.STAGE,
+        consistency_labels.STAGE,
         title="labels",
         version=consistency_labels.VERSION,
         grain="cell",
-        nodes=lambda study, key: (consistency_labels.node(study, key),),
-        make=lambda store, study, key, threads, progress: consistency_labels.make(store, study, key),
+        nodes=_single(consistency_labels.node),
+        make=_plain(consistency_labels.make),
     ),
     Stage(
-        name=retrained_model.STAGE,
+        retrained_model.STAGE,
         title="retrained models",
         version=retrained_model.VERSION,
         grain="cell",
-        nodes=lambda study, key: (retrained_model.node(study, key),),
-        make=lambda store, study, key, threads, progress: retrained_model.make(store, study, key),
+        nodes=_single(retrained_model.node),
+        make=_plain(retrained_model.make),
     ),
     Stage(
-        name=evaluation.STAGE,
+        evaluation.STAGE,
         title="evaluations",
         version=evaluation.VERSION,
         grain="cell",
-        nodes=lambda study, key: (evaluation.node(study, key),),
-        make=lambda store, study, key, threads, progress: evaluation.make(store, study, key),
+        nodes=_single(evaluation.node),
+        make=_plain(evaluation.make),
     ),
 )
 

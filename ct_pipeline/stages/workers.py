@@ -104,7 +104,7 @@ class Workers:
         """Starts the processes, so that their imports run while this one does something else."""
         if self._pool is not None and not self._pool._broken:
             return
-        self.stop()
+        self.stop(at_once=True)
         prepare_environment()
         context = multiprocessing.get_context("spawn")
         self._progress = context.SimpleQueue()
@@ -156,7 +156,7 @@ class Workers:
                 self._collect(jobs, outcomes, failures, done)
         except BaseException:
             # Interrupted: a job that nobody waits for must not keep this process from ending.
-            self.stop()
+            self.stop(at_once=True)
             raise
         self._progress.put(None)
         listener.join()
@@ -168,13 +168,19 @@ class Workers:
             raise RuntimeError(f"{stage} failed for {names}; the first: {error}") from error
         return tuple(outcomes)
 
-    def stop(self) -> None:
-        """Ends the processes, whatever they are doing."""
-        if self._pool is not None:
-            for process in (self._pool._processes or {}).values():
-                process.terminate()
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool = None
+    def stop(self, at_once: bool = False) -> None:
+        """Ends the processes: idle ones in order, or all of them whatever they are doing."""
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        processes = list((pool._processes or {}).values())
+        if at_once:
+            # Killed, every one: one that is left alive may wait for ever for a lock that a killed one held.
+            for process in processes:
+                process.kill()
+        pool.shutdown(wait=not at_once, cancel_futures=True)
+        for process in processes:
+            process.join()
 
     def _submit(self, stage: str, study: Study, key: Key, threads: int) -> Future:
         return self._pool.submit(_make, stage, study, key, threads)
