@@ -52,7 +52,9 @@ def serve(spec: Path, dagster_port: int, mlflow_port: int, console: Console) -> 
     for name, command in commands.items():
         log = (logs / f"{name.lower()}.log").open("w")
         servers[name] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    # Both end the servers, also where a shell started this in the background with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         for name, address in addresses.items():
             _wait(name, servers[name], address, logs / f"{name.lower()}.log")

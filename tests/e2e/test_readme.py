@@ -49,4 +49,4 @@ def test_every_file_that_the_readme_lists_is_there() -> None:
     assert missing == []
     listed = {name.rstrip("/") for name in rooms}
     present = {path.name for path in (ROOT / "ct_pipeline").iterdir() if path.suffix == ".py" or path.is_dir()}
-    assert present - listed == {"__init__.py", "__pycache__"}
+    assert present - listed - {"__pycache__"} == {"__init__.py"}
