@@ -162,6 +162,8 @@ def start_waiting_parent(folder):
         [sys.executable, script, folder / "store"],
         env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
         stderr=subprocess.DEVNULL,
+        # A shell that started the tests in the background had SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     wait_until(lambda: len(list((folder / "store").glob("wait.*"))) == 2)
     return parent, [int(path.suffix[1:]) for path in (folder / "store").glob("wait.*")]
