@@ -15,6 +15,8 @@ from ct_pipeline.commands.dagster_home import close_abandoned_runs, prepare_dags
 from ct_pipeline.commands.progress import StudyProgress
 from ct_pipeline.stages import study_report
 from ct_pipeline.stages.catalog import read_study
+from ct_pipeline.stages.node import find
+from ct_pipeline.stages.organism_evaluation import node, passed, reasons
 from ct_pipeline.stages.pipeline import STAGES
 from ct_pipeline.stages.workers import Workers, shared_workers
 from ct_pipeline.store.artifact_store import ArtifactStore, DamagedArtifact
@@ -123,9 +125,6 @@ def _run_group(names: Sequence[str], study: Study, store: ArtifactStore, runs) -
 
 
 def _failed_gates(store: ArtifactStore, study: Study) -> dict[str, str]:
-    from ct_pipeline.stages.node import find
-    from ct_pipeline.stages.organism_evaluation import node, passed, reasons
-
     found = {organism.key: find(store, node(study, organism)) for organism in study.organisms}
     return {key: " ".join(reasons(artifact)) for key, artifact in found.items() if not passed(artifact)}
 

@@ -52,10 +52,16 @@ def usable_cells(store: ArtifactStore, study: Study, organisms: Iterable[Organis
     return tuple(cells)
 
 
-def node(store: ArtifactStore, study: Study) -> Node:
-    """The report over all measured organisms and all cells of those that passed their gate."""
+def _finished(store: ArtifactStore, study: Study) -> tuple[list[Organism], list[Cell]]:
+    """What a report covers: the measured organisms, and the evaluated cells of those that passed their gate."""
     organisms = [o for o in study.organisms if find(store, organism_evaluation.node(study, o)) is not None]
     cells = [cell for cell in usable_cells(store, study, organisms) if find(store, evaluation.node(study, cell))]
+    return organisms, cells
+
+
+def node(store: ArtifactStore, study: Study) -> Node:
+    """The report over all measured organisms and all cells of those that passed their gate."""
+    organisms, cells = _finished(store, study)
     inputs = {f"organism {o.key}": organism_evaluation.node(study, o) for o in organisms}
     inputs |= {f"cell {cell.key}": evaluation.node(study, cell) for cell in cells}
     return Node(STAGE, VERSION, study.name, "-", {"study": study}, inputs)
@@ -102,8 +108,7 @@ def publish(artifact: Artifact, folder: Path) -> Path:
 
 def study_record(store: ArtifactStore, study: Study) -> StudyRecord:
     """All that a report says, read from the artifacts of the study that are there."""
-    organisms = [o for o in study.organisms if find(store, organism_evaluation.node(study, o)) is not None]
-    cells = [cell for cell in usable_cells(store, study, organisms) if find(store, evaluation.node(study, cell))]
+    organisms, cells = _finished(store, study)
     models = [model for model in study.models if find(store, base_model.node(study, model)) is not None]
     keys = {"model": models, "organism": organisms, "cell": cells}
     made = {

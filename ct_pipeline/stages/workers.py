@@ -91,7 +91,7 @@ MODEL_WORK = Work()
 class Workers:
     """A pool of worker processes on one store; processes start at the first job."""
 
-    def __init__(self, root: Path, count: int | None = None, work: Work = Work()) -> None:
+    def __init__(self, root: Path, count: int | None = None, work: Work = MODEL_WORK) -> None:
         self.root = root
         self.work = work
         self.watchers: list[Watcher] = []
