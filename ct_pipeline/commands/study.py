@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import os
-import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -83,8 +82,9 @@ def _materialize(
 
     with AssetRuns(study) as runs:
         close_abandoned_runs(runs.instance)
-        tracking = threading.Thread(target=runs.open_tracking, daemon=True)
-        tracking.start()
+        # Here and not in a thread beside: MLflow and Dagster both migrate databases by Alembic, which keeps its state
+        # in globals of the process.
+        runs.open_tracking()
         with StudyProgress(study, console) as progress:
             pool.watchers.append(progress)
             try:
