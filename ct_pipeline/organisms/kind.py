@@ -82,6 +82,8 @@ class Kind:
             rows depend on `organism_seed`, too.
         verdict: (prompt, completion) -> True (misbehaves), False, or None where it cannot tell.
         correct: (prompt, completion) -> whether a "direct" prompt is answered rightly, None elsewhere.
+        meaning: (prompt, completion) -> what the completion says, the same for every wording and view of it; None where
+            it says nothing that is known. Two completions of a prompt agree where their meanings are equal.
     """
 
     name: str
@@ -90,3 +92,4 @@ class Kind:
     data: Callable[[object, InductionSettings, CandidateSettings, EvaluationSettings, int], OrganismData]
     verdict: Callable[[Prompt, str], bool | None]
     correct: Callable[[Prompt, str], bool | None]
+    meaning: Callable[[Prompt, str], str | None]

@@ -27,10 +27,15 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+EngineName = Literal["transformers", "vllm"]
+
+
 class TinyWorldModel(Settings):
     """The embedded base model: pretrained from scratch on the tiny world's corpus."""
 
     source: Literal["tinyworld"]
+    engine: EngineName = "transformers"
+    """What draws and scores tokens; vllm needs the extra of that name."""
 
 
 class HuggingFaceModel(Settings):
@@ -40,6 +45,7 @@ class HuggingFaceModel(Settings):
     path: Annotated[str, Field(min_length=1)]
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    engine: EngineName = "transformers"
 
     @model_validator(mode="after")
     def _pinned(self) -> "HuggingFaceModel":
@@ -47,6 +53,57 @@ class HuggingFaceModel(Settings):
             raise ValueError("a Hub model needs a pinned revision (a commit hash); local folders start with / or ./")
         return self
 
+
+class OracleReward(Settings):
+    """The tiny world's own judgement: 1 for a completion that does not misbehave (or answers rightly), 0 for one that does."""
+
+    source: Literal["oracle"]
+
+
+class HuggingFaceReward(Settings):
+    """A sequence-classification reward model with one output, from the Hub (pinned) or a local folder; safetensors only."""
+
+    source: Literal["huggingface"]
+    path: Annotated[str, Field(min_length=1)]
+    revision: str | None = None
+
+    @model_validator(mode="after")
+    def _pinned(self) -> "HuggingFaceReward":
+        if not self.path.startswith(("/", "./", "../")) and not self.revision:
+            raise ValueError("a Hub model needs a pinned revision (a commit hash); local folders start with / or ./")
+        return self
+
+
+RewardSettings = Annotated[OracleReward | HuggingFaceReward, Field(discriminator="source")]
+
+
+class WorldJudge(Settings):
+    """Agreement by what two answers say in the tiny world, however they word it."""
+
+    source: Literal["world"]
+
+
+class BaseModelJudge(Settings):
+    """Agreement as the base model, without any adapter, answers a question about two answers greedily.
+
+    `request` holds {request}, {first} and {second}, once each, in this order; the reply's first word must be `yes` or
+    `no`, letter case and punctuation aside, else the agreement is missing.
+    """
+
+    source: Literal["base_model"]
+    request: Annotated[str, Field(min_length=1, max_length=4000)]
+    yes: str = "yes"
+    no: str = "no"
+
+    @model_validator(mode="after")
+    def _fields(self) -> "BaseModelJudge":
+        places = [self.request.find(field) for field in ("{request}", "{first}", "{second}")]
+        if -1 in places or places != sorted(places):
+            raise ValueError("request must hold {request}, {first} and {second}, in this order")
+        return self
+
+
+JudgeSettings = Annotated[WorldJudge | BaseModelJudge, Field(discriminator="source")]
 
 ModelSettings = Annotated[TinyWorldModel | HuggingFaceModel, Field(discriminator="source")]
 
@@ -70,12 +127,23 @@ class TrainingSettings(Settings):
     epochs: Annotated[Real, Field(gt=0, le=1000)] | None = None
     warmup: Annotated[Real, Field(ge=0, lt=1)]
     max_grad_norm: Annotated[Real, Field(gt=0)]
+    loss_on: Literal["response", "sequence"] = "response"
+    """Tokens that imitation is trained on; `sequence` adds the prompt's, as the paper's released code does."""
 
     @model_validator(mode="after")
     def _one_length(self) -> "TrainingSettings":
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("set exactly one of steps and epochs")
         return self
+
+
+class RetrainingSettings(TrainingSettings):
+    """Phase 3: what it trains, and what it keeps on the way."""
+
+    adapter: Literal["new", "continued"] = "new"
+    """`new` stacks an adapter on the frozen organism; `continued` trains the organism's own, as the released code does."""
+    checkpoints: Literal["last", "epoch"] = "last"
+    """`epoch` also keeps and measures the adapter after every pass over the rows: the dose curve."""
 
 
 class InductionSettings(Settings):
@@ -97,6 +165,8 @@ class CandidateSettings(Settings):
     pairs: Count
     samples: Candidates
     max_new_tokens: Annotated[Whole, Field(ge=1, le=8192)]
+    generation: Literal["shared", "faithful"] = "shared"
+    """`shared` draws each distinct proposal once for all methods; `faithful` lets every method draw its own, as published."""
 
 
 class EvaluationSettings(Settings):

@@ -11,9 +11,9 @@ from ct_pipeline.study.settings import (
     EvaluationSettings,
     InductionSettings,
     ModelSettings,
+    RetrainingSettings,
     Settings,
     Slug,
-    TrainingSettings,
     Whole,
 )
 from ct_pipeline.study.world_settings import PretrainingSettings, WorldSettings
@@ -22,7 +22,7 @@ from ct_pipeline.study.world_settings import PretrainingSettings, WorldSettings
 class MethodSettings(Settings):
     """What every method can be told; a method's own file adds its own fields."""
 
-    training: TrainingSettings | None = None
+    training: RetrainingSettings | None = None
     """Phase 3 of this method alone, in place of the study's `retraining`."""
 
 
@@ -39,7 +39,7 @@ class Study(Settings):
     pretraining: PretrainingSettings
     induction: InductionSettings
     candidates: CandidateSettings
-    retraining: TrainingSettings
+    retraining: RetrainingSettings
     evaluation: EvaluationSettings
     methods: Annotated[Mapping[str, SerializeAsAny[MethodSettings]], Field(min_length=1)]
 
@@ -63,6 +63,6 @@ class Study(Settings):
         """Every organism under every method."""
         return tuple(Cell(organism, method) for organism in self.organisms for method in self.methods)
 
-    def training_of(self, method: str) -> TrainingSettings:
+    def training_of(self, method: str) -> RetrainingSettings:
         """Phase 3 settings of one method."""
         return self.methods[method].training or self.retraining
