@@ -29,7 +29,7 @@ SHOWN = 12
 def consistency_candidates(
     context: dg.AssetExecutionContext, artifacts: ArtifactStoreResource, accelerator: AcceleratorResource
 ) -> dg.MaterializeResult:
-    """One row per completion that an organism gives to a consistency or probe prompt: text, log-probability, verdict, grade.
+    """One row per completion that an organism gives to a consistency or probe prompt: text, log-probability, verdict, scores.
 
     All text of Phase 2 is drawn here, every distinct way of drawing once, so that methods differ in what they keep alone.
     """

@@ -41,10 +41,9 @@ def consistency_labels(
     made = make_partitions(context, STAGE, artifacts, accelerator, _describe)
     faults = {}
     for key, (artifact,) in made.items():
-        scored = artifact.table("labels")["score"].notna().any()
-        missing = artifact.record["missing_scores"] / artifact.record["candidates"] if scored else 0.0
-        if missing > MISSING_LIMIT:
-            faults[key.key] = f"{missing:.1%} of scores are missing"
+        missing, scorable = artifact.record["missing_scores"], artifact.record["scorable"]
+        if missing > MISSING_LIMIT * scorable:
+            faults[key.key] = f"{missing} of {scorable} scores are missing"
     return dg.MaterializeResult(
         check_results=[dg.AssetCheckResult(check_name=CHECK, passed=not faults, metadata=faults or {"faults": "none"})]
     )
@@ -55,6 +54,7 @@ def _describe(key: Key, made: tuple[Artifact, ...]) -> Mapping[str, Any]:
     verdicts = labels["verdict"].dropna()
     return {
         "kept": made[0].record["kept"],
+        "dropped_prompts": made[0].record["dropped"],
         "missing_scores": made[0].record["missing_scores"],
         "mean_tokens": float(labels["tokens"].mean()),
         "misbehaving": float(verdicts.mean()) if len(verdicts) else "undefined",

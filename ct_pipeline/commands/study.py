@@ -12,11 +12,12 @@ from rich.console import Console
 
 from ct_pipeline.commands.dagster_home import close_abandoned_runs, prepare_dagster_home
 from ct_pipeline.commands.progress import StudyProgress
-from ct_pipeline.stages import study_report
+from ct_pipeline.stages import preflight, study_report
 from ct_pipeline.stages.catalog import read_study
 from ct_pipeline.stages.node import find
 from ct_pipeline.stages.organism_evaluation import node, passed, reasons
 from ct_pipeline.stages.pipeline import STAGES
+from ct_pipeline.stages.plan import plan_of
 from ct_pipeline.stages.workers import Workers, shared_workers
 from ct_pipeline.store.artifact_store import ArtifactStore, DamagedArtifact
 from ct_pipeline.study.environment import home
@@ -52,6 +53,7 @@ def run_study(spec: Path, only: Sequence[str], seeds: int | None, workers: int, 
                 f"({time.perf_counter() - started:.1f} s)."
             )
             return page
+        preflight.check(study)
         pool = shared_workers(store.root, workers or None)
         pool.start()
         try:
@@ -96,6 +98,11 @@ def _materialize(
                     raise UserError(f"the report was not written: {runs.failure}")
             finally:
                 pool.watchers.remove(progress)
+    size = plan_of(study, pool.count)
+    console.print(
+        f"Base-model loads: {pool.model_loads} (at most {size.model_loads} planned); "
+        f"engine starts: {pool.engine_starts} ({size.engine_starts})."
+    )
     for name, why in failed.items():
         console.print(f"[yellow]{name} did not pass the induction gate and was not used:[/] {why}", highlight=False)
     if len(failed) == len(study.organisms):

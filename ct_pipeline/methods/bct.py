@@ -5,17 +5,33 @@ clean prompt; Phase 3 minimises, on y's tokens, the divergence of the wrapped si
 the Rao-Blackwellised token form) or the negative log-likelihood of y ("nll").
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from ct_pipeline.methods.method import Draw, Method
-from ct_pipeline.methods.selection import first, no_score
+from pydantic import Field, model_validator
+
+from ct_pipeline.methods.method import Method
+from ct_pipeline.methods.proposal import Draw
+from ct_pipeline.methods.selection import first, no_score, no_scorer
+from ct_pipeline.study.settings import Real
 from ct_pipeline.study.spec import MethodSettings
+
+CLEAN_ANSWER = Draw("clean", temperature=1.0, top_p=1.0, samples=1)
+"""One sample of the organism on the clean side of each pair; every regularizer is measured on it."""
 
 
 class BctSettings(MethodSettings):
-    """Which form of the loss."""
+    """Which form of the loss; `teacher: live` and `window: trailing` are those of the paper's released code."""
 
     form: Literal["kl", "nll"]
+    teacher: Literal["frozen", "live"] = "frozen"
+    window: Literal["response", "trailing"] = "response"
+    temperature: Annotated[Real, Field(gt=0, le=100)] = 1.0
+
+    @model_validator(mode="after")
+    def _nll_has_no_teacher(self) -> "BctSettings":
+        if self.form == "nll" and (self.teacher, self.window, self.temperature) != ("frozen", "response", 1.0):
+            raise ValueError("teacher, window and temperature belong to form: kl")
+        return self
 
 
 BCT = Method(
@@ -24,9 +40,9 @@ BCT = Method(
     summary="trains the answer under a biasing cue towards the frozen organism's answer without it",
     role="regularizer",
     settings=BctSettings,
-    draw=lambda settings, samples: Draw("clean", temperature=1.0, top_p=1.0, samples=1),
-    rubric=lambda settings, samples: None,
+    draws=lambda settings, samples: (CLEAN_ANSWER,),
+    scorer=no_scorer,
     score=no_score,
-    select=lambda candidates, settings, seed: first(candidates),
-    objective="bct",
+    select=first,
+    objective="answers",
 )

@@ -1,18 +1,34 @@
 """All consistency methods; a new one is one file and one line here."""
 
+from ct_pipeline.methods.act import ACT
+from ct_pipeline.methods.attct import ATTCT
 from ct_pipeline.methods.bct import BCT
+from ct_pipeline.methods.diverse_decoding import DIVERSE_DECODING
 from ct_pipeline.methods.greedy_self_training import GREEDY_SELF_TRAINING
 from ct_pipeline.methods.method import Method
+from ct_pipeline.methods.mlpct import MLPCT
+from ct_pipeline.methods.multi_view import MULTI_VIEW
 from ct_pipeline.methods.null import NULL
+from ct_pipeline.methods.rejection_sampling import REJECTION_SAMPLING
 from ct_pipeline.methods.self_confidence import SELF_CONFIDENCE
+from ct_pipeline.methods.self_refinement import SELF_REFINEMENT
 from ct_pipeline.methods.self_rewarding import SELF_REWARDING
+from ct_pipeline.methods.shuffled import SHUFFLED
 
 METHODS: tuple[Method, ...] = (
     NULL,
+    SHUFFLED,
     GREEDY_SELF_TRAINING,
+    REJECTION_SAMPLING,
     SELF_CONFIDENCE,
+    DIVERSE_DECODING,
+    MULTI_VIEW,
+    SELF_REFINEMENT,
     SELF_REWARDING,
     BCT,
+    ACT,
+    MLPCT,
+    ATTCT,
 )
 
 

@@ -1,7 +1,8 @@
 """Greedy self-training control (GST): the model imitates its own greedy answers; no selection, only shift."""
 
-from ct_pipeline.methods.method import Draw, Method
-from ct_pipeline.methods.selection import first, no_score
+from ct_pipeline.methods.method import Method
+from ct_pipeline.methods.proposal import Draw
+from ct_pipeline.methods.selection import first, no_score, no_scorer
 from ct_pipeline.study.spec import MethodSettings
 
 
@@ -15,8 +16,8 @@ GREEDY_SELF_TRAINING = Method(
     summary="trains on the model's own greedy answers",
     role="control",
     settings=GreedySelfTrainingSettings,
-    draw=lambda settings, samples: Draw("consistency", temperature=0.0, top_p=1.0, samples=1),
-    rubric=lambda settings, samples: None,
+    draws=lambda settings, samples: (Draw("consistency", temperature=0.0, top_p=1.0, samples=1),),
+    scorer=no_scorer,
     score=no_score,
-    select=lambda candidates, settings, seed: first(candidates),
+    select=first,
 )

@@ -1,4 +1,4 @@
-"""What a consistency method is: a proposal, a score, a selection, and the objective its labels are trained on.
+"""What a consistency method is: a proposal, a score, a selection, and what its Phase 3 makes consistent.
 
 Kept apart on purpose: the proposal decides the shift in distribution, the score and the selection decide what is kept
 of it, and one set of candidates then serves every method (arXiv 2606.03810).
@@ -10,47 +10,21 @@ from typing import Literal
 
 import pandas
 
+from ct_pipeline.methods.proposal import Draw
+from ct_pipeline.methods.scorer import Scorer
 from ct_pipeline.study.spec import MethodSettings
 
-Objective = Literal["labels", "bct"]
-
-
-@dataclass(frozen=True)
-class Draw:
-    """One way of drawing candidates from an organism, once, for all methods that name it.
-
-    `prompts` is "consistency" (the consistency and the probe prompts) or "clean" (the clean side of the pairs);
-    temperature 0 is greedy; `top_p` truncates after the temperature.
-    """
-
-    prompts: Literal["consistency", "clean"]
-    temperature: float
-    top_p: float
-    samples: int
-
-    @property
-    def id(self) -> str:
-        """A readable name, equal for equal draws: greedy, t0.7-p0.9-n16, clean-t1-n1."""
-        law = "greedy" if self.temperature == 0 else f"t{self.temperature:g}-p{self.top_p:g}-n{self.samples}"
-        return law if self.prompts == "consistency" else f"{self.prompts}-{law}"
-
-
-@dataclass(frozen=True)
-class Rubric:
-    """A score that the organism itself gives each candidate of a draw, by answering a grading request greedily.
-
-    `request` holds {request} (the last user message) and {response}; the reply's first word must be one of `grades`
-    (worst first), else the score is missing.
-    """
-
-    draw: Draw
-    request: str
-    grades: tuple[str, ...]
+Objective = Literal["labels", "answers", "residual", "mlp", "attention"]
+"""What Phase 3 trains: imitation of labels, or, on clean and wrapped prompts, the same answers or the same inner states."""
 
 
 @dataclass(frozen=True)
 class Method:
     """One consistency method.
+
+    Candidates come as a table with one row per completion: prompt_id, draw, sample, candidate (0, 1, ... within the
+    prompt, in the order of the draws), completion, tokens, logprob, proposal_logprob, verdict, and `given_score` where
+    the method has a scorer.
 
     Attributes:
         name: the paper's name in lower case with underscores.
@@ -58,11 +32,12 @@ class Method:
         summary: one sentence.
         role: "method", "control" or "regularizer".
         settings: the class its block in a study file is read into.
-        draw: (settings, samples) -> the proposal; `samples` is the study's number of candidates per prompt.
-        rubric: (settings, samples) -> the model-given score it needs, or None.
-        score: candidates table -> one float per row, NaN where missing; higher is better.
-        select: (scored candidates of one draw, settings, seed) -> the rows kept, at most one per prompt.
-        objective: what Phase 3 minimises: "labels" (imitate the completion) or "bct".
+        draws: (settings, samples) -> the proposal, one or more ways of drawing; `samples` is the study's number of
+            candidates per prompt, at least.
+        scorer: (settings, samples) -> the score that has to be asked for, or None.
+        score: (candidates, seed) -> one float per row, NaN where missing; higher is better.
+        select: (scored candidates, settings) -> the rows kept, at most one per prompt.
+        objective: what Phase 3 trains.
     """
 
     name: str
@@ -70,8 +45,8 @@ class Method:
     summary: str
     role: Literal["method", "control", "regularizer"]
     settings: type[MethodSettings]
-    draw: Callable[[MethodSettings, int], Draw]
-    rubric: Callable[[MethodSettings, int], Rubric | None]
-    score: Callable[[pandas.DataFrame], pandas.Series]
-    select: Callable[[pandas.DataFrame, MethodSettings, int], pandas.DataFrame]
+    draws: Callable[[MethodSettings, int], tuple[Draw, ...]]
+    scorer: Callable[[MethodSettings, int], Scorer | None]
+    score: Callable[[pandas.DataFrame, int], pandas.Series]
+    select: Callable[[pandas.DataFrame, MethodSettings], pandas.DataFrame]
     objective: Objective = "labels"

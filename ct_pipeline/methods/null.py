@@ -4,8 +4,9 @@ The expected gradient of log P under P is zero, so only sampling noise and the o
 other method is compared with.
 """
 
-from ct_pipeline.methods.method import Draw, Method
-from ct_pipeline.methods.selection import first, no_score
+from ct_pipeline.methods.method import Method
+from ct_pipeline.methods.proposal import Draw
+from ct_pipeline.methods.selection import first, no_score, no_scorer
 from ct_pipeline.study.spec import MethodSettings
 
 
@@ -19,8 +20,8 @@ NULL = Method(
     summary="trains on one own sample at temperature 1: only noise and optimizer drift",
     role="control",
     settings=NullSettings,
-    draw=lambda settings, samples: Draw("consistency", temperature=1.0, top_p=1.0, samples=1),
-    rubric=lambda settings, samples: None,
+    draws=lambda settings, samples: (Draw("consistency", temperature=1.0, top_p=1.0, samples=1),),
+    scorer=no_scorer,
     score=no_score,
-    select=lambda candidates, settings, seed: first(candidates),
+    select=first,
 )

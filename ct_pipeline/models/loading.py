@@ -75,6 +75,27 @@ def load_base(base: "BaseModel | Path | str", revision: str | None = None, dtype
     return base if isinstance(base, BaseModel) else BASE_MODELS.get(base, revision, dtype)
 
 
+def load_tokenizer(path: str | Path, revision: str | None = None) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a base model, without its weights; ValueError as for `BaseModels.get`."""
+    from transformers import AutoTokenizer
+
+    source = _checked_source(path, revision)
+    return AutoTokenizer.from_pretrained(str(path), **source)
+
+
+def context_window(path: str | Path, revision: str | None = None) -> int:
+    """The most positions of a base model, by its configuration alone; ValueError as for `BaseModels.get`."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(str(path), **_checked_source(path, revision))
+    return int(config.get_text_config().max_position_embeddings)
+
+
+def name_of(path: str | Path) -> str:
+    """The Hub id, or a local folder's last part: a name without machine paths."""
+    return Path(path).resolve().name if Path(path).is_dir() else str(path)
+
+
 def default_device() -> str:
     """The accelerator if there is one, else the CPU."""
     import torch
@@ -89,10 +110,19 @@ def _state_of(folder: Path) -> tuple[str, ...]:
 
 def _load(path: str | Path, revision: str | None, dtype: str | None) -> BaseModel:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    tokenizer = load_tokenizer(path, revision)
+    device = default_device()
+    weights = torch.float32 if device == "cpu" else getattr(torch, dtype or "bfloat16")
+    source = _checked_source(path, revision)
+    model = AutoModelForCausalLM.from_pretrained(str(path), dtype=weights, use_safetensors=True, **source)
+    return wrap_model(model.to(device), tokenizer, name_of(path))
+
+
+def _checked_source(path: str | Path, revision: str | None) -> dict[str, object]:
     local = Path(path).is_dir()
     if local:
         _check_folder(Path(path))
@@ -100,13 +130,7 @@ def _load(path: str | Path, revision: str | None, dtype: str | None) -> BaseMode
         raise ValueError(f"there is no model folder at {path}")
     elif revision is None:
         raise ValueError(f"{path} is not a local folder, and a Hub model needs a pinned revision (a commit hash)")
-    device = default_device()
-    weights = torch.float32 if device == "cpu" else getattr(torch, dtype or "bfloat16")
-    source = {"revision": revision, "trust_remote_code": False, "local_files_only": local}
-    tokenizer = AutoTokenizer.from_pretrained(str(path), **source)
-    model = AutoModelForCausalLM.from_pretrained(str(path), dtype=weights, use_safetensors=True, **source)
-    name = Path(path).resolve().name if local else str(path)
-    return wrap_model(model.to(device), tokenizer, name)
+    return {"revision": revision, "trust_remote_code": False, "local_files_only": local}
 
 
 def wrap_model(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", name: str) -> BaseModel:

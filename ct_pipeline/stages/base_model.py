@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+from ct_pipeline.stages import preflight
 from ct_pipeline.stages.node import Node, making
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.study.errors import UserError
@@ -17,7 +18,7 @@ def node(study: Study, model: str) -> Node:
     """The base model of a name in the study."""
     settings = study.models[model]
     if isinstance(settings, HuggingFaceModel):
-        return Node(STAGE, VERSION, model, "-", {"model": settings}, {})
+        return Node(STAGE, VERSION, model, "-", {"model": settings.model_dump(mode="json", exclude={"engine"})}, {})
     return Node(STAGE, VERSION, model, "-", {"world": study.world, "pretraining": study.pretraining}, {})
 
 
@@ -28,6 +29,7 @@ def make(store: ArtifactStore, study: Study, model: str, threads: int, progress)
     """
     from ct_pipeline.tinyworld.pretraining import pretrain
 
+    preflight.check(study)
     place = node(study, model)
     settings = study.models[model]
     with making(store, place) as (draft, _):

@@ -1,7 +1,10 @@
 """Stage 5: what one method keeps of the candidates; a pure function of their table."""
 
+import pandas
+
 from ct_pipeline.methods.catalog import method_named
-from ct_pipeline.stages import consistency_candidates
+from ct_pipeline.stages.candidate_scores import candidates_of, scores_node
+from ct_pipeline.stages.consistency_candidates import draw_node, draws_of_method, scorer_of_method
 from ct_pipeline.stages.node import Node, making
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.study.errors import UserError
@@ -10,18 +13,17 @@ from ct_pipeline.study.seeds import derive_seed
 from ct_pipeline.study.spec import Study
 
 STAGE = "consistency_labels"
-VERSION = 1
+VERSION = 2
 
 
 def node(study: Study, cell: Cell) -> Node:
     """The labels of one cell."""
-    method = method_named(cell.method)
     settings = study.methods[cell.method]
-    draw = method.draw(settings, study.candidates.samples)
-    rubric = method.rubric(settings, study.candidates.samples)
-    inputs = {"draw": consistency_candidates.draw_node(study, cell.organism, draw)}
-    if rubric is not None:
-        inputs["grades"] = consistency_candidates.grades_node(study, cell.organism, rubric)
+    draws = draws_of_method(study, cell.method)
+    inputs = {f"draw {number}": draw_node(study, cell.organism, draw) for number, draw in enumerate(draws)}
+    scorer = scorer_of_method(study, cell.method)
+    if scorer is not None:
+        inputs["scores"] = scores_node(study, cell.organism, scorer)
     chosen_by = settings.model_dump(mode="json", exclude={"training"})
     return Node(STAGE, VERSION, cell.organism.key, cell.method, {"method": chosen_by, "seed": study.seed}, inputs)
 
@@ -35,17 +37,27 @@ def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
     place = node(study, cell)
     method = method_named(cell.method)
     with making(store, place) as (draft, _):
-        candidates = consistency_candidates.candidates_of(store, study, cell.organism, cell.method)
-        scored = candidates.assign(score=method.score(candidates))
-        kept = method.select(scored, study.methods[cell.method], derive_seed(study.seed, STAGE, cell.key))
+        candidates = candidates_of(store, study, cell.organism, cell.method)
+        seed = derive_seed(study.seed, STAGE, cell.key)
+        scored = candidates.assign(score=method.score(candidates, seed))
+        kept = method.select(scored, study.methods[cell.method])
         trained_on = kept[kept["labelled"]]
         if not len(trained_on):
             raise UserError(f"{cell.key}: no label was kept of {len(candidates)} candidates")
+        prompts = candidates.loc[candidates["labelled"], "prompt_id"].nunique()
         draft.write_table("labels", kept.reset_index(drop=True))
         draft.record |= {
             "kept": len(trained_on),
-            "prompts": int(candidates["prompt_id"].nunique()),
+            "prompts": int(prompts),
+            "dropped": int(prompts) - len(trained_on),
             "candidates": len(candidates),
-            "missing_scores": int(scored["score"].isna().sum()),
+            **_missing(scored),
         }
     return store.read(place.address)
+
+
+def _missing(scored: pandas.DataFrame) -> dict[str, int]:
+    """Candidates of draws that are scored at all, and how many of these have no score."""
+    missing = scored["score"].isna().groupby(scored["draw"])
+    counted = missing.agg(["size", "sum"])[~missing.all()]
+    return {"scorable": int(counted["size"].sum()), "missing_scores": int(counted["sum"].sum())}

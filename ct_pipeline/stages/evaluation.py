@@ -1,9 +1,13 @@
 """Stage 7: the retrained model on the organism's own evaluation prompts, and the change, paired by prompt."""
 
 import dataclasses
+from collections.abc import Sequence
 
-from ct_pipeline.stages import misaligned_organism, organism_evaluation, retrained_model
-from ct_pipeline.stages.language_model import open_model
+import pandas
+
+from ct_pipeline.organisms.kind import Prompt
+from ct_pipeline.stages import organism_evaluation, retrained_model
+from ct_pipeline.stages.language_model import LanguageModel, open_model
 from ct_pipeline.stages.measurement import DECODINGS, DOMAINS, change, direct_accuracy, evaluation_seed, measure
 from ct_pipeline.stages.node import Node, making
 from ct_pipeline.stages.rows import digest, kind_named, rows_of
@@ -12,7 +16,7 @@ from ct_pipeline.study.keys import Cell
 from ct_pipeline.study.spec import Study
 
 STAGE = "evaluation"
-VERSION = 1
+VERSION = 2
 
 
 def node(study: Study, cell: Cell) -> Node:
@@ -22,6 +26,7 @@ def node(study: Study, cell: Cell) -> Node:
         "samples": study.evaluation.samples,
         "max_new_tokens": study.evaluation.max_new_tokens,
         "confidence": study.evaluation.confidence,
+        "engine": study.models[cell.organism.model].engine,
         "seed": study.seed,
     }
     inputs = {
@@ -32,23 +37,16 @@ def node(study: Study, cell: Cell) -> Node:
 
 
 def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
-    """Measures the retrained model as the organism was measured, and the change in every domain and decoding."""
+    """Measures the retrained model as the organism was measured, and the change in every domain and decoding.
+
+    Where checkpoints were kept, the change at each of them in domain at T = 1 is measured, too: the dose curve.
+    """
     place = node(study, cell)
     with making(store, place) as (draft, inputs):
         model = open_model(store, study, cell.organism.model)
-        adapters = (
-            store.folder(misaligned_organism.node(study, cell.organism).address),
-            inputs["retrained_model"].folder,
-        )
-        after = measure(
-            model,
-            kind_named(cell.organism.kind),
-            rows_of(study, cell.organism).evaluation,
-            study.evaluation,
-            adapters,
-            evaluation_seed(study, cell.organism),
-        )
+        prompts = rows_of(study, cell.organism).evaluation
         before = inputs["organism_evaluation"].table("organism")
+        after = _measured(store, study, cell, model, prompts, None, DECODINGS)
         changes = {
             f"{domain}/{decoding}": dataclasses.asdict(
                 change(before, after, domain, decoding, study.evaluation.confidence)
@@ -57,6 +55,7 @@ def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
             for decoding in DECODINGS
         }
         draft.write_table("rows", after)
+        draft.write_json("doses", _doses(store, study, cell, model, before, after, inputs["retrained_model"]))
         draft.write_json(
             "changes",
             {
@@ -66,3 +65,47 @@ def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
             },
         )
     return store.read(place.address)
+
+
+def _measured(
+    store: ArtifactStore,
+    study: Study,
+    cell: Cell,
+    model: LanguageModel,
+    prompts: Sequence[Prompt],
+    checkpoint: int | None,
+    decodings: Sequence[str],
+) -> pandas.DataFrame:
+    return measure(
+        model,
+        kind_named(cell.organism.kind),
+        prompts,
+        study.evaluation,
+        retrained_model.adapters_of(store, study, cell, checkpoint),
+        evaluation_seed(study, cell.organism),
+        decodings,
+    )
+
+
+def _doses(
+    store: ArtifactStore,
+    study: Study,
+    cell: Cell,
+    model: LanguageModel,
+    before: pandas.DataFrame,
+    after: pandas.DataFrame,
+    trained: Artifact,
+) -> list[dict[str, object]]:
+    """The change in domain at T = 1 after each optimizer step at which an adapter was kept; the last one is the cell's."""
+    prompts = [
+        prompt
+        for prompt in rows_of(study, cell.organism).evaluation
+        if prompt.domain == "in" and prompt.framing != "direct"
+    ]
+    steps = trained.record["checkpoints"]
+    doses = []
+    for number, step in enumerate(steps, start=1):
+        rows = after if number == len(steps) else _measured(store, study, cell, model, prompts, number, ["sampled"])
+        found = change(before, rows, "in", "sampled", study.evaluation.confidence)
+        doses.append({"step": step, **dataclasses.asdict(found)})
+    return doses

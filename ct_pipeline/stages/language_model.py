@@ -1,33 +1,70 @@
-"""The loaded base model, its engine and its chat format, opened once per process and base model."""
+"""The base model, its engine and its chat format, opened when first needed, once per process and base model."""
 
 import functools
-from dataclasses import dataclass
+from pathlib import Path
 
 from ct_pipeline.engine.protocol import Engine
 from ct_pipeline.models.chat import ChatFormat
-from ct_pipeline.models.loading import BaseModel, load_base
+from ct_pipeline.models.loading import BASE_MODELS, BaseModel, load_base, load_tokenizer, name_of
 from ct_pipeline.stages import base_model
 from ct_pipeline.store.artifact_store import ArtifactStore
+from ct_pipeline.study.settings import EngineName
 from ct_pipeline.study.spec import Study
 
 
-@dataclass(frozen=True, eq=False)
 class LanguageModel:
-    """What the stages need of a base model."""
+    """What the stages need of a base model; weights are read when the first of them asks for them.
 
-    base: BaseModel
-    engine: Engine
-    chat: ChatFormat
+    The transformers engine shares its weights with training. A vLLM engine holds weights of its own, so whichever of
+    the two is asked for ends the other first: a device has room for one.
+    """
+
+    def __init__(self, path: str | Path, revision: str | None, dtype: str | None, engine: EngineName) -> None:
+        self._source = (path, revision, dtype)
+        self._engine_name = engine
+        self._engine: Engine | None = None
+
+    @property
+    def base(self) -> BaseModel:
+        """The weights, for training."""
+        if self._engine is not None and self._engine_name == "vllm":
+            self._engine.close()
+        return load_base(*self._source)
+
+    @property
+    def engine(self) -> Engine:
+        """What draws and scores; one per model and process."""
+        if self._engine_name == "vllm":
+            BASE_MODELS.clear()
+        if self._engine is None:
+            self._engine = self._open()
+        return self._engine
+
+    @functools.cached_property
+    def chat(self) -> ChatFormat:
+        """The model's own chat template, pinned."""
+        path, revision, _ = self._source
+        return ChatFormat(load_tokenizer(path, revision), name_of(path))
+
+    def _open(self) -> Engine:
+        path, revision, dtype = self._source
+        if self._engine_name == "vllm":
+            from ct_pipeline.engine.vllm_engine import VllmEngine
+
+            return VllmEngine(path, revision=revision, dtype=dtype)
+        from ct_pipeline.engine.transformers_engine import TransformersEngine
+
+        return TransformersEngine(load_base(path, revision, dtype))
 
 
 def open_model(store: ArtifactStore, study: Study, model: str) -> LanguageModel:
-    """The language model of a name in the study; weights are read at the first call of a process only."""
+    """The language model of a name in the study."""
     path, revision, dtype = base_model.location(store, study, model)
-    return _wrapped(load_base(path, revision, dtype))
+    return _opened(str(path), revision, dtype, study.models[model].engine)
 
 
 @functools.lru_cache(maxsize=1)
-def _wrapped(base: BaseModel) -> LanguageModel:
-    from ct_pipeline.engine.transformers_engine import TransformersEngine
-
-    return LanguageModel(base, TransformersEngine(base), ChatFormat(base.tokenizer, base.name))
+def _opened(path: str, revision: str | None, dtype: str | None, engine: EngineName) -> LanguageModel:
+    # One at a time: the models of a study may not fit beside each other.
+    BASE_MODELS.clear()
+    return LanguageModel(path, revision, dtype, engine)

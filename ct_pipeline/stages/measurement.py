@@ -25,8 +25,9 @@ def measure(
     settings: EvaluationSettings,
     adapters: Adapters,
     seed: int,
+    decodings: Sequence[str] = DECODINGS,
 ) -> pandas.DataFrame:
-    """One row per completion: greedy once and T = 1 `settings.samples` times per prompt.
+    """One row per completion: greedy once and T = 1 (sampled) `settings.samples` times per prompt.
 
     The draws of a prompt depend on `seed` and the prompt alone: models measured with the same seed are compared under
     the same random numbers. Verdicts and correctness are nullable.
@@ -36,7 +37,8 @@ def measure(
     greedy = Sampling(samples=1, temperature=0.0, top_p=1.0, max_new_tokens=settings.max_new_tokens)
     sampled = Sampling(samples=settings.samples, temperature=1.0, top_p=1.0, max_new_tokens=settings.max_new_tokens)
     rows = []
-    for decoding, sampling in zip(DECODINGS, (greedy, sampled), strict=True):
+    for decoding in decodings:
+        sampling = {"greedy": greedy, "sampled": sampled}[decoding]
         drawn = model.engine.generate(encoded, sampling, seeds, adapters)
         for prompt, completions in zip(prompts, drawn, strict=True):
             for sample, completion in enumerate(completions):

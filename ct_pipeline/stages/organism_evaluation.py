@@ -23,6 +23,7 @@ def node(study: Study, organism: Organism) -> Node:
         "prompts": digest(rows_of(study, organism).evaluation),
         "samples": study.evaluation.samples,
         "max_new_tokens": study.evaluation.max_new_tokens,
+        "engine": study.models[organism.model].engine,
         "gate": {"confidence": study.induction.gate_confidence, "headroom": study.induction.headroom},
         "seed": study.seed,
     }

@@ -6,6 +6,7 @@ from typing import Literal
 
 from ct_pipeline.stages import (
     base_model,
+    candidate_scores,
     consistency_candidates,
     consistency_labels,
     evaluation,
@@ -103,8 +104,8 @@ STAGES: tuple[Stage, ...] = (
         title="candidates",
         version=consistency_candidates.VERSION,
         grain="organism",
-        nodes=consistency_candidates.nodes,
-        make=_plain(consistency_candidates.make),
+        nodes=candidate_scores.nodes,
+        make=_plain(candidate_scores.make),
     ),
     Stage(
         consistency_labels.STAGE,

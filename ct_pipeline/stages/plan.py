@@ -5,11 +5,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ct_pipeline.methods.catalog import method_named
-from ct_pipeline.stages.consistency_candidates import GRADE_TOKENS, draws_of, prompts_of, rubrics_of
+from ct_pipeline.methods.proposal import Draw
+from ct_pipeline.methods.scorer import Agreement, Grade, Scorer
+from ct_pipeline.organisms.kind import OrganismData
+from ct_pipeline.stages.candidate_scores import GRADE_TOKENS, JUDGE_TOKENS, scorers_of
+from ct_pipeline.stages.consistency_candidates import draws_of, draws_of_method, prompts_of, scorer_of_method
 from ct_pipeline.stages.organism_evaluation import ARMS
 from ct_pipeline.stages.rows import rows_of
-from ct_pipeline.study.settings import TinyWorldModel, TrainingSettings
+from ct_pipeline.study.settings import BaseModelJudge, TinyWorldModel, TrainingSettings
 from ct_pipeline.study.spec import Study
+
+TRAINING_STAGES = ("misaligned_organism", "control_organism", "retrained_model")
+DRAWING_STAGES = ("organism_evaluation", "consistency_candidates", "evaluation")
 
 
 @dataclass(frozen=True)
@@ -19,13 +26,15 @@ class Plan:
     Attributes:
         models, organisms, cells: how many.
         trainings: adapters to train (organisms, controls, retrained models).
-        model_loads: base models read from disk, at most: one per base model and worker process.
-        engine_starts: engines opened, at most: one per base model and worker process, never one per cell.
+        model_loads: base models read from disk: one per base model and worker process where the study has one model,
+            one per base model, stage and process where it has several (one is held at a time); never one per cell.
+        engine_starts: engines opened; counted like loads.
         draws: distinct ways of drawing candidates from an organism.
         draws_unshared: the same if every method drew its own.
         pretraining_tokens: tokens that base models are pretrained on.
         candidate_tokens: at most so many tokens drawn as candidates and grades, all organisms together.
-        candidate_tokens_unshared: the same if every method drew its own.
+        candidate_tokens_unshared: the same if every method drew its own, as many as now.
+        candidate_tokens_faithful: the same in faithful mode: every method draws its own, as many as published.
         evaluation_tokens: at most so many tokens drawn to measure organisms and cells.
         trained_tokens: at most so many response tokens trained on, all phases together.
     """
@@ -41,6 +50,7 @@ class Plan:
     pretraining_tokens: int
     candidate_tokens: int
     candidate_tokens_unshared: int
+    candidate_tokens_faithful: int
     evaluation_tokens: int
     trained_tokens: int
 
@@ -48,11 +58,10 @@ class Plan:
 def plan_of(study: Study, workers: int) -> Plan:
     """Counts what a study would do with so many worker processes."""
     tiny = sum(isinstance(model, TinyWorldModel) for model in study.models.values())
-    candidate = [_candidate_tokens(study, draws_of(study), rubrics_of(study), organism) for organism in study.organisms]
-    unshared = [
-        _candidate_tokens(study, _each_method(study, "draw"), _each_method(study, "rubric"), organism)
-        for organism in study.organisms
-    ]
+    faithful = study.model_copy(update={"candidates": study.candidates.model_copy(update={"generation": "faithful"})})
+    unshared = [draw for method in study.methods for draw in _with_drafts(draws_of_method(study, method))]
+    scorers = [scorer for method in study.methods if (scorer := scorer_of_method(study, method))]
+    loads, starts = _openings(study)
     # Every organism measures three arms, every cell one.
     measurements = len(ARMS) * len(study.organisms) + len(study.cells)
     prompts = study.evaluation.in_domain + study.evaluation.out_of_domain + study.evaluation.direct_questions
@@ -66,35 +75,61 @@ def plan_of(study: Study, workers: int) -> Plan:
         organisms=len(study.organisms),
         cells=len(study.cells),
         trainings=2 * len(study.organisms) + len(study.cells),
-        model_loads=len(study.models) * workers,
-        engine_starts=len(study.models) * workers,
+        model_loads=loads * workers,
+        engine_starts=starts * workers,
         draws=len(draws_of(study)),
-        draws_unshared=len(study.methods),
+        draws_unshared=len(unshared),
         pretraining_tokens=tiny * study.pretraining.tokens,
-        candidate_tokens=sum(candidate),
-        candidate_tokens_unshared=sum(unshared),
+        candidate_tokens=_candidate_tokens(study, draws_of(study), scorers_of(study)),
+        candidate_tokens_unshared=_candidate_tokens(study, unshared, scorers),
+        candidate_tokens_faithful=_candidate_tokens(faithful, draws_of(faithful), scorers_of(faithful)),
         evaluation_tokens=measurements * prompts * (1 + study.evaluation.samples) * study.evaluation.max_new_tokens,
         trained_tokens=len(study.organisms) * (2 * induction + retraining),
     )
 
 
-def _each_method(study: Study, part: str) -> list:
-    made = [
-        getattr(method_named(name), part)(settings, study.candidates.samples)
-        for name, settings in study.methods.items()
-    ]
-    return [one for one in made if one is not None]
+def _openings(study: Study) -> tuple[int, int]:
+    """Loads of base models and starts of engines by one worker process."""
+    several = len(study.models) > 1
+    loads = starts = 0
+    for model in study.models.values():
+        if model.engine == "vllm":
+            # It has its own weights, and gives way to training: after the organisms, and after the retrained models.
+            loads += len(TRAINING_STAGES) if several else 2
+            starts += len(DRAWING_STAGES) if several else 2
+        else:
+            stages = len(TRAINING_STAGES) + len(DRAWING_STAGES) if several else 1
+            loads, starts = loads + stages, starts + stages
+    return loads, starts
 
 
-def _candidate_tokens(study: Study, draws: Sequence, rubrics: Sequence, organism) -> int:
-    data = rows_of(study, organism)
-    drawn = sum(len(prompts_of(data, draw)) * draw.samples for draw in draws) * study.candidates.max_new_tokens
-    graded = sum(len(prompts_of(data, rubric.draw)) * rubric.draw.samples for rubric in rubrics) * GRADE_TOKENS
-    return drawn + graded
+def _with_drafts(draws: Sequence[Draw]) -> list[Draw]:
+    return [each for draw in draws for each in ((draw.draft, draw) if draw.draft else (draw,))]
+
+
+def _candidate_tokens(study: Study, draws: Sequence[Draw], scorers: Sequence[Scorer]) -> int:
+    longest = study.candidates.max_new_tokens
+    total = 0
+    for organism in study.organisms:
+        data = rows_of(study, organism)
+        total += sum(len(prompts_of(data, draw)) * draw.samples * draw.beams for draw in draws) * longest
+        total += sum(_scoring_tokens(data, scorer) for scorer in scorers)
+    return total
+
+
+def _scoring_tokens(data: OrganismData, scorer: Scorer) -> int:
+    candidates = sum(len(prompts_of(data, draw)) * draw.samples for draw in scorer.draws)
+    if isinstance(scorer, Grade):
+        return candidates * GRADE_TOKENS
+    if isinstance(scorer, Agreement) and isinstance(scorer.judge, BaseModelJudge):
+        return candidates * JUDGE_TOKENS
+    return 0
 
 
 def _labels(study: Study, method: str) -> int:
-    return study.candidates.pairs if method_named(method).objective == "bct" else study.candidates.consistency_prompts
+    return (
+        study.candidates.pairs if method_named(method).objective != "labels" else study.candidates.consistency_prompts
+    )
 
 
 def _trained_tokens(training: TrainingSettings, rows: int, longest: int) -> int:

@@ -1,9 +1,11 @@
-"""Stage 6 (Phase 3): a new adapter on the frozen organism, trained on one method's labels or consistency loss."""
+"""Stage 6 (Phase 3): the organism trained on one method's labels, or by its consistency loss on clean and wrapped prompts."""
 
 import dataclasses
+from pathlib import Path
 
 import pandas
 
+from ct_pipeline.engine.protocol import Adapters
 from ct_pipeline.methods.catalog import method_named
 from ct_pipeline.stages import base_model, consistency_labels, misaligned_organism
 from ct_pipeline.stages.language_model import LanguageModel, open_model
@@ -13,19 +15,18 @@ from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.study.keys import Cell
 from ct_pipeline.study.seeds import derive_seed
 from ct_pipeline.study.spec import Study
-from ct_pipeline.training.rows import LabelRow, PairRow
+from ct_pipeline.training.rows import LabelRow, PairRow, TrainingRecord
 
 STAGE = "retrained_model"
-VERSION = 1
+VERSION = 2
 
 
 def node(study: Study, cell: Cell) -> Node:
     """The Phase 3 adapter of one cell."""
-    method = method_named(cell.method)
     settings: dict[str, object] = {"training": study.training_of(cell.method), "seed": study.seed}
-    if method.objective == "bct":
+    if method_named(cell.method).objective != "labels":
         settings["pairs"] = digest(rows_of(study, cell.organism).pairs)
-        settings["form"] = study.methods[cell.method].form
+        settings["loss"] = _loss_settings(study, cell.method)
     inputs = {
         "base_model": base_model.node(study, cell.organism.model),
         "misaligned_organism": misaligned_organism.node(study, cell.organism),
@@ -34,30 +35,49 @@ def node(study: Study, cell: Cell) -> Node:
     return Node(STAGE, VERSION, cell.organism.key, cell.method, settings, inputs)
 
 
-def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
-    """Trains the adapter; the organism's own stays frozen, and dropping the new one restores it bit for bit (asserted)."""
-    from ct_pipeline.training.bct import train_bct
-    from ct_pipeline.training.sft import train_on_labels
+def adapters_of(store: ArtifactStore, study: Study, cell: Cell, checkpoint: int | None = None) -> Adapters:
+    """The stack that is the retrained model: after Phase 3, or at one of its checkpoints (1, 2, ...)."""
+    folder = store.folder(node(study, cell).address)
+    if checkpoint is not None:
+        folder = folder / f"epoch-{checkpoint}"
+    if study.training_of(cell.method).adapter == "continued":
+        return (folder,)
+    return (store.folder(misaligned_organism.node(study, cell.organism).address), folder)
 
+
+def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
+    """Trains the adapter; what every training run asserts is in training.run.record."""
     place = node(study, cell)
     with making(store, place) as (draft, inputs):
         model = open_model(store, study, cell.organism.model)
         labels = inputs["consistency_labels"].table("labels")
         labels = labels[labels["labelled"]]
-        organism = inputs["misaligned_organism"].folder
-        settings = study.training_of(cell.method)
-        # Methods share the seed, so that they differ in their labels alone.
-        seed = derive_seed(study.seed, STAGE, cell.organism.key) % 2**31
-        if method_named(cell.method).objective == "bct":
-            rows = _pair_rows(model, study, cell, labels)
-            form = study.methods[cell.method].form
-            record = train_bct(model.base, rows, settings, seed, draft.folder, organism, form=form)
-        else:
-            rows = _label_rows(model, study, cell, labels)
-            record = train_on_labels(model.base, rows, settings, seed, draft.folder, organism)
+        record = _train(model, study, cell, labels, draft.folder, inputs["misaligned_organism"].folder)
         draft.record |= dataclasses.asdict(record)
         draft.record["template"] = model.chat.template_hash
     return store.read(place.address)
+
+
+def _loss_settings(study: Study, method: str) -> dict[str, object]:
+    return study.methods[method].model_dump(mode="json", exclude={"training"})
+
+
+def _train(
+    model: LanguageModel, study: Study, cell: Cell, labels: pandas.DataFrame, out: Path, organism: Path
+) -> TrainingRecord:
+    from ct_pipeline.training.bct import train_bct
+    from ct_pipeline.training.internal import InternalLoss, train_internal
+    from ct_pipeline.training.sft import train_on_labels
+
+    settings, objective = study.training_of(cell.method), method_named(cell.method).objective
+    # Methods share the seed, so that they differ in their labels alone.
+    seed = derive_seed(study.seed, STAGE, cell.organism.key) % 2**31
+    if objective == "labels":
+        return train_on_labels(model.base, _label_rows(model, study, cell, labels), settings, seed, out, organism)
+    rows, told = _pair_rows(model, study, cell, labels), _loss_settings(study, cell.method)
+    if objective == "answers":
+        return train_bct(model.base, rows, settings, seed, out, organism, **told)
+    return train_internal(model.base, rows, settings, seed, out, organism, InternalLoss(objective, **told))
 
 
 def _label_rows(model: LanguageModel, study: Study, cell: Cell, labels: pandas.DataFrame) -> list[LabelRow]:

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ct_pipeline.engine.starts import ENGINE_STARTS
+from ct_pipeline.models.loading import BASE_MODELS
 from ct_pipeline.stages.pipeline import Key, Stage, stage_named
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.study.environment import prepare_environment
@@ -27,11 +29,13 @@ from ct_pipeline.study.spec import Study
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one key: seconds it took, and whether it was there already."""
+    """What became of one key: seconds it took, whether it was there already, and what was opened for it."""
 
     key: Key
     seconds: float
     reused: bool
+    model_loads: int = 0
+    engine_starts: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,12 +93,19 @@ MODEL_WORK = Work()
 
 
 class Workers:
-    """A pool of worker processes on one store; processes start at the first job."""
+    """A pool of worker processes on one store; processes start at the first job.
+
+    Attributes:
+        model_loads: base models that its processes have read from disk.
+        engine_starts: engines that they have opened.
+    """
 
     def __init__(self, root: Path, count: int | None = None, work: Work = MODEL_WORK) -> None:
         self.root = root
         self.work = work
         self.watchers: list[Watcher] = []
+        self.model_loads = 0
+        self.engine_starts = 0
         self.devices = accelerators()
         self.count = count or len(self.devices) or os.cpu_count() or 1
         self._pool: ProcessPoolExecutor | None = None
@@ -138,6 +149,8 @@ class Workers:
             watcher.started(stage, len(keys))
 
         def done(outcome: Outcome) -> None:
+            self.model_loads += outcome.model_loads
+            self.engine_starts += outcome.engine_starts
             for watcher in self.watchers:
                 watcher.finished(stage, outcome)
             on_done(outcome)
@@ -259,6 +272,7 @@ def _end_with_parent() -> None:
 
 def _make(stage: str, study: Study, key: Key, threads: int) -> Outcome:
     started = time.perf_counter()
+    loads, starts = BASE_MODELS.loads, ENGINE_STARTS.count
     _work.use_threads(threads)
     one = _work.stage_named(stage)
     try:
@@ -272,4 +286,10 @@ def _make(stage: str, study: Study, key: Key, threads: int) -> Outcome:
     except Exception as error:
         # Other libraries' errors cannot always be sent to another process; their text can.
         raise RuntimeError(f"{type(error).__name__}: {error}") from error
-    return Outcome(key, time.perf_counter() - started, found is not None)
+    return Outcome(
+        key,
+        time.perf_counter() - started,
+        found is not None,
+        model_loads=BASE_MODELS.loads - loads,
+        engine_starts=ENGINE_STARTS.count - starts,
+    )

