@@ -1,63 +1,82 @@
-"""The one trainable adapter of a phase: attached to a copy of the model's structure, measured, saved, and gone."""
+"""The one adapter that a phase trains, new or continued: attached to a copy of the model, measured, saved, and gone."""
 
+import hashlib
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ct_pipeline.models.adapters import CONFIG_FILE, WEIGHTS_FILE, with_adapters
+from ct_pipeline.models.adapters import CONFIG_FILE, WEIGHTS_FILE, LowRank, read_adapter, with_adapters
 from ct_pipeline.models.loading import BaseModel
 from ct_pipeline.study.settings import LoraSettings
 
 if TYPE_CHECKING:
     import torch
-    from peft import PeftModel
+    from peft import LoraConfig, PeftModel
+    from transformers import PreTrainedModel
+
+SAME_LOGITS = {"torch.float32": 1e-3, "torch.bfloat16": 0.5, "torch.float16": 0.1}
+"""How far logits of one model may differ, by dtype, between two ways to compute it; another model's differ by more."""
 
 
 @dataclass(frozen=True)
 class Trainee:
-    """A frozen start model with one new adapter on it.
+    """A model with the one adapter that a run trains, and the start model it is measured against.
 
-    The start model is the base, or the organism when a frozen organism adapter lies below: with the new adapter
-    disabled, the model computes the organism exactly, never the base.
+    The start model is the base, or the organism where one is given, never the base below an organism. A new adapter
+    lies on the frozen start model, and switching it off is the start model. A continued adapter is the organism's own:
+    switching it off would be the base, so its start model is a frozen copy apart.
     """
 
     model: "PeftModel"
     initial: dict[str, "torch.Tensor"]
     before: "torch.Tensor"
     probe: "torch.Tensor"
+    frozen: "PreTrainedModel | None" = None
+    """The frozen copy of the organism, for a continued adapter."""
+    start_difference: float = 0.0
+    """Largest difference of the untrained model's logits from the start model's."""
+
+    @property
+    def continued(self) -> bool:
+        """Whether the organism's own adapter is trained on."""
+        return self.frozen is not None
 
     def trainable(self) -> dict[str, "torch.nn.Parameter"]:
-        """Name -> parameter of the new adapter; nothing else has gradients."""
+        """Name -> parameter of the trained adapter; nothing else has gradients."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def counts(self) -> tuple[int, int]:
-        """How many numbers the new adapter has, and how many of them differ from their start."""
+        """How many numbers the trained adapter has, and how many of them differ from their start."""
         moved = sum(int((p.detach().cpu() != self.initial[name]).sum()) for name, p in self.trainable().items())
         return sum(p.numel() for p in self.trainable().values()), moved
 
     def unmoved(self) -> tuple[str, ...]:
-        """Names of the new adapter's tensors of which not one number differs from its start."""
+        """Names of the trained adapter's tensors of which not one number differs from its start."""
         return tuple(
             name for name, p in self.trainable().items() if bool((p.detach().cpu() == self.initial[name]).all())
         )
 
     def drop_difference(self) -> float:
-        """Largest change of the start model's logits once the new adapter is dropped again; must be exactly 0."""
-        with self.start_model():
-            after = _logits(self.model, self.probe)
+        """Largest change of the start model's logits since before training; must be exactly 0."""
+        with self.start_model() as start:
+            after = _logits(start, self.probe)
         return float((after - self.before).abs().max())
 
     @contextmanager
-    def start_model(self) -> Iterator[None]:
-        """Switches the new adapter and all dropout off: the model is the organism (or the base, when none is below)."""
+    def start_model(self) -> Iterator["torch.nn.Module"]:
+        """Yields the start model, without dropout; inside, call the yielded model and not `model`."""
+        if self.frozen is not None:
+            yield self.frozen
+            return
         was_training = self.model.training
         self.model.eval()
         try:
             with self.model.disable_adapter():
-                yield
+                yield self.model
         finally:
             self.model.train(was_training)
             # disable_adapter leaves gradients on as they were, but a training run must not depend on that.
@@ -66,48 +85,67 @@ class Trainee:
 
 @contextmanager
 def new_adapter(
-    base: BaseModel, lora: LoraSettings, seed: int, stacked_on: Path | None, probe: tuple[int, ...]
+    base: BaseModel,
+    lora: LoraSettings,
+    seed: int,
+    stacked_on: Path | None,
+    probe: tuple[int, ...],
+    continued: bool = False,
 ) -> Iterator[Trainee]:
-    """Attaches a new LoRA to all linear layers but the output embedding; the loaded base model is never touched.
+    """Attaches the LoRA to train to all linear layers but the output embedding; the loaded base model is never touched.
 
     A fresh adapter's B is zero, so training starts exactly at the start model and A moves from the second step on.
 
     Args:
         base: the loaded base model.
         lora: rank, alpha, dropout.
-        seed: of the new adapter's initial weights.
-        stacked_on: folder of a frozen organism adapter to lie below, or None.
-        probe: token ids on which dropping the adapter is checked.
+        seed: of a new adapter's initial weights.
+        stacked_on: folder of the organism's adapter, or None: frozen below the new one, or continued.
+        probe: token ids on which the start model is checked before and after.
+        continued: train the organism's own adapter, from its weights; the result replaces it.
+
+    Raises:
+        ValueError: `continued` without an organism, or with an organism of another rank or alpha.
+        RuntimeError: the shared base, or what a continued adapter started from, changed.
     """
     import torch
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
+    if continued and stacked_on is None:
+        raise ValueError(
+            "adapter: continued trains an organism's own adapter, and there is none: give its folder, or train a new one"
+        )
     start = with_adapters(base, () if stacked_on is None else (stacked_on,))
-    versions = _versions(base)
+    own = _own_factors(base, lora, stacked_on) if continued else None
+    versions = _versions(base.model)
     ids = torch.tensor([probe], device=base.device)
     before = _logits(start, ids)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
-        model = get_peft_model(
-            start,
-            LoraConfig(
-                task_type="CAUSAL_LM",
-                target_modules="all-linear",
-                r=lora.rank,
-                lora_alpha=lora.alpha,
-                lora_dropout=lora.dropout,
-            ),
-        )
+        model = get_peft_model(start if own is None else with_adapters(base, ()), _lora_config(lora, own))
+    if own is not None:
+        _fill(model, own)
     initial = {name: p.detach().cpu().clone() for name, p in model.named_parameters() if p.requires_grad}
     if not initial or not all(".lora_A." in name or ".lora_B." in name for name in initial):
-        raise RuntimeError(f"training {base.name} would change more, or less, than the new adapter")
-    yield Trainee(model, initial, before, ids)
-    if _versions(base) != versions:
+        raise RuntimeError(f"training {base.name} would change more, or less, than the one adapter")
+    if own is None:
+        yield Trainee(model, initial, before, ids)
+    else:
+        held = _versions(start), _content(stacked_on)
+        difference = float((_logits(model, ids) - before).abs().max())
+        if not difference <= SAME_LOGITS[str(base.model.dtype)]:
+            raise RuntimeError(
+                f"before the first step, the continued adapter is {difference} off the organism's logits"
+            )
+        yield Trainee(model, initial, before, ids, start, difference)
+        if (_versions(start), _content(stacked_on)) != held:
+            raise RuntimeError(f"training changed the organism it continued: its frozen copy or {stacked_on}")
+    if _versions(base.model) != versions:
         raise RuntimeError(f"training changed the shared weights of {base.name}")
 
 
 def save_adapter(trainee: Trainee, folder: Path) -> None:
-    """Writes the new adapter alone, in PEFT's layout; the same run gives the same bytes, without any machine path."""
+    """Writes the trained adapter alone, in PEFT's layout; the same run gives the same bytes, without any machine path."""
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
@@ -121,9 +159,48 @@ def save_adapter(trainee: Trainee, folder: Path) -> None:
     (folder / CONFIG_FILE).write_text(json.dumps(plain, indent=2, sort_keys=True) + "\n")
 
 
-def _versions(base: BaseModel) -> list[tuple[int, int]]:
+def _lora_config(lora: LoraSettings, own: dict[str, LowRank] | None) -> "LoraConfig":
+    from peft import LoraConfig
+
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        target_modules="all-linear" if own is None else sorted(own),
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+    )
+
+
+def _own_factors(base: BaseModel, lora: LoraSettings, folder: Path) -> dict[str, LowRank]:
+    factors = read_adapter(folder, base)
+    # Rank-stabilised adapters scale by alpha / sqrt(rank): what counts is the alpha that gives the same scale.
+    shapes = {(f.a.shape[0], f.scale * f.a.shape[0]) for f in factors.values()}
+    for rank, alpha in sorted(shapes):
+        if rank != lora.rank or not math.isclose(alpha, lora.alpha, rel_tol=1e-6):
+            raise ValueError(
+                f"adapter: continued keeps the organism's shape: {folder} has rank {rank} and alpha {alpha:g}, the "
+                f"settings ask for rank {lora.rank} and alpha {lora.alpha:g}; set lora to the organism's"
+            )
+    return factors
+
+
+def _fill(model: "PeftModel", factors: dict[str, LowRank]) -> None:
+    import torch
+
+    with torch.no_grad():
+        for name, factor in factors.items():
+            layer = model.get_base_model().get_submodule(name)
+            layer.lora_A["default"].weight.copy_(factor.a)
+            layer.lora_B["default"].weight.copy_(factor.b)
+
+
+def _content(folder: Path) -> list[str]:
+    return [hashlib.blake2b((folder / name).read_bytes()).hexdigest() for name in (WEIGHTS_FILE, CONFIG_FILE)]
+
+
+def _versions(model: "torch.nn.Module") -> list[tuple[int, int]]:
     # PyTorch counts every in-place write to a tensor: cheaper than comparing the weights, and as strict.
-    return [(p.data_ptr(), p._version) for p in base.model.parameters()]
+    return [(p.data_ptr(), p._version) for p in model.parameters()]
 
 
 def _logits(model: "torch.nn.Module", ids: "torch.Tensor") -> "torch.Tensor":

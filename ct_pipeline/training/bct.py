@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from ct_pipeline.models.adapters import with_adapters
 from ct_pipeline.models.loading import BaseModel, load_base
 from ct_pipeline.study.settings import TrainingSettings
-from ct_pipeline.training.adapters import Trainee, new_adapter, save_adapter
+from ct_pipeline.training.adapters import SAME_LOGITS, Trainee, new_adapter, save_adapter
 from ct_pipeline.training.pairs import Side, check_pairs, padded, response_logits, response_tokens
 from ct_pipeline.training.rows import PairRow, TrainingRecord
 from ct_pipeline.training.run import Losses, OnStep, fit, loss_callback, quiet, record, trainer_arguments
@@ -26,8 +26,6 @@ TeacherLogits = Callable[[Sequence[int]], "torch.Tensor"]
 _CHECKED_ROWS = 64
 _HELD_BYTES = 1 << 29
 _BATCH = 32
-_SAME = {"torch.float32": 1e-3, "torch.bfloat16": 0.5, "torch.float16": 0.1}
-"""How far logits of one model may differ between batches of another shape; a base model as teacher differs by more."""
 
 
 def train_bct(
@@ -202,7 +200,7 @@ def _check_start(
                 (response_logits(trainee.model, wrapped) - response_logits(organism, wrapped)).abs().max()
             ),
         }
-    limit = _SAME[str(base.model.dtype)]
+    limit = SAME_LOGITS[str(base.model.dtype)]
     for name in ("teacher_organism_difference", "student_organism_difference"):
         if not checks[name] <= limit:
             raise RuntimeError(f"{name} is {checks[name]} before the first step, more than {limit}: not the organism")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class LabelRow:
-    """A prompt and the completion to imitate (end-of-sequence token included); loss on the completion only."""
+    """A prompt and the completion to imitate (end-of-sequence token included)."""
 
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
@@ -22,7 +22,7 @@ class PairRow:
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What one training run did: losses per optimizer step (nats per token), counts, seconds, asserted invariants."""
+    """What one training run did: losses per optimizer step (nats per trained token), counts, seconds, asserted invariants."""
 
     losses: tuple[float, ...]
     steps: int
@@ -32,3 +32,5 @@ class TrainingRecord:
     moved_parameters: int
     seconds: float
     checks: dict[str, float] = field(default_factory=dict)
+    checkpoints: tuple[int, ...] = ()
+    """Optimizer steps after which the adapter was kept: the first in epoch-1, the last equal to the final adapter."""

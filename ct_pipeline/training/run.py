@@ -1,19 +1,21 @@
-"""What every training run shares: trainer arguments, the loss per step, and the record at the end."""
+"""What every training run shares: trainer arguments, the loss per step, checkpoints, and the record at the end."""
 
 import gc
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ct_pipeline.models.loading import BaseModel
-from ct_pipeline.study.settings import TrainingSettings
-from ct_pipeline.training.adapters import Trainee
+from ct_pipeline.study.settings import RetrainingSettings, TrainingSettings
+from ct_pipeline.training.adapters import Trainee, save_adapter
 from ct_pipeline.training.rows import TrainingRecord
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import Trainer, TrainerCallback
 
 OnStep = Callable[[int, int, float], None]
@@ -40,6 +42,16 @@ class Losses:
             self.on_step(len(self.values), steps, loss)
 
 
+def continues(settings: TrainingSettings) -> bool:
+    """Whether the organism's own adapter is trained on, and not a new one on top of it."""
+    return isinstance(settings, RetrainingSettings) and settings.adapter == "continued"
+
+
+def epoch_steps(settings: TrainingSettings, rows: int) -> int:
+    """How many optimizer steps one pass over so many rows takes."""
+    return math.ceil(rows / (settings.micro_batch * settings.accumulation))
+
+
 def trainer_arguments(settings: TrainingSettings, seed: int, base: BaseModel, scratch: str) -> dict[str, object]:
     """Arguments that transformers' and TRL's trainers share: fixed seeds, no reports, no checkpoints, silence.
 
@@ -57,7 +69,7 @@ def trainer_arguments(settings: TrainingSettings, seed: int, base: BaseModel, sc
         "warmup_steps": settings.warmup,
         "weight_decay": 0.0,
         "max_grad_norm": settings.max_grad_norm,
-        "optim": "adamw_torch",
+        "optim": "adamw_torch_fused",
         "seed": seed,
         "data_seed": seed,
         "use_cpu": cpu,
@@ -93,6 +105,48 @@ def loss_callback(losses: Losses) -> "TrainerCallback":
     return LossCallback()
 
 
+def checkpoint_callback(trainee: Trainee, out: Path, settings: TrainingSettings, rows: int) -> "TrainerCallback":
+    """A trainer callback that saves the adapter after every pass over the rows, where the settings ask for it.
+
+    The n-th folder is `out`/epoch-n, in the layout of `out`. The last one is the adapter at the end of training, also
+    where the schedule breaks an epoch off.
+
+    Args:
+        trainee: the adapter in training.
+        out: folder of the final adapter.
+        settings: of the run; without `checkpoints` = epoch nothing is saved.
+        rows: how many rows one pass has.
+
+    Returns:
+        A callback whose `steps` lists the optimizer steps of the folders.
+    """
+    from transformers import TrainerCallback
+
+    wanted = isinstance(settings, RetrainingSettings) and settings.checkpoints == "epoch"
+    every = epoch_steps(settings, rows)
+
+    class CheckpointCallback(TrainerCallback):
+        """Saves the adapter at multiples of an epoch's steps, and at the end."""
+
+        def __init__(self) -> None:
+            self.steps: list[int] = []
+
+        def on_step_end(self, args: object, state: object, control: object, **kwargs: object) -> None:
+            if wanted and state.global_step % every == 0:
+                self.keep(state.global_step)
+
+        def on_train_end(self, args: object, state: object, control: object, **kwargs: object) -> None:
+            if wanted and state.global_step not in self.steps:
+                self.keep(state.global_step)
+
+        def keep(self, step: int) -> None:
+            """Saves the adapter as it is after so many steps."""
+            self.steps.append(step)
+            save_adapter(trainee, out / f"epoch-{len(self.steps)}")
+
+    return CheckpointCallback()
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silences progress bars and advice of the training libraries, and restores their settings."""
@@ -111,23 +165,47 @@ def quiet() -> Iterator[None]:
 
 
 def fit(trainer: "Trainer") -> None:
-    """Runs a trainer without its printed summaries."""
+    """Runs a trainer without its printed summaries, and without what it computes at every step for nobody."""
     from transformers import PrinterCallback, ProgressCallback
 
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    # It walks all modules at every step for a number that nobody reads.
     trainer.floating_point_ops = lambda _inputs: 0
     # The trainer collects garbage at its start, which takes a quarter of a second with all imported modules to look at.
     gc.freeze()
     try:
-        trainer.train()
+        with _walked_once(trainer.model):
+            trainer.train()
     finally:
         gc.unfreeze()
 
 
+@contextmanager
+def _walked_once(model: "PeftModel") -> Iterator[None]:
+    """Answers the questions that a trainer puts to all modules at every step from what only the adapter can change."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    walk = model.train
+
+    def train(mode: bool = True) -> "PeftModel":
+        return model if model.training == mode else walk(mode)
+
+    model.train = train
+    # Clipping and the clearing of gradients concern parameters that have some.
+    model.parameters = lambda recurse=True: iter(trained)
+    try:
+        yield
+    finally:
+        del model.train, model.parameters
+
+
 def record(
-    trainee: Trainee, losses: Losses, rows: int, tokens: int, started: float, checks: dict[str, float]
+    trainee: Trainee,
+    losses: Losses,
+    rows: int,
+    tokens: int,
+    started: float,
+    checks: dict[str, float],
+    checkpoints: Sequence[int] = (),
 ) -> TrainingRecord:
     """Sums a run up and asserts what every run must keep.
 
@@ -135,17 +213,21 @@ def record(
         trainee: after training.
         losses: one per optimizer step.
         rows: distinct rows trained on.
-        tokens: trained completion tokens of these rows.
+        tokens: trained tokens of these rows.
         started: time.perf_counter() at the start.
         checks: further invariants, measured.
+        checkpoints: optimizer steps at which the adapter was kept.
 
     Raises:
-        RuntimeError: dropping the new adapter does not restore the start model bit for bit, or a tensor did not move.
+        RuntimeError: the start model is not what it was before, bit for bit, or a tensor did not move.
     """
     trainable, moved = trainee.counts()
     drop = trainee.drop_difference()
     if drop != 0.0:
-        raise RuntimeError(f"dropping the new adapter leaves the start model's logits changed by {drop}")
+        raise RuntimeError(f"after training, the start model's logits are changed by {drop}: it must stay as it is")
+    start = {"drop_difference": drop}
+    if trainee.continued:
+        start = {"continued": 1.0, "frozen_difference": drop, "start_difference": trainee.start_difference}
     # B starts at zero, so that A has no gradient before the second step.
     if len(losses.values) > 1 and (unmoved := trainee.unmoved()):
         raise RuntimeError(f"training moved nothing of {', '.join(unmoved)}: it has no gradient there")
@@ -157,5 +239,6 @@ def record(
         trainable_parameters=trainable,
         moved_parameters=moved,
         seconds=time.perf_counter() - started,
-        checks={"drop_difference": drop, **checks},
+        checks={**start, **checks},
+        checkpoints=tuple(checkpoints),
     )
