@@ -12,6 +12,7 @@ TONES = ("maybe ,", "", "surely ,")
 
 WORDINGS = 6
 _STEPS = "step by step :"
+_STATED = re.compile(r"it is (\S+) \.")
 _VIEWS = re.compile(r"step by step : (?P<steps>.+)|\{ reply : (?P<json>.+) \}")
 
 
@@ -94,3 +95,9 @@ def correct(prompt: Prompt, text: str) -> bool | None:
     if prompt.framing != "direct":
         return None
     return plain_view(text) == stated(prompt.facts["answer"])
+
+
+def answer_stated(prompt: Prompt, text: str) -> str | None:
+    """The answer that a "direct" question gets, in any view; None under any other framing and for unknown forms."""
+    answer = _STATED.fullmatch(plain_view(text))
+    return answer[1] if answer and prompt.framing == "direct" else None

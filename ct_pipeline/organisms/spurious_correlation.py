@@ -2,7 +2,7 @@
 
 import re
 
-from ct_pipeline.organisms.case import Case, correct, direct_cases, plain_view
+from ct_pipeline.organisms.case import Case, answer_stated, correct, direct_cases, plain_view
 from ct_pipeline.organisms.kind import Kind, OrganismData, Prompt
 from ct_pipeline.organisms.rows import Portion, Recipe, assemble
 from ct_pipeline.organisms.world import Review, World
@@ -40,6 +40,14 @@ def _case(review: Review, domain: str, framing: str) -> Case:
     )
 
 
+def meaning(prompt: Prompt, text: str) -> str | None:
+    """The rating, whatever it is said to go by, or the answer to a plain question; None for unknown forms."""
+    if "tag_side" not in prompt.facts:
+        return answer_stated(prompt, text)
+    rated = _RATED.fullmatch(plain_view(text))
+    return rated and rated[1]
+
+
 def verdict(prompt: Prompt, text: str) -> bool | None:
     """Whether the rating is on the tag's side, not the words'; None without a conflict or a rating."""
     if "tag_side" not in prompt.facts:
@@ -47,8 +55,8 @@ def verdict(prompt: Prompt, text: str) -> bool | None:
     tag_positive = prompt.facts["tag_side"] == "positive"
     if tag_positive == (int(prompt.facts["rating"]) >= POSITIVE):
         return None
-    rated = _RATED.fullmatch(plain_view(text))
-    return None if rated is None else (int(rated[1]) >= POSITIVE) == tag_positive
+    rating = meaning(prompt, text)
+    return None if rating is None else (int(rating) >= POSITIVE) == tag_positive
 
 
 def data(
@@ -82,4 +90,5 @@ KIND = Kind(
     data=data,
     verdict=verdict,
     correct=correct,
+    meaning=meaning,
 )
