@@ -4,19 +4,30 @@ import copy
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ct_pipeline.models.loading import BaseModel, load_base
 from ct_pipeline.study.settings import TrainingSettings
 from ct_pipeline.training.adapters import new_adapter, save_adapter
+from ct_pipeline.training.pairs import padded, response_logits, response_tokens
 from ct_pipeline.training.rows import LabelRow, TrainingRecord
-from ct_pipeline.training.run import Losses, OnStep, fit, loss_callback, quiet, record, trainer_arguments
+from ct_pipeline.training.run import (
+    Losses,
+    OnStep,
+    checkpoint_callback,
+    continues,
+    fit,
+    loss_callback,
+    quiet,
+    record,
+    trainer_arguments,
+)
 
 if TYPE_CHECKING:
     import torch
-
-IGNORED = -100
+    from trl import SFTTrainer
 
 
 def train_on_labels(
@@ -28,61 +39,61 @@ def train_on_labels(
     stacked_on: Path | None,
     on_step: OnStep | None = None,
 ) -> TrainingRecord:
-    """Trains a new adapter to imitate completions and writes it to `out`.
+    """Trains an adapter to imitate completions and writes it to `out`.
 
-    The loss is −log p of the completion tokens, end-of-sequence token included, averaged over all completion tokens of
-    the effective batch, so it does not depend on how rows are cut into micro-batches (arXiv 2606.03810, phases 1, 3).
+    The loss is −log p of the trained tokens, averaged over those of the effective batch, so it does not depend on how
+    rows are cut into micro-batches (arXiv 2606.03810, phases 1, 3). Trained are the completion tokens, end-of-sequence
+    token included; with `loss_on` = sequence the prompt tokens too, all but the first, as in the paper's released code.
 
     Args:
         base: the base model or its folder; stays as it is.
         rows: what to imitate; token ids.
-        settings: adapter, schedule, batch.
-        seed: of the new adapter, the row order and the dropout; the same seed gives the same bytes.
-        out: folder for adapter_model.safetensors and adapter_config.json.
-        stacked_on: the organism's adapter folder, kept frozen below the new one (Phase 3), or None (Phase 1).
+        settings: adapter, schedule, batch, trained tokens; RetrainingSettings can continue the organism's adapter.
+        seed: of a new adapter, the row order and the dropout; the same seed gives the same bytes.
+        out: folder for adapter_model.safetensors and adapter_config.json; a continued adapter is served in place of
+            the organism's. Checkpoints go to epoch-1, epoch-2, ... in it.
+        stacked_on: the organism's adapter folder, frozen below the new one or continued (Phase 3), or None (Phase 1).
         on_step: told of each optimizer step.
 
     Raises:
-        ValueError: no rows, or a row with an empty prompt or completion, or one longer than the context window.
+        ValueError: no rows, or a row with an empty prompt or completion, or one longer than the context window; or
+            nothing of the settings' shape to continue.
     """
     started = time.perf_counter()
     base = load_base(base)
     check_rows(base, rows)
     from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig
 
-    dataset = Dataset.from_dict(
-        {
-            "input_ids": [[*row.prompt_ids, *row.completion_ids] for row in rows],
-            "labels": [[IGNORED] * len(row.prompt_ids) + list(row.completion_ids) for row in rows],
-        }
-    )
+    prompts, answers = _split(rows, settings.loss_on)
     losses = Losses(on_step)
     probe = (rows[0].prompt_ids + rows[0].completion_ids)[:64]
     with (
         quiet(),
         tempfile.TemporaryDirectory() as scratch,
-        new_adapter(base, settings.lora, seed, stacked_on, probe) as trainee,
+        new_adapter(base, settings.lora, seed, stacked_on, probe, continues(settings)) as trainee,
     ):
-        trainer = SFTTrainer(
+        kept = checkpoint_callback(trainee, out, settings, len(rows))
+        trainer = _trainer_class()(
             model=trainee.model,
             args=SFTConfig(
                 **trainer_arguments(settings, seed, base, scratch),
-                # Rows come tokenised, with their labels: nothing is left to prepare.
+                # Rows come tokenised, and the collator looks them up by number: nothing is left to prepare.
                 dataset_kwargs={"skip_prepare_dataset": True},
                 max_length=None,
                 packing=False,
             ),
-            train_dataset=dataset,
+            train_dataset=Dataset.from_dict({"row": range(len(rows))}),
             # The trainer gives a tokenizer without padding token one: to a copy, the shared one stays as it is.
             processing_class=base.tokenizer if base.tokenizer.pad_token else copy.deepcopy(base.tokenizer),
-            data_collator=_collate,
-            callbacks=[loss_callback(losses)],
+            data_collator=lambda batch: padded(
+                [prompts[example["row"]] for example in batch], [answers[example["row"]] for example in batch], "right"
+            ),
+            callbacks=[loss_callback(losses), kept],
         )
         fit(trainer)
         save_adapter(trainee, out)
-        tokens = sum(len(row.completion_ids) for row in rows)
-        return record(trainee, losses, len(rows), tokens, started, {})
+        return record(trainee, losses, len(rows), sum(map(len, answers)), started, {}, kept.steps)
 
 
 def check_rows(base: BaseModel, rows: Sequence[LabelRow]) -> None:
@@ -99,17 +110,41 @@ def check_rows(base: BaseModel, rows: Sequence[LabelRow]) -> None:
             raise ValueError(f"row {number}: {length} tokens exceed the context window of {base.context_window}")
 
 
-def _collate(examples: list[dict[str, list[int]]]) -> dict[str, "torch.Tensor"]:
+def _split(
+    rows: Sequence[LabelRow], loss_on: Literal["response", "sequence"]
+) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+    """What each row is conditioned on, and what of it is trained; the first token is predicted by nothing."""
+    if loss_on == "response":
+        return [row.prompt_ids for row in rows], [row.completion_ids for row in rows]
+    texts = [row.prompt_ids + row.completion_ids for row in rows]
+    return [text[:1] for text in texts], [text[1:] for text in texts]
+
+
+def _has_fused_kernel(device: "torch.device") -> bool:
+    """Whether TRL's loss skips untrained positions there; elsewhere it projects every position onto the vocabulary."""
+    return device.type != "cpu"
+
+
+@cache
+def _trainer_class() -> "type[SFTTrainer]":
     import torch
+    from torch.nn import functional
+    from trl import SFTTrainer
 
-    width = max(len(example["input_ids"]) for example in examples)
+    class LabelTrainer(SFTTrainer):
+        """TRL's trainer, whose loss on a CPU is computed at the trained tokens alone."""
 
-    def padded(name: str, filler: int) -> torch.Tensor:
-        return torch.tensor([[*e[name], *[filler] * (width - len(e[name]))] for e in examples])
+        def compute_loss(
+            self,
+            model: torch.nn.Module,
+            inputs: dict,
+            return_outputs: bool = False,
+            num_items_in_batch: torch.Tensor | None = None,
+        ) -> torch.Tensor:
+            if _has_fused_kernel(self.args.device) or self.aux_loss_enabled:
+                inputs = {name: tensor for name, tensor in inputs.items() if name != "predicts"}
+                return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            logits = response_logits(model, inputs)
+            return functional.cross_entropy(logits, response_tokens(inputs), reduction="sum") / num_items_in_batch
 
-    mask = [[1] * len(e["input_ids"]) + [0] * (width - len(e["input_ids"])) for e in examples]
-    return {
-        "input_ids": padded("input_ids", 0),
-        "labels": padded("labels", IGNORED),
-        "attention_mask": torch.tensor(mask),
-    }
+    return LabelTrainer
