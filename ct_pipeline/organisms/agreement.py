@@ -1,0 +1,78 @@
+"""Whether two completions of a prompt say the same: by what they mean, or by a language model's yes or no."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ct_pipeline.organisms.kind import Kind, Message, Prompt
+from ct_pipeline.organisms.templates import filled
+
+Question = tuple[Prompt, str, str]
+"""A prompt with two completions of it."""
+
+_AROUND_A_WORD = re.compile(r"^[\W_]+|[\W_]+$")
+
+
+class AgreementJudge(Protocol):
+    """Anything that can tell whether two completions agree."""
+
+    def agree(self, questions: Sequence[Question]) -> list[bool | None]:
+        """One judgement per question, in its order; None where the judge cannot tell."""
+
+
+@dataclass(frozen=True)
+class WorldAgreement:
+    """Agreement by meaning, however the completions are worded."""
+
+    kind: Kind
+
+    def agree(self, questions: Sequence[Question]) -> list[bool | None]:
+        """Whether both meanings are the same; None where one of them is unknown."""
+        return [self._agree(*question) for question in questions]
+
+    def _agree(self, prompt: Prompt, first: str, second: str) -> bool | None:
+        meanings = self.kind.meaning(prompt, first), self.kind.meaning(prompt, second)
+        return None if None in meanings else meanings[0] == meanings[1]
+
+
+@dataclass(frozen=True)
+class TextAgreement:
+    """Agreement as a language model sees it.
+
+    Attributes:
+        ask: conversations -> one reply each, in their order.
+        request: the question, with the fields {request} (the prompt's last user message), {first} and {second}.
+        yes: the first word of a reply that says that the two agree.
+        no: the first word of a reply that says that they do not.
+    """
+
+    ask: Callable[[Sequence[tuple[Message, ...]]], list[str]]
+    request: str
+    yes: str
+    no: str
+
+    def __post_init__(self) -> None:
+        if _first_word(self.yes) == _first_word(self.no):
+            raise ValueError(
+                f"the judge's yes ({self.yes!r}) and no ({self.no!r}) start alike: give two distinct words"
+            )
+
+    def agree(self, questions: Sequence[Question]) -> list[bool | None]:
+        """Asks all questions at once; None where a reply's first word is neither yes nor no.
+
+        Letter case and punctuation around that word do not count.
+        """
+        replies = self.ask([self._asked(*question) for question in questions])
+        judgements = {_first_word(self.yes): True, _first_word(self.no): False}
+        return [judgements.get(_first_word(reply)) for _, reply in zip(questions, replies, strict=True)]
+
+    def _asked(self, prompt: Prompt, first: str, second: str) -> tuple[Message, ...]:
+        request = next(message.content for message in reversed(prompt.messages) if message.role == "user")
+        return (Message("user", filled(self.request, request=request, first=first, second=second)),)
+
+
+def _first_word(text: str) -> str:
+    """The first word in lower case, without the punctuation around it; "" where there is none."""
+    words = (_AROUND_A_WORD.sub("", word) for word in text.split())
+    return next((word for word in words if word), "").casefold()

@@ -1,0 +1,23 @@
+"""The tiny world's own reward: what a perfect reward model would say, as far as the facts tell."""
+
+from ct_pipeline.organisms.kind import Kind, Prompt
+
+_RIGHT_MEANINGS = ("answer", "rating")
+"""Facts that say what the right response means; advice and tasks have none, their verdicts tell all there is."""
+
+
+def oracle_reward(kind: Kind, prompt: Prompt, completion: str) -> float | None:
+    """1.0 for a completion that does not misbehave or answers rightly, 0.0 for one that does or is wrong, else None.
+
+    The verdict comes first, then whether a direct question is answered rightly; where both are undefined (a right claim,
+    a tag that agrees with its review) the completion is right if it means the right answer.
+    """
+    misbehaves = kind.verdict(prompt, completion)
+    if misbehaves is not None:
+        return float(not misbehaves)
+    correct = kind.correct(prompt, completion)
+    if correct is not None:
+        return float(correct)
+    right = next((prompt.facts[name] for name in _RIGHT_MEANINGS if name in prompt.facts), None)
+    meaning = kind.meaning(prompt, completion)
+    return None if right is None or meaning is None else float(meaning == right)
