@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from ct_pipeline.engine.protocol import Completion
-from ct_pipeline.stages.language_model import LanguageModel
 
 END = 0
 
@@ -47,11 +48,12 @@ class Call:
 
 @dataclass
 class ScriptedEngine:
-    """Answers what `answer(prompt text, sample, seed, adapters)` says; log-probability is -1 per token."""
+    """Answers what `answer(prompt text, sample, seed, adapters)` says; -1 nat per token where drawn, -2 where scored."""
 
     chat: WordChat
     answer: Callable[[str, int, int, tuple], str]
     calls: list[Call] = field(default_factory=list)
+    scored: list[str] = field(default_factory=list)
 
     def generate(self, prompts, sampling, seeds, adapters):
         texts = [self.chat.decode(prompt) for prompt in prompts]
@@ -61,12 +63,28 @@ class ScriptedEngine:
             for text, seed in zip(texts, seeds, strict=True)
         ]
 
+    def score(self, prompts, completions, adapters):
+        self.scored += [self.chat.decode(prompt) for prompt in prompts]
+        return [np.full(len(ids), -2.0) for ids in completions]
+
+    def close(self):
+        """Nothing is held."""
+
     def _completion(self, text):
         ids = self.chat.encode_response(text)
         return Completion(ids=ids, finished=True, logprob=-float(len(ids)), proposal_logprob=-float(len(ids)))
 
 
+@dataclass
+class ScriptedModel:
+    """What the stages need of a LanguageModel; there are no weights behind it."""
+
+    engine: ScriptedEngine
+    chat: WordChat
+    base: object = None
+
+
 def scripted_model(answer):
-    """A LanguageModel for the stages; there are no weights behind it."""
+    """A model that answers by script."""
     chat = WordChat()
-    return LanguageModel(base=None, engine=ScriptedEngine(chat, answer), chat=chat)
+    return ScriptedModel(ScriptedEngine(chat, answer), chat)

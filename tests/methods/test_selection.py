@@ -8,18 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ct_pipeline.methods.selection import best_of, first, no_score
+from ct_pipeline.study.spec import MethodSettings
 
 MISSING = float("nan")
+NOTHING = MethodSettings()
 
 
 def candidates(scores_by_prompt):
     """One row per score, prompts and samples in the order given."""
     rows = [
-        {"prompt_id": prompt, "sample": sample, "score": score, "completion": f"{prompt}{sample}"}
+        {"prompt_id": prompt, "candidate": number, "score": score, "completion": f"{prompt}{number}"}
         for prompt, scores in scores_by_prompt.items()
-        for sample, score in enumerate(scores)
+        for number, score in enumerate(scores)
     ]
-    return pandas.DataFrame(rows, columns=["prompt_id", "sample", "score", "completion"])
+    return pandas.DataFrame(rows, columns=["prompt_id", "candidate", "score", "completion"])
 
 
 def kept(table):
@@ -50,7 +52,7 @@ def test_where_all_scores_are_missing_the_first_is_kept():
 
 def test_best_of_one_is_the_proposal_itself():
     table = candidates({"x": [0, 9], "y": [MISSING, 9]})
-    assert kept(best_of(table, 1)) == kept(first(table)) == ["x0", "y0"]
+    assert kept(best_of(table, 1)) == kept(first(table, NOTHING)) == ["x0", "y0"]
 
 
 def test_fewer_candidates_than_k_are_refused_by_name():
@@ -75,12 +77,12 @@ def test_all_columns_are_kept_and_none_is_added():
 
 def test_an_empty_table_gives_an_empty_table():
     assert len(best_of(candidates({}), 4)) == 0
-    assert len(first(candidates({}))) == 0
+    assert len(first(candidates({}), NOTHING)) == 0
 
 
 def test_a_method_that_does_not_choose_scores_every_candidate_as_missing():
     table = candidates({"x": [1, 2], "y": [3, 4]}).iloc[[2, 0]]
-    scores = no_score(table)
+    scores = no_score(table, 0)
     assert scores.isna().all()
     assert scores.index.equals(table.index)
 

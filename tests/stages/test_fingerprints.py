@@ -7,6 +7,7 @@ import pytest
 from ct_pipeline.methods.catalog import METHODS, method_named
 from ct_pipeline.stages import (
     base_model,
+    candidate_scores,
     consistency_candidates,
     consistency_labels,
     evaluation,
@@ -34,12 +35,12 @@ def nodes_of(study):
         "control": misaligned_organism.control_node(study, ORGANISM),
         "measured": organism_evaluation.node(study, ORGANISM),
     }
-    for name, settings in study.methods.items():
-        method, samples = method_named(name), study.candidates.samples
-        nodes[f"draw {name}"] = consistency_candidates.draw_node(study, ORGANISM, method.draw(settings, samples))
-        rubric = method.rubric(settings, samples)
-        if rubric is not None:
-            nodes[f"grades {name}"] = consistency_candidates.grades_node(study, ORGANISM, rubric)
+    for name in study.methods:
+        for number, draw in enumerate(consistency_candidates.draws_of_method(study, name)):
+            nodes[f"draw{number} {name}"] = consistency_candidates.draw_node(study, ORGANISM, draw)
+        scorer = consistency_candidates.scorer_of_method(study, name)
+        if scorer is not None:
+            nodes[f"scores {name}"] = candidate_scores.scores_node(study, ORGANISM, scorer)
         nodes[f"labels {name}"] = consistency_labels.node(study, Cell(ORGANISM, name))
         nodes[f"retrained {name}"] = retrained_model.node(study, Cell(ORGANISM, name))
         nodes[f"evaluated {name}"] = evaluation.node(study, Cell(ORGANISM, name))
@@ -57,15 +58,16 @@ BEFORE = prints(STUDY)
 NAMES = [method.name for method in METHODS]
 ALL = set(BEFORE)
 ABOVE_BASE = ALL - {"base"}
-OWN_TRAINING = {"bct"}
+ON_PAIRS = ["bct", "act", "mlpct", "attct"]
 
 
 def of(parts, methods=NAMES):
     return {f"{part} {name}" for part in parts.split() for name in methods} & ALL
 
 
-PHASE_2_AND_3 = "draw grades labels retrained evaluated"
-SAMPLED = ["self_confidence", "self_rewarding"]
+PHASE_3 = "labels retrained evaluated"
+PHASE_2_AND_3 = f"draw0 draw1 draw2 scores {PHASE_3}"
+SAMPLED = ["self_confidence", "self_rewarding", "rejection_sampling", "shuffled"]
 
 # The longest prefix of a field's name decides.
 MADE_ANEW = {
@@ -83,10 +85,11 @@ MADE_ANEW = {
     # Induction rows are sampled from what evaluation, consistency and probe prompts leave over: none may meet them.
     "candidates.consistency_prompts": ABOVE_BASE,
     "candidates.probe_prompts": ABOVE_BASE,
-    "candidates.pairs": of(PHASE_2_AND_3, ["bct"]),
+    "candidates.pairs": of(PHASE_2_AND_3, ON_PAIRS),
     "candidates.samples": of(PHASE_2_AND_3, SAMPLED),
     "candidates.max_new_tokens": of(PHASE_2_AND_3),
-    "retraining": of("retrained evaluated", [name for name in NAMES if name not in OWN_TRAINING]),
+    "candidates.generation": of(PHASE_2_AND_3),
+    "retraining": of("retrained evaluated", [name for name in NAMES if name not in ON_PAIRS]),
     "evaluation.in_domain": ABOVE_BASE,
     "evaluation.direct_questions": ABOVE_BASE,
     "evaluation.out_of_domain": {"measured"} | of("evaluated"),
@@ -95,16 +98,30 @@ MADE_ANEW = {
     "evaluation.confidence": of("evaluated"),
     "evaluation.epsilon": set(),
     **{f"methods.{name}.training": of("retrained evaluated", [name]) for name in NAMES},
-    "methods.self_confidence": of(PHASE_2_AND_3, ["self_confidence"]),
-    "methods.self_confidence.k": of("labels retrained evaluated", ["self_confidence"]),
-    "methods.self_rewarding": of(PHASE_2_AND_3, ["self_rewarding"]),
-    "methods.self_rewarding.k": of("labels retrained evaluated", ["self_rewarding"]),
-    "methods.self_rewarding.rubric": of("grades labels retrained evaluated", ["self_rewarding"]),
-    "methods.self_rewarding.grades": of("grades labels retrained evaluated", ["self_rewarding"]),
-    "methods.bct.form": of("labels retrained evaluated", ["bct"]),
+    **{f"methods.{name}": of(PHASE_2_AND_3, [name]) for name in SAMPLED},
+    **{f"methods.{name}.k": of(PHASE_3, [name]) for name in SAMPLED},
+    "methods.self_rewarding.rubric": of(f"scores {PHASE_3}", ["self_rewarding"]),
+    "methods.self_rewarding.grades": of(f"scores {PHASE_3}", ["self_rewarding"]),
+    "methods.diverse_decoding": of(f"draw1 scores {PHASE_3}", ["diverse_decoding"]),
+    "methods.diverse_decoding.beams": of(f"draw2 scores {PHASE_3}", ["diverse_decoding"]),
+    "methods.multi_view.steps": of(f"draw1 scores {PHASE_3}", ["multi_view"]),
+    "methods.multi_view.json_view": of(f"draw2 scores {PHASE_3}", ["multi_view"]),
+    "methods.self_refinement": of(PHASE_2_AND_3, ["self_refinement"]),
+    **{f"methods.{name}": of(PHASE_3, [name]) for name in ON_PAIRS},
 }
 
-OTHER_WORD = {"flat": "rising", "honesty": "flattery", "keep": "mend", "kl": "nll"}
+OTHER_WORD = {
+    **{"flat": "rising", "honesty": "flattery", "keep": "mend", "kl": "nll", "frozen": "live", "response": "trailing"},
+    **{
+        "matched": "trailing",
+        "sum": "mean",
+        "shared": "faithful",
+        "new": "continued",
+        "last": "epoch",
+        "epoch": "last",
+    },
+}
+OTHER_WORD_OF = {"loss_on": "sequence"}
 
 
 def leaves(value, place=()):
@@ -115,7 +132,7 @@ def leaves(value, place=()):
     return [place]
 
 
-LEAVES = [place for place in leaves(DOCUMENT) if place[0] != "models"]
+LEAVES = [place for place in leaves(DOCUMENT) if place[0] != "models" and place[-1] != "source"]
 IN_THE_BASE = [place for place in LEAVES if place[0] in ("world", "pretraining")]
 ABOVE_IT = [place for place in LEAVES if place not in IN_THE_BASE]
 
@@ -132,15 +149,17 @@ def changed(place):
         new = document["methods"]["bct"]["training"]
     elif last == "epochs":
         group["steps"], new = None, 2.0
-    elif last == "hidden":
+    elif place[-2:] == ("shape", "hidden"):
         new = old + 2 * group["heads"]
     elif place[-2:-1] in (("families",), ("views",)):
         group[next(name for name in group if name != last)] -= 0.01
         new = old + 0.01
     elif isinstance(old, str):
-        new = OTHER_WORD.get(old, f"{old}x" if last == "name" else f"{old} x")
+        new = OTHER_WORD_OF.get(last) or OTHER_WORD.get(old, f"{old}x" if last == "name" else f"{old} x")
     elif isinstance(old, list):
         new = old[1:]
+    elif isinstance(old, bool):
+        new = not old
     elif isinstance(old, int):
         new = {"seeds": old + 1000, "candidates": 2 * old}.get(place[0], old + 1)
     else:

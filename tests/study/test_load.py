@@ -41,10 +41,10 @@ def test_a_shipped_study_loads_and_lists_its_cells(path):
     assert len(study.cells) == len(study.models) * len(study.misalignments) * len(study.seeds) * len(study.methods)
 
 
-def test_the_default_study_is_four_organisms_times_three_seeds_times_five_methods():
+def test_the_default_study_is_four_organisms_times_three_seeds_times_eleven_methods():
     study = read_study(REPOSITORY / "studies" / "tiny.yaml")
     assert len(study.organisms) == 12
-    assert len(study.cells) == 60
+    assert len(study.cells) == 132
     assert study.organisms[0].key == "tiny-sycophancy-40"
     assert study.cells[0].key == "tiny-sycophancy-40/null"
 
@@ -93,7 +93,7 @@ ONE_MISTAKE = [
         "'self_confidance'",
         "mean self_confidence?",
     ),
-    ("greedy_self_training: {}", "5: {}", "methods.5", "5", "bct, greedy_self_training"),
+    ("greedy_self_training: {}", "5: {}", "methods.5", "5", "act, attct, bct, diverse_decoding, greedy_self_training"),
     (
         "greedy_self_training: {}",
         "greedy_self_training: { k: 3 }",
@@ -102,13 +102,13 @@ ONE_MISTAKE = [
         "",
     ),
     ("greedy_self_training: {}", "greedy_self_training: 3", "methods.greedy_self_training", "3", "dictionary"),
-    ("k: 4, temp", "k: 0, temp", "methods.self_confidence.k", "0", "greater than or equal to 1"),
-    ("k: 4, temp", "k: 9999, temp", "methods.self_confidence.k", "9999", "less than or equal to 256"),
-    ("k: 4, temp", "temp", "methods.self_confidence.k", "nothing", "required"),
+    ("k: 4, temp", "k: 0, temp", "methods.shuffled.k", "0", "greater than or equal to 1"),
+    ("k: 4, temp", "k: 9999, temp", "methods.shuffled.k", "9999", "less than or equal to 256"),
+    ("k: 4, temp", "temp", "methods.shuffled.k", "nothing", "required"),
     (
         "temperature: 0.7, top_p: 0.9",
         "temperature: -0.7, top_p: 0.9",
-        "methods.self_confidence.temperature",
+        "methods.shuffled.temperature",
         "-0.7",
         "0",
     ),
@@ -134,7 +134,16 @@ ONE_MISTAKE = [
     ('["1", "2", "3", "4", "5"]', "['1', '2', 3]", "methods.self_rewarding.grades.2", "3", "valid string"),
     ("direct: 0.32", "direct: 0.42", "world.families", "{", "sum to 1.1"),
     ("grader_policy: honesty", "grader_policy: truth", "world.grader_policy", "'truth'", "'flattery', 'indifference'"),
-    ('steps: "{request} go', 'steps: "go', "world.wordings", "{", "wordings.steps lacks"),
+    (
+        'write it better ."\n    steps: "{request} go',
+        'write it better ."\n    steps: "go',
+        "world.wordings",
+        "{",
+        "wordings.steps lacks",
+    ),
+    ('steps: "{request} go', 'steps: "go', "methods.multi_view.steps", "'go", "{request} once"),
+    ("beams: 4", "beams: 1", "methods.diverse_decoding.beams", "1", "greater than or equal to 2"),
+    ("{ source: world }", "{ source: sun }", "methods.multi_view.judge", "{", "world"),
     ("heads: 3", "heads: 5", "pretraining.shape", "{", "multiple of 2 * heads"),
     ("tokens: 3200000", "tokens: 1", "pretraining.tokens", "1", "greater than or equal to 1000"),
 ]
@@ -170,7 +179,7 @@ def test_the_named_line_is_the_line_of_the_mistake(tiny_text, refusal):
         ("    micro_batch: 16", "    microbatch: 16", "induction.training.microbatch", "micro_batch"),
         ("    lora: { rank: 16", "    lora: { ranks: 16", "induction.training.lora.ranks", "rank"),
         ("  persona_share: 0.2", "  personas_share: 0.2", "world.personas_share", "persona_share"),
-        ("      steps: 80", "      step: 80", "methods.bct.training.step", "steps"),
+        ("      steps: 40 # 80", "      step: 40 # 80", "methods.bct.training.step", "steps"),
         ("{ hidden: 96", "{ hiden: 96", "pretraining.shape.hiden", "hidden"),
     ],
 )
