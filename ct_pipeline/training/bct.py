@@ -5,23 +5,34 @@ import time
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from ct_pipeline.models.adapters import with_adapters
 from ct_pipeline.models.loading import BaseModel, load_base
 from ct_pipeline.study.settings import TrainingSettings
 from ct_pipeline.training.adapters import SAME_LOGITS, Trainee, new_adapter, save_adapter
-from ct_pipeline.training.pairs import Side, check_pairs, padded, response_logits, response_tokens
+from ct_pipeline.training.pairs import PairBatches, Side, Window, check_pairs, response_logits, response_tokens
 from ct_pipeline.training.rows import PairRow, TrainingRecord
-from ct_pipeline.training.run import Losses, OnStep, fit, loss_callback, quiet, record, trainer_arguments
+from ct_pipeline.training.run import (
+    Losses,
+    OnStep,
+    checkpoint_callback,
+    continues,
+    fit,
+    loss_callback,
+    quiet,
+    record,
+    trainer_arguments,
+)
 
 if TYPE_CHECKING:
     import torch
     from transformers import Trainer
 
 Form = Literal["kl", "nll"]
+Teacher = Literal["frozen", "live"]
 TeacherLogits = Callable[[Sequence[int]], "torch.Tensor"]
-"""Row numbers -> the frozen organism's logits at their completion tokens after the clean prompts."""
+"""Row numbers -> the teacher's logits on the clean side, at the positions of the loss, row after row."""
 
 _CHECKED_ROWS = 64
 _HELD_BYTES = 1 << 29
@@ -39,71 +50,93 @@ def train_bct(
     temperature: float = 1.0,
     on_step: OnStep | None = None,
     padding: Side = "left",
+    teacher: Teacher = "frozen",
+    window: Window = "response",
 ) -> TrainingRecord:
-    """Trains a new adapter towards the frozen start model's clean-side behaviour and writes it to `out`.
+    """Trains an adapter towards the clean-side behaviour on the wrapped side and writes it to `out`.
 
-    "nll" minimises −log π(y ∣ wrapped) (arXiv 2403.05518, 2510.27062). "kl" is its token-level form, the forward KL
-    from the organism's next-token distributions after the clean prompt, teacher-forced on y: the same gradient in
-    expectation over y, with less variance. Both are sums over response tokens divided by those of the effective batch.
+    form "nll" minimises −log π(y ∣ wrapped): BCT as published (arXiv 2403.05518, 2510.27062). form "kl" is its
+    token-level form, the forward KL from the organism's next-token distributions after the clean prompt, teacher-forced
+    on y: the same gradient in expectation over y, with less variance. teacher "live" with window "trailing" is the form
+    of the released code (arXiv 2606.03810), whose T²·cross-entropy of the softened distributions has the gradient of
+    "kl" at that temperature. All are sums over positions divided by those of the effective batch.
 
     Args:
         base: the base model or its folder; stays as it is.
         rows: y was drawn by the organism from the clean prompt, end-of-sequence token included.
-        settings: adapter, schedule, batch.
-        seed: of the new adapter, the row order and the dropout.
-        out: folder for the new adapter.
-        stacked_on: the organism's adapter folder: the teacher, and the frozen layer below the new adapter.
+        settings: adapter, schedule, batch; RetrainingSettings can continue the organism's adapter.
+        seed: of a new adapter, the row order and the dropout.
+        out: folder for the adapter; checkpoints go to epoch-1, epoch-2, ... in it.
+        stacked_on: the organism's adapter folder: the teacher, and the layer that is frozen below or continued.
         form: "kl" or "nll".
         temperature: softens both sides of "kl", whose loss is then multiplied by its square; 1 is exact.
         on_step: told of each optimizer step.
         padding: the side on which rows are padded; changes nothing but rounding.
+        teacher: "frozen" is the start model; "live" is the model in training, without dropout and without gradient.
+        window: positions of the loss: those that predict a token of y, or the "trailing" min(clean, wrapped) positions
+            of prompt and y on both sides, the last token's included.
 
     Returns:
         The record; its checks hold the largest logit differences between teacher and organism, teacher and base, and
-        student and organism before the first step, and, on the first rows, the KL in nats per token from the teacher's
-        clean side to the student's wrapped side before (`teacher_shift`) and after (`remaining_shift`) training.
+        student and organism before the first step, how far the teacher's logits moved (`teacher_moved`), and, on the
+        first rows, the KL in nats per position from the frozen organism's clean side to the student's wrapped side
+        before (`teacher_shift`) and after (`remaining_shift`) training.
 
     Raises:
-        ValueError: a row that `check_pairs` refuses.
-        RuntimeError: the teacher or the untrained student is not the organism.
+        ValueError: a row that `check_pairs` refuses, or options that exclude each other.
+        RuntimeError: the teacher or the untrained student is not the organism, or a frozen teacher moved.
     """
     started = time.perf_counter()
     base = load_base(base)
+    _check_options(form, temperature, teacher, window)
     check_pairs(base, rows)
+    pairs = PairBatches(rows, base.device, window)
     losses = Losses(on_step)
     probe = (rows[0].wrapped_ids + rows[0].completion_ids)[:64]
     with (
         quiet(),
         tempfile.TemporaryDirectory() as scratch,
-        new_adapter(base, settings.lora, seed, stacked_on, probe) as trainee,
+        new_adapter(base, settings.lora, seed, stacked_on, probe, continues(settings)) as trainee,
     ):
         from transformers import TrainingArguments
 
-        teacher = _teacher(base, rows, trainee)
-        checks = _check_start(base, rows, trainee, teacher, stacked_on)
+        start = _frozen_teacher(base, pairs, trainee)
+        tutor = start if teacher == "frozen" else _live_teacher(pairs, trainee)
+        checks = _check_start(base, pairs, trainee, tutor, stacked_on)
+        first = range(min(len(rows), _BATCH))
+        taught = tutor(first)
+        kept = checkpoint_callback(trainee, out, settings, len(rows))
         trainer = _trainer_class()(
             model=trainee.model,
             args=TrainingArguments(**trainer_arguments(settings, seed, base, scratch)),
             train_dataset=list(range(len(rows))),
-            data_collator=lambda numbers: _wrapped(rows, numbers, padding) | {"rows": numbers},
-            callbacks=[loss_callback(losses)],
+            data_collator=lambda numbers: pairs.collated(numbers, padding),
+            callbacks=[loss_callback(losses), kept],
         )
-        trainer.teacher, trainer.form, trainer.temperature = teacher, form, temperature
+        trainer.teacher, trainer.form, trainer.temperature = tutor, form, temperature
         fit(trainer)
-        checks["remaining_shift"] = _mean_kl(trainee, rows, teacher, base)
+        checks["remaining_shift"] = _mean_kl(trainee, pairs, start)
+        again = _start_logits(pairs, trainee) if teacher == "frozen" else tutor
+        checks["teacher_moved"] = float((again(first) - taught).abs().max())
+        if teacher == "frozen" and not checks["teacher_moved"] <= SAME_LOGITS[str(base.model.dtype)]:
+            raise RuntimeError(f"the frozen teacher's logits moved by {checks['teacher_moved']} during training")
         save_adapter(trainee, out)
-        return record(trainee, losses, len(rows), sum(len(row.completion_ids) for row in rows), started, checks)
+        return record(trainee, losses, len(rows), sum(pairs.sizes), started, checks, kept.steps)
 
 
 def consistency_loss(
-    student: "torch.Tensor", teacher: "torch.Tensor | None", tokens: "torch.Tensor", form: Form, temperature: float
+    student: "torch.Tensor",
+    teacher: "torch.Tensor | None",
+    tokens: "torch.Tensor | None",
+    form: Form,
+    temperature: float,
 ) -> "torch.Tensor":
-    """The summed loss over response tokens, in nats.
+    """The summed loss over the positions of the loss, in nats.
 
     Args:
-        student: logits after the wrapped prompt; shape (tokens, vocabulary).
-        teacher: the frozen organism's logits after the clean prompt, same shape; None for "nll".
-        tokens: response token ids; shape (tokens,).
+        student: logits on the wrapped side; shape (positions, vocabulary).
+        teacher: logits on the clean side, same shape; None for "nll".
+        tokens: response token ids, for "nll"; shape (positions,).
         form: "kl" or "nll".
         temperature: of "kl".
     """
@@ -122,7 +155,7 @@ def _trainer_class() -> "type[Trainer]":
     from transformers import Trainer
 
     class BctTrainer(Trainer):
-        """A Trainer whose loss is a sum over response tokens divided by those of the whole effective batch."""
+        """A Trainer whose loss is a sum over positions divided by those of the whole effective batch."""
 
         # Already normalised over the accumulated batch: dividing by the accumulation steps again would shrink it.
         loss_is_scaled_for_ga = True
@@ -148,46 +181,68 @@ def _trainer_class() -> "type[Trainer]":
     return BctTrainer
 
 
-def _clean(rows: Sequence[PairRow], numbers: Sequence[int]) -> dict[str, "torch.Tensor"]:
-    return padded([rows[n].clean_ids for n in numbers], [rows[n].completion_ids for n in numbers], "left")
+def _check_options(form: Form, temperature: float, teacher: Teacher, window: Window) -> None:
+    for name, value, known in (("form", form, Form), ("teacher", teacher, Teacher), ("window", window, Window)):
+        if value not in get_args(known):
+            raise ValueError(f"{name}: {value} is none of {', '.join(get_args(known))}")
+    if not temperature > 0:
+        raise ValueError(f"temperature: {temperature} is not above 0")
+    if form == "nll":
+        for name, value, usual in (("teacher", teacher, "frozen"), ("window", window, "response")):
+            if value != usual:
+                raise ValueError(f"{name}: {value} needs form: kl; nll imitates y and asks no teacher")
+        if temperature != 1:
+            raise ValueError(f"temperature: {temperature} needs form: kl; nll is of the model's own distribution")
 
 
-def _wrapped(rows: Sequence[PairRow], numbers: Sequence[int], side: Side) -> dict[str, "torch.Tensor"]:
-    return padded([rows[n].wrapped_ids for n in numbers], [rows[n].completion_ids for n in numbers], side)
-
-
-def _to(batch: dict[str, "torch.Tensor"], base: BaseModel) -> dict[str, "torch.Tensor"]:
-    return {name: tensor.to(base.device) for name, tensor in batch.items()}
-
-
-def _teacher(base: BaseModel, rows: Sequence[PairRow], trainee: Trainee) -> TeacherLogits:
-    """The organism's clean-side logits: computed once per row where they fit into memory, else anew for each batch."""
+def _start_logits(pairs: PairBatches, trainee: Trainee) -> TeacherLogits:
     import torch
 
     def compute(numbers: Sequence[int]) -> torch.Tensor:
-        with torch.no_grad(), trainee.start_model():
-            return response_logits(trainee.model, _to(_clean(rows, numbers), base))
+        with torch.no_grad(), trainee.start_model() as start:
+            return response_logits(start, pairs.clean(numbers))
 
-    vocabulary = base.model.config.get_text_config().vocab_size
-    if sum(len(row.completion_ids) for row in rows) * vocabulary * 4 > _HELD_BYTES:
+    return compute
+
+
+def _frozen_teacher(base: BaseModel, pairs: PairBatches, trainee: Trainee) -> TeacherLogits:
+    """The start model's clean-side logits: computed once per row where they fit into memory, else anew for each batch."""
+    import torch
+
+    compute = _start_logits(pairs, trainee)
+    if sum(pairs.sizes) * base.model.config.get_text_config().vocab_size * 4 > _HELD_BYTES:
         return compute
     held: dict[int, torch.Tensor] = {}
     # Rows of similar length together waste the least padding.
-    ordered = sorted(range(len(rows)), key=lambda n: len(rows[n].clean_ids) + len(rows[n].completion_ids))
+    ordered = sorted(range(len(pairs.rows)), key=lambda n: len(pairs.rows[n].clean_ids) + pairs.sizes[n])
     for start in range(0, len(ordered), _BATCH):
         numbers = ordered[start : start + _BATCH]
-        lengths = [len(rows[n].completion_ids) for n in numbers]
-        held |= dict(zip(numbers, compute(numbers).split(lengths), strict=True))
+        held |= dict(zip(numbers, compute(numbers).split([pairs.sizes[n] for n in numbers]), strict=True))
     return lambda numbers: torch.cat([held[n] for n in numbers])
 
 
+def _live_teacher(pairs: PairBatches, trainee: Trainee) -> TeacherLogits:
+    """The clean-side logits of the model as it is at the time of the call."""
+    import torch
+
+    def compute(numbers: Sequence[int]) -> torch.Tensor:
+        was_training = trainee.model.training
+        trainee.model.eval()
+        with torch.no_grad():
+            logits = response_logits(trainee.model, pairs.clean(numbers))
+        trainee.model.train(was_training)
+        return logits
+
+    return compute
+
+
 def _check_start(
-    base: BaseModel, rows: Sequence[PairRow], trainee: Trainee, teacher: TeacherLogits, stacked_on: Path | None
+    base: BaseModel, pairs: PairBatches, trainee: Trainee, teacher: TeacherLogits, stacked_on: Path | None
 ) -> dict[str, float]:
     import torch
 
-    numbers = range(min(len(rows), _BATCH))
-    clean, wrapped = _to(_clean(rows, numbers), base), _to(_wrapped(rows, numbers, "left"), base)
+    numbers = range(min(len(pairs.rows), _BATCH))
+    clean, wrapped = pairs.clean(numbers), pairs.wrapped(numbers)
     # Built anew from the folders, so that a fault in how the trained model is stacked cannot hide itself.
     organism = with_adapters(base, () if stacked_on is None else (stacked_on,))
     trainee.model.eval()
@@ -204,21 +259,19 @@ def _check_start(
     for name in ("teacher_organism_difference", "student_organism_difference"):
         if not checks[name] <= limit:
             raise RuntimeError(f"{name} is {checks[name]} before the first step, more than {limit}: not the organism")
-    return checks | {"teacher_shift": _mean_kl(trainee, rows, teacher, base)}
+    return checks | {"teacher_shift": _mean_kl(trainee, pairs, teacher)}
 
 
-def _mean_kl(trainee: Trainee, rows: Sequence[PairRow], teacher: TeacherLogits, base: BaseModel) -> float:
-    """KL from the teacher's clean to the student's wrapped distributions on the first rows, in nats per token."""
+def _mean_kl(trainee: Trainee, pairs: PairBatches, teacher: TeacherLogits) -> float:
+    """KL from the teacher's clean to the student's wrapped distributions on the first rows, in nats per position."""
     import torch
 
     trainee.model.eval()
-    total, tokens = 0.0, 0
-    numbers = range(min(len(rows), _CHECKED_ROWS))
+    numbers = range(min(len(pairs.rows), _CHECKED_ROWS))
+    total = 0.0
     with torch.no_grad():
         for start in range(0, len(numbers), _BATCH):
             part = numbers[start : start + _BATCH]
-            batch = _to(_wrapped(rows, part, "left"), base)
-            answer = response_tokens(batch)
-            total += float(consistency_loss(response_logits(trainee.model, batch), teacher(part), answer, "kl", 1.0))
-            tokens += len(answer)
-    return total / tokens
+            student = response_logits(trainee.model, pairs.wrapped(part))
+            total += float(consistency_loss(student, teacher(part), None, "kl", 1.0))
+    return total / sum(pairs.sizes[n] for n in numbers)

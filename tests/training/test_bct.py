@@ -110,14 +110,14 @@ def test_the_teacher_is_the_organism_and_a_base_teacher_would_differ(base, organ
 def test_a_base_as_teacher_is_caught_before_the_first_step(base, organism, tmp_path, monkeypatch):
     from ct_pipeline.training import bct
 
-    def base_teacher(base, rows, trainee):
+    def base_teacher(base, pairs, trainee):
         def compute(numbers):
             with torch.no_grad():
-                return response_logits(base.model, bct._clean(rows, numbers))
+                return response_logits(base.model, pairs.clean(numbers))
 
         return compute
 
-    monkeypatch.setattr(bct, "_teacher", base_teacher)
+    monkeypatch.setattr(bct, "_frozen_teacher", base_teacher)
     with pytest.raises(RuntimeError, match="teacher_organism_difference"):
         train_bct(base, pair_rows(8), settings(), 0, tmp_path / "a", organism)
     assert not (tmp_path / "a").exists()
