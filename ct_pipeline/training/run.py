@@ -206,6 +206,7 @@ def record(
     started: float,
     checks: dict[str, float],
     checkpoints: Sequence[int] = (),
+    unreachable: frozenset[str] = frozenset(),
 ) -> TrainingRecord:
     """Sums a run up and asserts what every run must keep.
 
@@ -217,9 +218,11 @@ def record(
         started: time.perf_counter() at the start.
         checks: further invariants, measured.
         checkpoints: optimizer steps at which the adapter was kept.
+        unreachable: names of trained tensors on which the loss does not depend, so that they must stay as they are.
 
     Raises:
-        RuntimeError: the start model is not what it was before, bit for bit, or a tensor did not move.
+        RuntimeError: the start model is not what it was before, bit for bit, or a tensor that the loss
+            depends on did not move.
     """
     trainable, moved = trainee.counts()
     drop = trainee.drop_difference()
@@ -229,7 +232,7 @@ def record(
     if trainee.continued:
         start = {"continued": 1.0, "frozen_difference": drop, "start_difference": trainee.start_difference}
     # B starts at zero, so that A has no gradient before the second step.
-    if len(losses.values) > 1 and (unmoved := trainee.unmoved()):
+    if len(losses.values) > 1 and (unmoved := [name for name in trainee.unmoved() if name not in unreachable]):
         raise RuntimeError(f"training moved nothing of {', '.join(unmoved)}: it has no gradient there")
     return TrainingRecord(
         losses=tuple(losses.values),
