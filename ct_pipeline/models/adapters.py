@@ -3,7 +3,7 @@
 import copy
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -138,6 +138,59 @@ def with_adapters(base: BaseModel, folders: Sequence[Path]) -> "PreTrainedModel"
     return model
 
 
+class RowAdapters:
+    """A model that adds to each row of a batch the deltas of the row's own stack of adapters, kept apart from the base.
+
+    Attributes:
+        model: shares every weight with the base.
+    """
+
+    def __init__(self, model: "PreTrainedModel") -> None:
+        """Takes the model whose layers ask for the chosen stacks."""
+        self.model = model
+        self._stacks: torch.Tensor | None = None
+
+    def choose(self, stacks: "torch.Tensor") -> None:
+        """Says which stack each row of the next forward passes has; shape (rows,)."""
+        self._stacks = stacks
+
+    def active(self, owners: "torch.Tensor", layer: str, inputs: "torch.Tensor") -> "torch.Tensor":
+        """Which low-rank dimensions each row uses; shape (rows, 1, dimensions).
+
+        Raises:
+            ValueError: the inputs of a layer are not one sequence per row.
+        """
+        if self._stacks is None or inputs.dim() != 3 or len(inputs) != len(self._stacks):
+            raise ValueError(
+                f"{layer} sees no separate rows (its input has shape {tuple(inputs.shape)}), so adapters cannot be "
+                'mixed in a batch: open the engine with mixing="merged"'
+            )
+        return (owners == self._stacks[:, None])[:, None]
+
+
+def with_row_adapters(base: BaseModel, stacks: Sequence[Sequence[Path]]) -> RowAdapters:
+    """Returns a model whose rows each have one of several stacks of adapters; a row of the empty stack is the base.
+
+    All stacks' factors are multiplied in one go and the dimensions of other rows' adapters are set to zero in between,
+    so the cost grows with the sum of the ranks, and a row without adapters gets exactly nothing added.
+
+    Args:
+        base: the loaded base; neither its weights nor its modules change.
+        stacks: the stacks that `RowAdapters.choose` numbers.
+    """
+    found: dict[str, list[tuple[int, LowRank]]] = {}
+    read = {folder: read_adapter(folder, base) for folder in dict.fromkeys(f for stack in stacks for f in stack)}
+    for number, stack in enumerate(stacks):
+        for folder in stack:
+            for module, delta in read[folder].items():
+                found.setdefault(module, []).append((number, delta))
+    rows = RowAdapters(share_weights(base.model))
+    modules = dict(rows.model.named_modules())
+    for name, deltas in found.items():
+        modules[name].register_forward_hook(_row_hook(rows, name, deltas, modules[name].weight.device))
+    return rows
+
+
 def share_weights(model: "PreTrainedModel") -> "PreTrainedModel":
     """Copies a model's structure while its parameters and buffers stay the same tensors."""
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
@@ -153,12 +206,31 @@ def _added(weight: "torch.Tensor", deltas: Sequence[LowRank]) -> "torch.nn.Param
     return torch.nn.Parameter(merged, requires_grad=False)
 
 
-def _low_rank_hook(deltas: Sequence[LowRank], device: "torch.device") -> object:
+def _factors(deltas: Sequence[LowRank], device: "torch.device") -> tuple["torch.Tensor", "torch.Tensor"]:
     import torch
 
     # Concatenated factors give the exact sum of the deltas.
     a = torch.cat([delta.a for delta in deltas]).to(device)
-    b = torch.cat([delta.scale * delta.b for delta in deltas], dim=1).to(device)
+    return a, torch.cat([delta.scale * delta.b for delta in deltas], dim=1).to(device)
+
+
+def _row_hook(
+    rows: RowAdapters, name: str, deltas: Sequence[tuple[int, LowRank]], device: "torch.device"
+) -> Callable[..., "torch.Tensor"]:
+    import torch
+
+    a, b = _factors([delta for _, delta in deltas], device)
+    owners = torch.tensor([number for number, delta in deltas for _ in delta.a], device=device)
+
+    def add(_layer: object, inputs: tuple, output: "torch.Tensor") -> "torch.Tensor":
+        inner = (inputs[0].float() @ a.T) * rows.active(owners, name, inputs[0])
+        return output + (inner @ b.T).to(output.dtype)
+
+    return add
+
+
+def _low_rank_hook(deltas: Sequence[LowRank], device: "torch.device") -> Callable[..., "torch.Tensor"]:
+    a, b = _factors(deltas, device)
 
     def add(_layer: object, inputs: tuple, output: "torch.Tensor") -> "torch.Tensor":
         return output + ((inputs[0].float() @ a.T) @ b.T).to(output.dtype)
