@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ct_pipeline.study.settings import LoraSettings, TrainingSettings
+from ct_pipeline.study.settings import LoraSettings, RetrainingSettings, TrainingSettings
 from ct_pipeline.training.rows import LabelRow, PairRow
 from tests.fakes.tiny_models import END, VOCABULARY
 
@@ -36,3 +36,10 @@ def settings(micro_batch=8, accumulation=1, steps=3, epochs=None, dropout=0.0, l
         warmup=0.0,
         max_grad_norm=1.0,
     )
+
+
+def retraining(*args, rank=4, alpha=8, adapter="new", checkpoints="last", loss_on="response", **kwargs):
+    """Settings of Phase 3: those of `settings`, with its options."""
+    fields = settings(*args, **kwargs).model_dump() | {"loss_on": loss_on}
+    fields["lora"] |= {"rank": rank, "alpha": alpha}
+    return RetrainingSettings(**fields, adapter=adapter, checkpoints=checkpoints)
