@@ -41,6 +41,7 @@ TeacherStates = Callable[[Sequence[int]], States]
 """Row numbers -> the teacher's states at their places in the clean prompts, row after row."""
 
 _CHECKED_ROWS = 64
+_COMPARED_ROWS = 8
 _HELD_BYTES = 1 << 29
 _BATCH = 32
 _SAME = {"torch.float32": 1e-3, "torch.bfloat16": 0.1, "torch.float16": 0.02}
@@ -146,7 +147,7 @@ def train_internal(
             anew = _start_states(trainee, windows, loss.target)
             start = anew if loss.teacher == "live" else _held(anew, windows)
             teacher = start if loss.teacher == "frozen" else _live_states(trainee, windows, loss.target)
-            first = range(min(len(rows), _BATCH))
+            first = range(min(len(rows), _COMPARED_ROWS))
             before = anew(first)
             scales = _mean_squares(start, windows) if loss.normalise else None
             distances = Distances(loss, scales)
@@ -329,7 +330,7 @@ def _check_start(
 ) -> dict[str, float]:
     import torch
 
-    numbers = range(min(len(windows.rows), _BATCH))
+    numbers = range(min(len(windows.rows), _COMPARED_ROWS))
     clean, wrapped = windows.clean(numbers), windows.wrapped(numbers)
     # Built anew from the folders, so that a fault in how the trained model is stacked cannot hide itself.
     organism = with_adapters(base, () if stacked_on is None else (stacked_on,))
