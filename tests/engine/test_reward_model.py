@@ -10,7 +10,7 @@ import torch
 from ct_pipeline.engine.reward_model import REWARD_MODELS, RewardModel, check_reward_model, open_reward_model
 from ct_pipeline.organisms.kind import Message
 from tests.fakes.reward_models import encoder_classifier, llama_classifier, reward_folder
-from tests.fakes.tiny_models import END, TEMPLATE, WINDOW, tiny_folder, word_tokenizer
+from tests.fakes.tiny_models import END, WINDOW, byte_tokenizer, tiny_folder, word_tokenizer
 
 MAKES = {
     "decoder": llama_classifier,
@@ -65,16 +65,18 @@ def test_nothing_to_score_gives_no_rewards():
     assert RewardModel(llama_classifier(), word_tokenizer(), "tiny").score([]).shape == (0,)
 
 
-def test_the_answer_is_scored_without_the_beginning_of_another_turn():
-    template = TEMPLATE.replace("{% if add", " {% if add")
-    tokenizer = word_tokenizer(f"\n  {{% if true %}}w1 {{% endif %}}{template}")
+@pytest.mark.parametrize("start", ["", "\n", "  {% if true %}", "\n  {% if true %}"])
+def test_a_conversation_is_rendered_byte_by_byte_as_its_template_says_and_no_turn_is_begun(start):
+    template = (
+        f"{start}{'{% endif %}' if 'if' in start else ''}"
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    tokenizer = byte_tokenizer(template)
     model = RewardModel(llama_classifier(), tokenizer, "tiny")
     turns = [{"role": m.role, "content": m.content} for m in TALKS[2]]
 
-    ids = model.chat.encode(TALKS[2])
-
-    assert list(ids) == tokenizer.apply_chat_template(turns, return_dict=True)["input_ids"]
-    assert ids[-1] == END
+    assert list(model.chat.encode(TALKS[2])) == tokenizer.apply_chat_template(turns, return_dict=True)["input_ids"]
 
 
 def test_control_tokens_in_an_answer_cannot_forge_a_turn():
