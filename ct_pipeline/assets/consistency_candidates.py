@@ -38,9 +38,10 @@ def consistency_candidates(
 
 
 def _describe(key: Key, made: tuple[Artifact, ...]) -> Mapping[str, Any]:
-    draws, examples = [], []
+    draws, scores, examples = [], [], []
     for artifact in made:
         if artifact.manifest.stage != STAGE.name:
+            scores.append(dg.TableRecord({"score": artifact.manifest.variant, **artifact.record}))
             continue
         table = artifact.table("candidates")
         verdicts = table["verdict"].dropna()
@@ -58,4 +59,8 @@ def _describe(key: Key, made: tuple[Artifact, ...]) -> Mapping[str, Any]:
         )
         for row in table.head(SHOWN // 4).itertuples():
             examples.append(dg.TableRecord({"draw": row.draw, "prompt": row.prompt, "completion": row.completion}))
-    return {"draws": dg.MetadataValue.table(draws), "completions": dg.MetadataValue.table(examples)}
+    return {
+        "draws": dg.MetadataValue.table(draws),
+        "scores": dg.MetadataValue.table(scores),
+        "completions": dg.MetadataValue.table(examples),
+    }

@@ -63,6 +63,7 @@ def cell_run(
         }
     metrics["direct_accuracy"] = changes["direct_accuracy_after"]["value"]
     metrics["labels_kept"] = labels.record["kept"]
+    metrics["prompts_dropped"] = labels.record["dropped"]
     metrics["training_seconds"] = training.record["seconds"]
     own = plain(study.methods[cell.method].model_dump(mode="json", exclude={"training"}))
     return Run(
@@ -77,7 +78,10 @@ def cell_run(
         metrics=metrics,
         started=training.started,
         finished=evaluation.finished,
-        curves={"training_loss": training.record["losses"]},
+        curves={
+            "training_loss": dict(enumerate(training.record["losses"], start=1)),
+            "delta_in_sampled_by_dose": {dose["step"]: dose["value"] for dose in evaluation.json("doses")},
+        },
         tables={"labels": _readable(labels.table("labels")), "rows": _readable(evaluation.table("rows"))},
     )
 

@@ -100,7 +100,7 @@ def _materialize(
                 pool.watchers.remove(progress)
     size = plan_of(study, pool.count)
     console.print(
-        f"Base-model loads: {pool.model_loads} (at most {size.model_loads} planned); "
+        f"Base-model loads: {pool.model_loads} ({size.model_loads} planned); "
         f"engine starts: {pool.engine_starts} ({size.engine_starts})."
     )
     for name, why in failed.items():

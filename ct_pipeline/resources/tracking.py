@@ -5,7 +5,7 @@ import fcntl
 import functools
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -27,7 +27,7 @@ KIND = {"mlflow.experimentKind": "custom_model_development"}
 class Run:
     """What one MLflow run is to hold.
 
-    `started` and `finished` are when its work was done; `metrics` are final values; `curves` are name -> values per step;
+    `started` and `finished` are when its work was done; `metrics` are final values; `curves` are name -> step -> value;
     `tables` are stored as CSV files.
     """
 
@@ -39,7 +39,7 @@ class Run:
     metrics: Mapping[str, float]
     started: datetime
     finished: datetime
-    curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    curves: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     tables: Mapping[str, pandas.DataFrame] = field(default_factory=dict)
 
 
@@ -86,7 +86,7 @@ class Tracking:
                 Metric(_key(name), float(value), now, 0) for name, value in run.metrics.items() if value is not None
             ]
             for name, values in run.curves.items():
-                metrics += [Metric(_key(name), float(value), now, step) for step, value in enumerate(values, start=1)]
+                metrics += [Metric(_key(name), float(value), now, step) for step, value in values.items()]
             parameters = [Param(_key(name), str(value)[:6000]) for name, value in run.parameters.items()]
             for start in range(0, max(len(metrics), 1), 1000):
                 self._client.log_batch(

@@ -12,10 +12,16 @@ import pytest
 
 from ct_pipeline.stages.catalog import read_study
 from ct_pipeline.stages.pipeline import STAGES
+from ct_pipeline.stages.plan import plan_of
+from ct_pipeline.stages.workers import accelerators
 from ct_pipeline.store.artifact_store import ArtifactStore
 from tests.e2e.runs import Place, change
 
-METHODS = {"null", "greedy_self_training", "self_confidence", "self_rewarding", "bct"}
+METHODS = {
+    *("null", "shuffled", "greedy_self_training", "rejection_sampling", "self_confidence", "diverse_decoding"),
+    *("multi_view", "self_refinement", "self_rewarding", "bct", "act"),
+}
+CELLS = 2 * len(METHODS)
 
 
 def stage_of(path: str) -> str:
@@ -75,6 +81,42 @@ def test_each_method_trains_on_what_it_says(finished: Place) -> None:
     assert confident.mean() > sampled.mean()
 
 
+def test_candidates_of_every_kind_are_what_their_names_say(finished: Place) -> None:
+    study = read_study(finished.spec)
+    store = ArtifactStore(finished.home / "artifacts")
+    stage = next(stage for stage in STAGES if stage.name == "consistency_candidates")
+    tables = {
+        artifact.manifest.variant: artifact.table("candidates")
+        for artifact in stage.find(store, study, study.organisms[0])
+        if artifact.manifest.stage == stage.name
+    }
+    refined = next(table for name, table in tables.items() if "refine" in name)
+    assert (refined["draft"].to_numpy() == tables["greedy"]["completion"].to_numpy()).all()
+    # A beam search looks further than greedy decoding: per token its answers are at least as probable, nearly always.
+    per_token = {name: tables[name]["logprob"] / tables[name]["tokens"] for name in ("greedy", "beam4")}
+    assert (per_token["beam4"] >= per_token["greedy"] - 1e-4).mean() > 0.95
+    steps = next(table for name, table in tables.items() if "steps" in name)
+    assert steps["completion"].str.startswith("step by step :").mean() > 0.5
+    # The same words are less probable where they were not asked for.
+    assert steps["logprob"].mean() < steps["view_logprob"].mean()
+
+
+def test_the_dose_curve_ends_where_the_cell_does(finished: Place) -> None:
+    study = read_study(finished.spec)
+    store = ArtifactStore(finished.home / "artifacts")
+    stage = next(stage for stage in STAGES if stage.name == "evaluation")
+    for cell in study.cells:
+        artifact = stage.find(store, study, cell)[0]
+        doses = artifact.json("doses")
+        if cell.method not in ("bct", "act"):
+            assert doses == []
+            continue
+        # 64 pairs are 4 steps of 16.
+        assert [dose["step"] for dose in doses] == list(range(4, 41, 4))
+        assert doses[-1]["value"] == artifact.json("changes")["changes"]["in/sampled"]["value"]
+        assert len({dose["value"] for dose in doses}) > 1
+
+
 def test_the_report_shows_every_cell(finished: Place) -> None:
     page = finished.home / "reports" / "reduced" / "index.html"
     table = pandas.read_csv(page.parent / "tables" / "changes.csv", keep_default_na=False)  # "null" is a method
@@ -88,9 +130,9 @@ def test_mlflow_holds_a_run_per_organism_and_one_per_cell_under_it(finished: Pla
         runs = dict(database.execute("select run_uuid, status from runs"))
         parents = dict(database.execute("select run_uuid, value from tags where key = 'mlflow.parentRunId'"))
         deltas = database.execute("select count(distinct run_uuid) from latest_metrics where key = 'delta_in_sampled'")
-        assert deltas.fetchone()[0] == 10
-    assert len(runs) == 2 + 10 and set(runs.values()) == {"FINISHED"}
-    assert len(parents) == 10 and set(parents.values()) == set(runs) - set(parents)
+        assert deltas.fetchone()[0] == CELLS
+    assert len(runs) == 2 + CELLS and set(runs.values()) == {"FINISHED"}
+    assert len(parents) == CELLS and set(parents.values()) == set(runs) - set(parents)
 
 
 def test_dagster_knows_every_materialization(finished: Place) -> None:
@@ -105,7 +147,7 @@ def test_dagster_knows_every_materialization(finished: Place) -> None:
         checks = instance.event_log_storage.get_asset_check_execution_history(
             dg.AssetCheckKey(dg.AssetKey("organism_evaluation"), "induction_gate"), limit=5
         )
-    assert known == {"base_model": 1, "misaligned_organism": 2, "consistency_candidates": 2, "evaluation": 10}
+    assert known == {"base_model": 1, "misaligned_organism": 2, "consistency_candidates": 2, "evaluation": CELLS}
     assert {run.status for run in runs} == {dg.DagsterRunStatus.SUCCESS}
     assert checks
 
@@ -116,7 +158,7 @@ def test_a_second_run_does_nothing_and_says_so(finished: Place) -> None:
     outcome = finished.study()
 
     assert outcome.returncode == 0
-    assert "Nothing to do: all 10 cells" in outcome.stdout
+    assert f"Nothing to do: all {CELLS} cells" in outcome.stdout
     assert finished.artifacts() == before
 
 
@@ -171,9 +213,13 @@ def test_the_same_study_from_an_empty_store_gives_the_same_bytes(finished: Place
         if stage_of(path) != "base_model":
             shutil.rmtree(other.home / "artifacts" / path)
 
-    outcome = other.study("--only", "sycophancy,null,self_rewarding,bct")
+    outcome = other.study("--only", "sycophancy,null,self_rewarding,bct,act")
 
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    workers = len(accelerators()) or os.cpu_count()
+    size = plan_of(read_study(other.spec), workers)
+    assert size.model_loads == size.engine_starts == workers
+    assert f"Base-model loads: {workers} ({workers} planned); engine starts: {workers} ({workers})." in outcome.stdout
     tables = [
         path.relative_to(other.home)
         for path in (other.home / "artifacts").glob("[a-z]*/tiny-sycophancy-40/*/*/*")

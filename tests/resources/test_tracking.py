@@ -40,7 +40,7 @@ def client(place, tracking):
 def test_a_run_holds_what_it_was_given(tracking, client, place):
     table = pandas.DataFrame({"prompt": ["a, b", 'say "x"'], "verdict": pandas.array([True, None], "boolean")})
     run_id = tracking.record(
-        run_of(fingerprint="whole", curves={"loss": [2.0, 1.0, 0.5]}, tables={"rows": table}, metrics={"a b/c": 1.5})
+        run_of(fingerprint="whole", curves={"loss": {1: 2.0, 2: 1.0, 3: 0.5}}, tables={"rows": table}, metrics={"a b/c": 1.5})
     )
     run = client.get_run(run_id)
     assert run.info.status == "FINISHED"
@@ -106,7 +106,7 @@ def test_names_that_mlflow_refuses_are_mended(tracking, client):
 
 def test_many_metrics_are_all_written(tracking, client):
     values = [float(step) for step in range(2500)]
-    run_id = tracking.record(run_of(fingerprint="long", metrics={}, curves={"loss": values}))
+    run_id = tracking.record(run_of(fingerprint="long", metrics={}, curves={"loss": dict(enumerate(values, start=1))}))
     assert [point.value for point in client.get_metric_history(run_id, "loss")] == values
 
 
