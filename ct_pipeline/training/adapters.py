@@ -125,6 +125,8 @@ def new_adapter(
         model = get_peft_model(start if own is None else with_adapters(base, ()), _lora_config(lora, own))
     if own is not None:
         _fill(model, own)
+    if lora.dropout == 0 and base.device.type == "cpu" and base.model.dtype == torch.float32:
+        _add_before_multiplying(model)
     initial = {name: p.detach().cpu().clone() for name, p in model.named_parameters() if p.requires_grad}
     if not initial or not all(".lora_A." in name or ".lora_B." in name for name in initial):
         raise RuntimeError(f"training {base.name} would change more, or less, than the one adapter")
@@ -192,6 +194,33 @@ def _fill(model: "PeftModel", factors: dict[str, LowRank]) -> None:
             layer = model.get_base_model().get_submodule(name)
             layer.lora_A["default"].weight.copy_(factor.a)
             layer.lora_B["default"].weight.copy_(factor.b)
+
+
+def _add_before_multiplying(model: "PeftModel") -> None:
+    """Lets each adapted layer compute x (W + s B A)ᵀ in place of x Wᵀ + s (x Aᵀ) Bᵀ: the same, with fewer products.
+
+    On a CPU with small layers, thin products cost as much as full ones: a fifth of a run's time. Dropout, which acts on
+    x between the two, and half precision, in which W would swallow a small B A, exclude it.
+    """
+    import torch
+    from peft.tuners.lora import Linear
+    from torch.nn import functional
+
+    def use(layer: Linear) -> None:
+        plain = layer.forward
+
+        def forward(x: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
+            if layer.disable_adapters:
+                return plain(x, *args, **kwargs)
+            a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+            weight = torch.addmm(layer.base_layer.weight, b, a, alpha=layer.scaling["default"])
+            return functional.linear(x, weight, layer.base_layer.bias)
+
+        layer.forward = forward
+
+    for layer in model.modules():
+        if isinstance(layer, Linear):
+            use(layer)
 
 
 def _content(folder: Path) -> list[str]:

@@ -34,7 +34,8 @@ Teacher = Literal["frozen", "live"]
 TeacherLogits = Callable[[Sequence[int]], "torch.Tensor"]
 """Row numbers -> the teacher's logits on the clean side, at the positions of the loss, row after row."""
 
-_CHECKED_ROWS = 64
+_CHECKED_ROWS = 8
+_MEASURED_ROWS = 64
 _HELD_BYTES = 1 << 29
 _BATCH = 32
 
@@ -103,7 +104,7 @@ def train_bct(
         start = _frozen_teacher(base, pairs, trainee)
         tutor = start if teacher == "frozen" else _live_teacher(pairs, trainee)
         checks = _check_start(base, pairs, trainee, tutor, stacked_on)
-        first = range(min(len(rows), _BATCH))
+        first = range(min(len(rows), _CHECKED_ROWS))
         taught = tutor(first)
         kept = checkpoint_callback(trainee, out, settings, len(rows))
         trainer = _trainer_class()(
@@ -241,7 +242,7 @@ def _check_start(
 ) -> dict[str, float]:
     import torch
 
-    numbers = range(min(len(pairs.rows), _BATCH))
+    numbers = range(min(len(pairs.rows), _CHECKED_ROWS))
     clean, wrapped = pairs.clean(numbers), pairs.wrapped(numbers)
     # Built anew from the folders, so that a fault in how the trained model is stacked cannot hide itself.
     organism = with_adapters(base, () if stacked_on is None else (stacked_on,))
@@ -267,7 +268,7 @@ def _mean_kl(trainee: Trainee, pairs: PairBatches, teacher: TeacherLogits) -> fl
     import torch
 
     trainee.model.eval()
-    numbers = range(min(len(pairs.rows), _CHECKED_ROWS))
+    numbers = range(min(len(pairs.rows), _MEASURED_ROWS))
     total = 0.0
     with torch.no_grad():
         for start in range(0, len(numbers), _BATCH):

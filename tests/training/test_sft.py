@@ -64,6 +64,19 @@ def test_the_loss_is_minus_log_p_of_the_completion_per_token(base, tmp_path):
     assert record.tokens == tokens
 
 
+def test_adding_the_factors_before_multiplying_trains_the_same(base, organism, tmp_path, monkeypatch):
+    from ct_pipeline.training import adapters
+
+    added = train_on_labels(base, label_rows(24), settings(), 3, tmp_path / "added", organism)
+    used = []
+    monkeypatch.setattr(adapters, "_add_before_multiplying", used.append)
+    plain = train_on_labels(base, label_rows(24), settings(), 3, tmp_path / "plain", organism)
+    train_on_labels(base, label_rows(8), settings(dropout=0.1), 3, tmp_path / "dropout", organism)
+    assert len(used) == 1, "dropout acts between the factors"
+    assert added.losses == pytest.approx(plain.losses, abs=1e-5)
+    assert largest_difference(weights(tmp_path / "added"), weights(tmp_path / "plain")) < SAME
+
+
 def test_the_order_of_rows_within_a_batch_does_not_matter(base, tmp_path):
     rows = label_rows(8)
     one = train_on_labels(base, rows, settings(8, 1), 0, tmp_path / "one", None)
