@@ -61,7 +61,7 @@ class InternalLoss:
             min(clean, wrapped) positions.
         hidden: for residual, whether squared differences are summed or averaged over the hidden dimension.
         normalise: for residual, whether each layer's distance is divided by the start model's mean square over all
-            matched clean positions of the training set and the hidden dimension.
+            compared clean positions of the training set and the hidden dimension.
         weight: multiplies the loss.
 
     Raises:
