@@ -120,7 +120,7 @@ def decode(
         counted[alive] = step + 1
         raw[alive] += logprob
         proposal[alive] += proposal_logprob
-        finished = torch.isin(tokens, ends)
+        finished = (tokens[:, None] == ends).any(1)
         ended[alive] = finished
         left = len(alive) - int(finished.sum())
         if left == 0 or step + 1 == new:

@@ -19,7 +19,7 @@ from ct_pipeline.models.loading import BaseModel, load_base
 if TYPE_CHECKING:
     import torch
 
-_CPU_CACHE = 14 << 20
+_CPU_CACHE = 28 << 20
 _CPU_TOKENS = (4096, 16_384)
 """On a CPU a batch's keys and values are to stay in its own cache, within these limits on the positions."""
 _PREFILLED_TOKENS = {"cpu": 1024, "cuda": 32_768}
