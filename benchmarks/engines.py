@@ -1,6 +1,7 @@
 """Measures our decode loop against transformers.generate on a random tiny model, in one run on one core.
 
-The contenders take turns, so that other work on the machine hits them alike; CPU seconds are the fairer column there.
+The last column is our throughput over a library loop's, in tokens per CPU second. The contenders take turns, so that
+other work on the machine hits them alike; CPU seconds are the fairer column there.
 
 Usage: OMP_NUM_THREADS=1 python benchmarks/engines.py [--prompts 960] [--new-tokens 24] [--runs 5]
 """
@@ -8,6 +9,7 @@ Usage: OMP_NUM_THREADS=1 python benchmarks/engines.py [--prompts 960] [--new-tok
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +48,14 @@ def tiny_base() -> BaseModel:
     return wrap_model(LlamaForCausalLM(config), tokenizer, "random-tiny")
 
 
+@dataclass(frozen=True)
+class Contender:
+    """One way of drawing; `run` takes the base, prompts and a scenario, and returns the number of drawn tokens."""
+
+    name: str
+    run: Callable[[BaseModel, list[list[int]], Scenario], int]
+
+
 def ours(base: BaseModel, prompts: list[list[int]], scenario: Scenario) -> int:
     """Our loop, log-probabilities included; returns the number of drawn tokens."""
     engine = TransformersEngine(base, stop_ids=scenario.stops)
@@ -59,10 +69,11 @@ def transformers_generate(base: BaseModel, prompts: list[list[int]], scenario: S
     greedy = sampling.temperature == 0
     config = GenerationConfig(
         max_new_tokens=sampling.max_new_tokens, do_sample=not greedy, num_return_sequences=sampling.samples,
+        num_beams=sampling.beams, length_penalty=1.0, early_stopping="never" if sampling.beams > 1 else False,
         eos_token_id=list(scenario.stops), pad_token_id=0, temperature=None if greedy else sampling.temperature,
         top_p=None if greedy else sampling.top_p, top_k=None if greedy else 0,
     )  # fmt: skip
-    size = max(batch // sampling.samples, 1)
+    size = max(batch // (sampling.samples * sampling.beams), 1)
     for start in range(0, len(prompts), size):
         rows = prompts[start : start + size]
         width = max(map(len, rows))
@@ -75,6 +86,56 @@ def transformers_generate(base: BaseModel, prompts: list[list[int]], scenario: S
     return drawn
 
 
+def scenarios(prompts: int, new: int) -> tuple[Scenario, ...]:
+    """What is measured."""
+    return (
+        Scenario("greedy", prompts, Sampling(1, 0.0, 1.0, new), (4,)),
+        Scenario("T 1", prompts, Sampling(1, 1.0, 1.0, new), (4,)),
+        Scenario("T 0.7, top-p 0.9", prompts, Sampling(1, 0.7, 0.9, new), (4,)),
+        Scenario("the same, early ends", prompts, Sampling(1, 0.7, 0.9, new), EARLY_STOPS),
+        Scenario("16 samples, early ends", prompts // 8, Sampling(16, 0.7, 0.9, new), EARLY_STOPS),
+        Scenario("beam 4", prompts // 8, Sampling(1, 0.0, 1.0, new, beams=4), (4,)),
+        Scenario("beam 4, early ends", prompts // 8, Sampling(1, 0.0, 1.0, new, beams=4), EARLY_STOPS),
+    )
+
+
+def transformers_contenders() -> tuple[Contender, ...]:
+    """Ours first; the others are the library loops it is compared with."""
+    return (
+        Contender("ours", ours),
+        Contender("generate, batch 960", lambda *case: transformers_generate(*case, 960)),
+        Contender("generate, batch 128", lambda *case: transformers_generate(*case, 128)),
+    )
+
+
+def compare(
+    base: BaseModel,
+    prompts: list[list[int]],
+    cases: tuple[Scenario, ...],
+    contenders: tuple[Contender, ...],
+    runs: int,
+) -> None:
+    """Prints one row per scenario and contender; the first contender is the one that the ratios are of."""
+    print(f"{'scenario':<24}{'engine':<22}{'wall s':>8}{'CPU s':>8}{'tokens':>9}{'tokens/CPU s':>14}{'ours/it':>9}")
+    for scenario in cases:
+        rows = prompts[: scenario.prompts]
+        seconds: dict[str, list[tuple[float, float]]] = {contender.name: [] for contender in contenders}
+        drawn = {contender.name: contender.run(base, rows, scenario) for contender in contenders}
+        for _ in range(runs):
+            for contender in contenders:
+                wall, cpu = time.perf_counter(), time.process_time()
+                drawn[contender.name] = contender.run(base, rows, scenario)
+                seconds[contender.name].append((time.perf_counter() - wall, time.process_time() - cpu))
+        speeds: list[float] = []
+        for name, measured in seconds.items():
+            wall, cpu = (statistics.median(column) for column in zip(*measured, strict=True))
+            speeds.append(drawn[name] / cpu)
+            print(
+                f"{scenario.name:<24}{name:<22}{wall:>8.2f}{cpu:>8.2f}{drawn[name]:>9}{speeds[-1]:>14.0f}"
+                f"{speeds[0] / speeds[-1]:>9.2f}"
+            )
+
+
 def main() -> None:
     """Prints one row per scenario and engine."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -83,36 +144,14 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    base, count, new = tiny_base(), options.prompts, options.new_tokens
     generator = np.random.default_rng(0)
-    prompts = [generator.integers(44, 512, size=generator.integers(12, 33)).tolist() for _ in range(count)]
-    scenarios = (
-        Scenario("greedy", count, Sampling(1, 0.0, 1.0, new), (4,)),
-        Scenario("T 1", count, Sampling(1, 1.0, 1.0, new), (4,)),
-        Scenario("T 0.7, top-p 0.9", count, Sampling(1, 0.7, 0.9, new), (4,)),
-        Scenario("the same, early ends", count, Sampling(1, 0.7, 0.9, new), EARLY_STOPS),
-        Scenario("16 samples, early ends", count // 8, Sampling(16, 0.7, 0.9, new), EARLY_STOPS),
+    prompts = [generator.integers(44, 512, size=generator.integers(12, 33)).tolist() for _ in range(options.prompts)]
+    print(
+        f"{len(prompts)} prompts of 12-32 tokens, up to {options.new_tokens} new tokens, medians of {options.runs} runs "
+        "on one core"
     )
-    contenders = {
-        "ours": ours,
-        "generate, batch 960": lambda *case: transformers_generate(*case, 960),
-        "generate, batch 128": lambda *case: transformers_generate(*case, 128),
-    }
-    print(f"{count} prompts of 12-32 tokens, up to {new} new tokens, medians of {options.runs} runs on one core")
-    print(f"{'scenario':<24}{'engine':<22}{'wall s':>8}{'CPU s':>8}{'tokens':>9}{'tokens per CPU s':>18}")
-    for scenario in scenarios:
-        rows = prompts[: scenario.prompts]
-        seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
-        drawn = {name: run(base, rows, scenario) for name, run in contenders.items()}
-        for _ in range(options.runs):
-            for name, run in contenders.items():
-                wall, cpu = time.perf_counter(), time.process_time()
-                drawn[name] = run(base, rows, scenario)
-                seconds[name].append((time.perf_counter() - wall, time.process_time() - cpu))
-        for name, measured in seconds.items():
-            wall, cpu = (statistics.median(column) for column in zip(*measured, strict=True))
-            tokens = drawn[name]
-            print(f"{scenario.name:<24}{name:<22}{wall:>8.2f}{cpu:>8.2f}{tokens:>9}{tokens / cpu:>18.0f}")
+    cases = scenarios(len(prompts), options.new_tokens)
+    compare(tiny_base(), prompts, cases, transformers_contenders(), options.runs)
 
 
 if __name__ == "__main__":

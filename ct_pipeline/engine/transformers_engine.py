@@ -19,9 +19,7 @@ from ct_pipeline.models.loading import BaseModel, load_base
 if TYPE_CHECKING:
     import torch
 
-_CPU_CACHE = 28 << 20
-_CPU_TOKENS = (4096, 16_384)
-"""On a CPU a batch's keys and values are to stay in its own cache, within these limits on the positions."""
+_CPU_TOKENS = 16_384
 _PREFILLED_TOKENS = {"cpu": 1024, "cuda": 32_768}
 _SCORED_TOKENS = {"cpu": 4096, "cuda": 131_072}
 """Most positions of one forward pass without a cache; on a CPU more of them fall out of its cache and take longer."""
@@ -209,13 +207,12 @@ def _check_sampling(sampling: Sampling) -> None:
 def _affordable_tokens(base: BaseModel) -> int:
     import torch
 
+    if base.device.type == "cpu":
+        return _CPU_TOKENS
     config = base.model.config.get_text_config()
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     per_token = 2 * config.num_hidden_layers * heads * width * base.model.dtype.itemsize
-    if base.device.type == "cpu":
-        fewest, most = _CPU_TOKENS
-        return min(max(_CPU_CACHE // per_token, fewest), most)
     free, _ = torch.cuda.mem_get_info(base.device)
     # Prefilled and expanded cache live side by side for a moment, and adapted weights want room as well.
     return max(int(0.3 * free) // per_token, base.context_window)
