@@ -55,7 +55,7 @@ class VllmEngine:
             revision: the commit of a Hub id.
             dtype: float32, bfloat16 or float16 on a GPU (bfloat16 if None); a CPU computes in float32.
             max_lora_rank: rank that stacks of adapters may have; a stack of a larger one (up to 512) makes the vLLM
-                engine start again.
+                engine start again. On a CPU every request with adapters costs in proportion to it.
             gpu_memory_utilization: share of a GPU's memory that vLLM takes; None: nine tenths of what is free then.
             tensor_parallel_size: GPUs that share the model.
 

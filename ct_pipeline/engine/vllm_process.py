@@ -99,6 +99,14 @@ class VllmProcess:
         """Whether an engine holds memory now."""
         return self._llm is not None
 
+    @property
+    def llm(self) -> "LLM":
+        """The running engine, started if there is none."""
+        if self._llm is None:
+            self._llm = _open(self.source, self.options, self.shapes, self._rank)
+            ENGINE_STARTS.count += 1
+        return self._llm
+
     def loras(self, stacks: Sequence[Adapters]) -> "list[LoRARequest | None]":
         """What makes a request of each row run with its stack of adapters, as the files are now.
 
@@ -128,7 +136,7 @@ class VllmProcess:
         """Runs one request per row; `loras` are of `VllmProcess.loras`."""
         prompts = [{"prompt_token_ids": list(text)} for text in texts]
         with _undisturbed():
-            return self._opened().generate(prompts, list(params), lora_request=list(loras), use_tqdm=False)
+            return self.llm.generate(prompts, list(params), lora_request=list(loras), use_tqdm=False)
 
     def need_rank(self, rank: int) -> None:
         """Sees to it that adapters of a rank can be served; an engine opened for less is ended."""
@@ -159,12 +167,6 @@ class VllmProcess:
         self._stacks.move_to_end(content)
         self.need_rank(self._stacks[content].rank)
         return self._stacks[content].folder
-
-    def _opened(self) -> "LLM":
-        if self._llm is None:
-            self._llm = _open(self.source, self.options, self.shapes, self._rank)
-            ENGINE_STARTS.count += 1
-        return self._llm
 
 
 def allowed_rank(rank: int) -> int:
