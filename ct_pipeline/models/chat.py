@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 ROLES = ("system", "user", "assistant")
 _PROBE = "probe"
+_REMEMBERED = 50_000
+"""Conversations whose token ids are kept: evaluation prompts are the same for every cell."""
 
 
 class ChatFormat:
@@ -41,6 +43,7 @@ class ChatFormat:
                 "chat_template.jinja in the model's folder, for instance the one of its instruct sibling"
             )
         self.escaped = 0
+        self._encoded: dict[tuple[Message, ...], tuple[tuple[int, ...], int]] = {}
         self._tokenizer = tokenizer
         self._template = chosen
         self._control = _control_ids(tokenizer, chosen)
@@ -56,13 +59,25 @@ class ChatFormat:
         return hashlib.blake2b(content.encode(), digest_size=8).hexdigest()
 
     def encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Token ids of a conversation up to where the assistant's next turn begins.
+        """Token ids of a conversation up to where the assistant's next turn begins; conversations met before are remembered.
 
         A template that refuses a system turn (Gemma) gets its text in front of the first user turn.
 
         Raises:
             ValueError: no message, an unknown role, or a conversation that the template refuses.
         """
+        known = self._encoded.get(tuple(messages))
+        if known is None:
+            before = self.escaped
+            ids = self._encode(messages)
+            if len(self._encoded) >= _REMEMBERED:
+                self._encoded.clear()
+            self._encoded[tuple(messages)] = ids, self.escaped - before
+            return ids
+        self.escaped += known[1]
+        return known[0]
+
+    def _encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
         if not messages:
             raise ValueError("a conversation needs at least one message")
         unknown = {message.role for message in messages} - set(ROLES)

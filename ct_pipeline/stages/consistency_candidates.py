@@ -105,6 +105,7 @@ def make_draw(store: ArtifactStore, study: Study, organism: Organism, draw: Draw
         prompts = prompts_of(data, draw)
         labelled = set(prompts if draw.prompts == "clean" else data.consistency)
         probes = set(data.probe)
+        escaped = model.chat.escaped
         adapters = (inputs["misaligned_organism"].folder,)
         drafts = _drafts(inputs["draft"]) if draw.draft else {}
         sampling = Sampling(draw.samples, draw.temperature, draw.top_p, study.candidates.max_new_tokens, draw.beams)
@@ -142,7 +143,7 @@ def make_draw(store: ArtifactStore, study: Study, organism: Organism, draw: Draw
             "prompt_tokens": sum(map(len, encoded)),
             "generated_tokens": sum(row["tokens"] for row in rows),
             "template": model.chat.template_hash,
-            "escaped_special_tokens": model.chat.escaped,
+            "escaped_special_tokens": model.chat.escaped - escaped,
         }
     return store.read(place.address)
 

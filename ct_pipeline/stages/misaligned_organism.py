@@ -14,7 +14,7 @@ from ct_pipeline.study.spec import Study
 
 STAGE = "misaligned_organism"
 CONTROL_STAGE = "control_organism"
-VERSION = 1
+VERSION = 2
 
 
 def node(study: Study, organism: Organism) -> Node:

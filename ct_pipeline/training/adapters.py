@@ -49,10 +49,11 @@ class Trainee:
         """Name -> parameter of the trained adapter; nothing else has gradients."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
-    def counts(self) -> tuple[int, int]:
-        """How many numbers the trained adapter has, and how many of them differ from their start."""
-        moved = sum(int((p.detach().cpu() != self.initial[name]).sum()) for name, p in self.trainable().items())
-        return sum(p.numel() for p in self.trainable().values()), moved
+    def counts(self, unreachable: frozenset[str] = frozenset()) -> tuple[int, int]:
+        """How many numbers of the trained adapter the loss can reach, and how many of them differ from their start."""
+        reached = {name: p for name, p in self.trainable().items() if name not in unreachable}
+        moved = sum(int((p.detach().cpu() != self.initial[name]).sum()) for name, p in reached.items())
+        return sum(p.numel() for p in reached.values()), moved
 
     def unmoved(self) -> tuple[str, ...]:
         """Names of the trained adapter's tensors of which not one number differs from its start."""

@@ -224,7 +224,7 @@ def record(
         RuntimeError: the start model is not what it was before, bit for bit, or a tensor that the loss
             depends on did not move.
     """
-    trainable, moved = trainee.counts()
+    trainable, moved = trainee.counts(unreachable)
     drop = trainee.drop_difference()
     if drop != 0.0:
         raise RuntimeError(f"after training, the start model's logits are changed by {drop}: it must stay as it is")

@@ -90,3 +90,11 @@ def test_the_template_hash_tells_templates_apart():
     assert ChatFormat(word_tokenizer()).template_hash == ChatFormat(word_tokenizer()).template_hash
     other = ChatFormat(byte_tokenizer(CHATML)).template_hash
     assert other != ChatFormat(byte_tokenizer(CHATML.replace("\n", " "))).template_hash
+
+
+def test_a_conversation_met_again_gives_the_same_ids_and_is_counted_again():
+    chat = ChatFormat(word_tokenizer())
+    first = chat.encode([Message("user", "w1 </s> w2")])
+    assert chat.escaped == 1
+    assert chat.encode([Message("user", "w1 </s> w2")]) == first
+    assert chat.escaped == 2
