@@ -19,9 +19,12 @@ class LanguageModel:
     the two is asked for ends the other first: a device has room for one.
     """
 
-    def __init__(self, path: str | Path, revision: str | None, dtype: str | None, engine: EngineName) -> None:
+    def __init__(
+        self, path: str | Path, revision: str | None, dtype: str | None, engine: EngineName, rank: int
+    ) -> None:
         self._source = (path, revision, dtype)
         self._engine_name = engine
+        self._rank = rank
         self._engine: Engine | None = None
 
     @property
@@ -51,7 +54,7 @@ class LanguageModel:
         if self._engine_name == "vllm":
             from ct_pipeline.engine.vllm_engine import VllmEngine
 
-            return VllmEngine(path, revision=revision, dtype=dtype)
+            return VllmEngine(path, revision=revision, dtype=dtype, max_lora_rank=self._rank)
         from ct_pipeline.engine.transformers_engine import TransformersEngine
 
         return TransformersEngine(load_base(path, revision, dtype))
@@ -60,11 +63,18 @@ class LanguageModel:
 def open_model(store: ArtifactStore, study: Study, model: str) -> LanguageModel:
     """The language model of a name in the study."""
     path, revision, dtype = base_model.location(store, study, model)
-    return _opened(str(path), revision, dtype, study.models[model].engine)
+    return _opened(str(path), revision, dtype, study.models[model].engine, _largest_rank(study))
+
+
+def _largest_rank(study: Study) -> int:
+    """The rank of the largest stack that is served: the organism's adapter under one of Phase 3."""
+    organism = study.induction.training.lora.rank
+    phases = (study.training_of(method) for method in study.methods)
+    return max(organism + (phase.lora.rank if phase.adapter == "new" else 0) for phase in phases)
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(path: str, revision: str | None, dtype: str | None, engine: EngineName) -> LanguageModel:
+def _opened(path: str, revision: str | None, dtype: str | None, engine: EngineName, rank: int) -> LanguageModel:
     # One at a time: the models of a study may not fit beside each other.
     BASE_MODELS.clear()
-    return LanguageModel(path, revision, dtype, engine)
+    return LanguageModel(path, revision, dtype, engine, rank)

@@ -83,7 +83,8 @@ def plan_of(study: Study, workers: int) -> Plan:
         candidate_tokens=_candidate_tokens(study, draws_of(study), scorers_of(study)),
         candidate_tokens_unshared=_candidate_tokens(study, unshared, scorers),
         candidate_tokens_faithful=_candidate_tokens(faithful, draws_of(faithful), scorers_of(faithful)),
-        evaluation_tokens=measurements * prompts * (1 + study.evaluation.samples) * study.evaluation.max_new_tokens,
+        evaluation_tokens=(measurements * prompts * (1 + study.evaluation.samples) + _dose_answers(study))
+        * study.evaluation.max_new_tokens,
         trained_tokens=len(study.organisms) * (2 * induction + retraining),
     )
 
@@ -132,7 +133,24 @@ def _labels(study: Study, method: str) -> int:
     )
 
 
+def _dose_answers(study: Study) -> int:
+    """Answers by which checkpoints before the last are measured, all cells together."""
+    checkpoints = 0
+    for method in study.methods:
+        training = study.training_of(method)
+        if training.checkpoints == "epoch":
+            rows = _labels(study, method)
+            checkpoints += math.ceil(_steps(training, rows) / math.ceil(rows / _batch(training))) - 1
+    return len(study.organisms) * checkpoints * study.evaluation.in_domain * study.evaluation.samples
+
+
+def _batch(training: TrainingSettings) -> int:
+    return training.micro_batch * training.accumulation
+
+
+def _steps(training: TrainingSettings, rows: int) -> int:
+    return training.steps or math.ceil(math.ceil(rows / _batch(training)) * training.epochs)
+
+
 def _trained_tokens(training: TrainingSettings, rows: int, longest: int) -> int:
-    batch = training.micro_batch * training.accumulation
-    steps = training.steps or math.ceil(rows / batch) * math.ceil(training.epochs)
-    return steps * batch * longest
+    return _steps(training, rows) * _batch(training) * longest

@@ -66,7 +66,8 @@ def _train(
     model: LanguageModel, study: Study, cell: Cell, labels: pandas.DataFrame, out: Path, organism: Path
 ) -> TrainingRecord:
     from ct_pipeline.training.bct import train_bct
-    from ct_pipeline.training.internal import InternalLoss, train_internal
+    from ct_pipeline.training.internal import train_internal
+    from ct_pipeline.training.internal_loss import InternalLoss
     from ct_pipeline.training.sft import train_on_labels
 
     settings, objective = study.training_of(cell.method), method_named(cell.method).objective

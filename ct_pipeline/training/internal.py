@@ -1,20 +1,19 @@
 """Consistency of internal states: a wrapped prompt's residual stream, MLP states or attention as the clean prompt's."""
 
-import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 from ct_pipeline.models.adapters import share_weights, with_adapters
 from ct_pipeline.models.loading import BaseModel, load_base
 from ct_pipeline.study.settings import TrainingSettings
 from ct_pipeline.training.adapters import Trainee, new_adapter, save_adapter
+from ct_pipeline.training.internal_loss import Distances, InternalLoss, States
 from ct_pipeline.training.internal_states import Target, check_architecture, eager_attention, read_states
 from ct_pipeline.training.pairs import Side
 from ct_pipeline.training.rows import PairRow, TrainingRecord
@@ -29,14 +28,11 @@ from ct_pipeline.training.run import (
     record,
     trainer_arguments,
 )
-from ct_pipeline.training.windows import WindowKind, Windows, check_prompts, window_lengths
+from ct_pipeline.training.windows import Windows, check_prompts, window_lengths
 
 if TYPE_CHECKING:
-    import torch
     from transformers import Trainer
 
-States = list["torch.Tensor"]
-"""One tensor per layer, of shape (places, channels); see `read_states`."""
 TeacherStates = Callable[[Sequence[int]], States]
 """Row numbers -> the teacher's states at their places in the clean prompts, row after row."""
 
@@ -46,47 +42,6 @@ _HELD_BYTES = 1 << 29
 _BATCH = 32
 _SAME = {"torch.float32": 1e-3, "torch.bfloat16": 0.1, "torch.float16": 0.02}
 """How far states of one model may differ between batches of another shape, as a share of their layer's largest value."""
-_SMALLEST = 1e-9
-
-
-@dataclass(frozen=True)
-class InternalLoss:
-    """Which states are made consistent, with whose, where, and how their distance is scaled.
-
-    Attributes:
-        target: "residual" is ACT (arXiv 2510.27062), "mlp" MLPCT and "attention" AttCT (both arXiv 2606.05817).
-        teacher: "frozen" is the start model; "live" the model in training, without dropout and without gradient, as
-            released code has it.
-        window: "matched" compares the longest common token suffix of the two prompts, row by row; "trailing" the last
-            min(clean, wrapped) positions.
-        hidden: for residual, whether squared differences are summed or averaged over the hidden dimension.
-        normalise: for residual, whether each layer's distance is divided by the start model's mean square over all
-            compared clean positions of the training set and the hidden dimension.
-        weight: multiplies the loss.
-
-    Raises:
-        ValueError: an unknown choice, one that the target does not have, or a weight that is not positive.
-    """
-
-    target: Target
-    teacher: Literal["frozen", "live"] = "frozen"
-    window: WindowKind = "matched"
-    hidden: Literal["sum", "mean"] = "sum"
-    normalise: bool = False
-    weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Checks the choices."""
-        known = {"target": get_args(Target), "teacher": ("frozen", "live"), "window": get_args(WindowKind)}
-        for name, choices in (known | {"hidden": ("sum", "mean")}).items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name}: {getattr(self, name)} is none of {', '.join(choices)}")
-        if self.target != "residual" and (self.hidden != "sum" or self.normalise):
-            raise ValueError(
-                f"hidden and normalise scale the distances of target: residual; {self.target} has no scale"
-            )
-        if not 0 < self.weight < math.inf:
-            raise ValueError(f"weight: {self.weight} is not positive and finite")
 
 
 def train_internal(
@@ -102,7 +57,7 @@ def train_internal(
 ) -> TrainingRecord:
     """Trains an adapter until the wrapped prompts' states are those of the clean prompts, and writes it to `out`.
 
-    The loss is `loss.weight` times the mean of `distance` over layers and over the compared positions of the effective
+    The loss is `loss.weight` times the mean of `Distances` over layers and over the compared positions of the effective
     batch, so it does not depend on how rows are cut into micro-batches. No completion is looked at.
 
     Args:
@@ -172,54 +127,6 @@ def train_internal(
         checks |= {f"matched_{name.__name__}": float(name(windows.lengths)) for name in (min, median, max)}
         checks["unreachable_tensors"] = float(len(unreachable))
         return record(trainee, losses, len(rows), sum(windows.lengths), started, checks, kept.steps, unreachable)
-
-
-@dataclass(frozen=True)
-class Distances:
-    """How far two models' states are apart under one loss, without its weight.
-
-    Attributes:
-        loss: the target, and how residual distances are scaled.
-        scales: per layer, what squared residual differences are divided by; None for 1.
-    """
-
-    loss: InternalLoss
-    scales: Sequence[float] | None = None
-
-    def total(self, student: States, teacher: States) -> "torch.Tensor":
-        """The mean over layers of each layer's sum over places.
-
-        Args:
-            student: with gradients, if wanted.
-            teacher: at the same places.
-        """
-        scales = self.scales or [1.0] * len(student)
-        layers = [
-            self._layer(one.float(), other.float()) / scale
-            for one, other, scale in zip(student, teacher, scales, strict=True)
-        ]
-        return sum(layers) / len(layers)
-
-    def _layer(self, student: "torch.Tensor", teacher: "torch.Tensor") -> "torch.Tensor":
-        from torch.nn import functional
-
-        if self.loss.target == "mlp":
-            return (1 - functional.cosine_similarity(student, teacher, dim=-1)).sum()
-        if self.loss.target == "attention":
-            return _jensen_shannon(student, teacher).sum() / student.shape[-1]
-        squares = functional.mse_loss(student, teacher, reduction="sum")
-        return squares / student.shape[-1] if self.loss.hidden == "mean" else squares
-
-
-def _jensen_shannon(student: "torch.Tensor", teacher: "torch.Tensor") -> "torch.Tensor":
-    """The terms of ½·KL(p ∥ m) + ½·KL(q ∥ m) in nats, with m = (p + q)/2; sums over keys give the divergence.
-
-    p and q are attention to keys of the window, not normalised anew: attention that leaves for the wrapper counts. The
-    sum is at least 0, and 0 only where both are the same, whatever they sum to (the log-sum inequality).
-    """
-    middle = ((student + teacher) / 2).clamp(min=_SMALLEST).log()
-    one = student * (student.clamp(min=_SMALLEST).log() - middle)
-    return (one + teacher * (teacher.clamp(min=_SMALLEST).log() - middle)) / 2
 
 
 @cache

@@ -11,6 +11,7 @@ from ct_pipeline import cli
 from ct_pipeline.stages.plan import plan_of
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.study.narrow import narrowed
+from ct_pipeline.study.settings import TinyWorldModel
 from tests.conftest import REPOSITORY, TINY
 
 
@@ -169,6 +170,27 @@ def test_a_plan_by_hand(tiny_study):
     # 40 steps of 16 rows for organism and control, 24 steps of 16 for each method.
     assert size.trained_tokens == (2 * 40 + 2 * 24) * 16 * 24
     assert size.model_loads == size.engine_starts == 3
+
+
+def test_a_dose_curve_is_planned_for(tiny_study):
+    with_doses, without = (narrowed(tiny_study, ["sycophancy", method], 1) for method in ("act", "null"))
+    # 128 pairs are 8 steps of 16: five checkpoints of 40 steps, the last of which is the cell's own measurement.
+    assert plan_of(with_doses, 1).evaluation_tokens - plan_of(without, 1).evaluation_tokens == 4 * 200 * 24
+
+
+def test_openings_by_hand(tiny_study):
+    def openings(**engines):
+        models = {name: TinyWorldModel(source="tinyworld", engine=engine) for name, engine in engines.items()}
+        size = plan_of(tiny_study.model_copy(update={"models": models}), 2)
+        return size.model_loads, size.engine_starts
+
+    # One model stays open in each of two processes, whatever the number of cells.
+    assert openings(tiny="transformers") == (2, 2)
+    # vLLM gives way to training: loads for the organisms and for Phase 3, starts before and after it.
+    assert openings(tiny="vllm") == (4, 4)
+    # Of two models one is held at a time: each of three training and three drawing stages opens both.
+    assert openings(one="transformers", other="transformers") == (24, 24)
+    assert openings(one="transformers", other="vllm") == (18, 18)
 
 
 def test_sharing_draws_saves_what_methods_have_in_common(tiny_study):

@@ -40,7 +40,12 @@ def client(place, tracking):
 def test_a_run_holds_what_it_was_given(tracking, client, place):
     table = pandas.DataFrame({"prompt": ["a, b", 'say "x"'], "verdict": pandas.array([True, None], "boolean")})
     run_id = tracking.record(
-        run_of(fingerprint="whole", curves={"loss": {1: 2.0, 2: 1.0, 3: 0.5}}, tables={"rows": table}, metrics={"a b/c": 1.5})
+        run_of(
+            fingerprint="whole",
+            curves={"loss": {1: 2.0, 2: 1.0, 3: 0.5}},
+            tables={"rows": table},
+            metrics={"a b/c": 1.5},
+        )
     )
     run = client.get_run(run_id)
     assert run.info.status == "FINISHED"

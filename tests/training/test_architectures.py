@@ -6,7 +6,8 @@ from peft import PeftModel
 
 from ct_pipeline.models.adapters import share_weights, with_adapters
 from ct_pipeline.training.bct import train_bct
-from ct_pipeline.training.internal import InternalLoss, train_internal
+from ct_pipeline.training.internal import train_internal
+from ct_pipeline.training.internal_loss import InternalLoss
 from ct_pipeline.training.internal_states import eager_attention, read_states
 from ct_pipeline.training.sft import train_on_labels
 from ct_pipeline.training.windows import Windows, window_lengths

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from ct_pipeline.models.adapters import WEIGHTS_FILE, share_weights, with_adapters
 from ct_pipeline.models.loading import wrap_model
-from ct_pipeline.training import internal
-from ct_pipeline.training.internal import Distances, InternalLoss, train_internal
+from ct_pipeline.training import internal, internal_loss
+from ct_pipeline.training.internal import train_internal
+from ct_pipeline.training.internal_loss import Distances, InternalLoss
 from ct_pipeline.training.internal_states import eager_attention, read_states
 from ct_pipeline.training.rows import PairRow
 from ct_pipeline.training.windows import Windows, matched_suffix, window_lengths
@@ -312,16 +313,16 @@ ROWS = st.lists(st.floats(0, 1), min_size=3, max_size=3)
 @given(ROWS, ROWS)
 def test_the_divergence_of_attention_is_zero_only_where_both_are_the_same(one, other):
     p, q = (torch.tensor([row]) / 3 for row in (one, other))
-    divergence = float(internal._jensen_shannon(q, p).sum())
+    divergence = float(internal_loss._jensen_shannon(q, p).sum())
     assert -1e-6 <= divergence <= math.log(2) + 1e-6
-    assert float(internal._jensen_shannon(p, p).abs().max()) < 1e-6
+    assert float(internal_loss._jensen_shannon(p, p).abs().max()) < 1e-6
     if (p - q).abs().max() > 0.02:
         assert divergence > 1e-5
 
 
 def test_attention_that_leaves_for_the_wrapper_counts():
     clean = torch.tensor([[0.25, 0.75]])
-    assert float(internal._jensen_shannon(0.5 * clean, clean).sum()) > 0.01
+    assert float(internal_loss._jensen_shannon(0.5 * clean, clean).sum()) > 0.01
 
 
 def test_options_without_a_meaning_are_refused():
