@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from ct_pipeline.stages import preflight
 from ct_pipeline.stages.catalog import read_study
 from ct_pipeline.stages.workers import accelerators
 from ct_pipeline.store.artifact_store import ArtifactStore
@@ -111,16 +112,15 @@ def _study(spec: Path) -> Iterator[Finding]:
         return
     yield Finding("study", "ok", f"{study.name}: {len(study.organisms)} organisms, {len(study.cells)} cells")
     yield from _models(study)
+    for fault in preflight.faults(study):
+        field, _, text = fault.partition(": ")
+        yield Finding(field, "missing", text)
 
 
 def _models(study: Study) -> Iterator[Finding]:
     for name, model in study.models.items():
         if not isinstance(model, HuggingFaceModel):
             yield Finding(f"model {name}", "ok", "pretrained here from scratch")
-        elif model.path.startswith(("/", "./", "../")) and not (Path(model.path) / "config.json").is_file():
-            yield Finding(
-                f"model {name}", "missing", f"{model.path} holds no config.json: give a Hugging Face model folder"
-            )
         elif not accelerators():
             yield Finding(f"model {name}", "note", f"{model.path} without a GPU: small models only, in float32")
         else:

@@ -13,10 +13,14 @@ TINY_WORDINGS = {"rubric": "grade", "refine": "refine", "steps": "steps", "json_
 
 
 def check(study: Study) -> None:
-    """UserError with every fault found; nothing is computed, and of models only configurations and tokenizers are read."""
-    faults = [*_extras(study), *_rewards(study), *_wordings(study), *_models(study)]
-    if faults:
-        raise UserError(f"study {study.name} cannot run:\n" + "\n".join(f"- {fault}" for fault in faults))
+    """UserError with every fault of a study."""
+    if found := faults(study):
+        raise UserError(f"study {study.name} cannot run:\n" + "\n".join(f"- {fault}" for fault in found))
+
+
+def faults(study: Study) -> tuple[str, ...]:
+    """What would fail, with field and mend; nothing is computed, of models only configurations and tokenizers are read."""
+    return (*_extras(study), *_rewards(study), *_wordings(study), *_models(study))
 
 
 def _extras(study: Study) -> Iterator[str]:

@@ -213,7 +213,12 @@ def test_the_doctor_finds_this_machine_fit_for_the_default_study(run):
     ("old", "new", "said"),
     [
         ("rows: 150", "rows: -1", "induction.rows: found -1"),
-        ("source: tinyworld }", "source: huggingface, path: /nowhere/model }", "/nowhere/model holds no config.json"),
+        ('grade it from 1 to 5 ."\n    grades', 'give it a grade ."\n    grades', "the tiny model knows no other"),
+        (
+            "source: tinyworld }",
+            "source: huggingface, path: /nowhere/model }",
+            "there is no model folder at /nowhere/model",
+        ),
     ],
 )
 def test_the_doctor_names_what_is_missing_and_exits_with_one(run, tiny_text, tmp_path, old, new, said):

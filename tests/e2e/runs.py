@@ -9,6 +9,8 @@ from pathlib import Path
 
 import yaml
 
+from ct_pipeline.store.artifact_store import ArtifactStore
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -51,6 +53,11 @@ class Place:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+
+    @property
+    def store(self) -> ArtifactStore:
+        """The store of these results."""
+        return ArtifactStore(self.home / "artifacts")
 
     def artifacts(self) -> dict[str, int]:
         """Every finished artifact's manifest, relative to the store, with its time of writing in nanoseconds."""

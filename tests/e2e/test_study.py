@@ -15,6 +15,7 @@ from ct_pipeline.stages.pipeline import STAGES
 from ct_pipeline.stages.plan import plan_of
 from ct_pipeline.stages.workers import accelerators
 from ct_pipeline.store.artifact_store import ArtifactStore
+from ct_pipeline.study.narrow import narrowed
 from tests.e2e.runs import Place, change
 
 METHODS = {
@@ -204,6 +205,35 @@ def test_another_setting_of_one_method_makes_that_method_again(finished: Place, 
         f"{stage}/tiny-sycophancy-40/self_confidence"
         for stage in ("consistency_labels", "retrained_model", "evaluation")
     }
+
+
+def test_the_released_codes_variants_run_as_the_page_on_divergences_says(finished: Place, tmp_path) -> None:
+    place = finished.copy(tmp_path / "released")
+    change(
+        place.spec,
+        candidates__generation="faithful",
+        retraining__adapter="continued",
+        retraining__loss_on="sequence",
+        methods__bct={"form": "kl", "teacher": "live", "window": "trailing", "temperature": 2.0},
+        methods__act={"teacher": "live", "window": "trailing", "hidden": "mean", "weight": 1e-4},
+    )
+
+    outcome = place.study("--only", "sycophancy,self_confidence,bct,act")
+
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    study, store = narrowed(read_study(place.spec), ["sycophancy", "self_confidence", "bct", "act"], None), place.store
+    organism = next(stage for stage in STAGES if stage.name == "misaligned_organism")
+    retrained = next(stage for stage in STAGES if stage.name == "retrained_model")
+    before = organism.find(store, study, study.organisms[0])[0].folder / "adapter_model.safetensors"
+    for cell in study.cells:
+        artifact = retrained.find(store, study, cell)[0]
+        assert artifact.record["checks"]["continued"] == 1.0
+        assert artifact.record["checks"]["frozen_difference"] == 0.0
+        # The organism's own adapter, trained on: as many numbers, other ones.
+        after = artifact.folder / "adapter_model.safetensors"
+        assert after.stat().st_size == before.stat().st_size and after.read_bytes() != before.read_bytes()
+    draws = {path.split("/")[2] for path in place.artifacts() if path.startswith("consistency_candidates/tiny-syco")}
+    assert {"t0.7-p0.9-n4-self_confidence", "clean-t1-p1-n1-bct", "clean-t1-p1-n1-act"} <= draws
 
 
 def test_the_same_study_from_an_empty_store_gives_the_same_bytes(finished: Place, tmp_path) -> None:
