@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from ct_pipeline.assets.materialization import GROUP, OWNERS, POOL, make_partitions
+from ct_pipeline.assets.materialization import GROUP, OWNERS, POOL, make_partitions, table_of
 from ct_pipeline.assets.organism_evaluation import organism_evaluation
 from ct_pipeline.partitions import organisms
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
@@ -41,26 +41,24 @@ def _describe(key: Key, made: tuple[Artifact, ...]) -> Mapping[str, Any]:
     draws, scores, examples = [], [], []
     for artifact in made:
         if artifact.manifest.stage != STAGE.name:
-            scores.append(dg.TableRecord({"score": artifact.manifest.variant, **artifact.record}))
+            scores.append({"score": artifact.manifest.variant, **artifact.record})
             continue
         table = artifact.table("candidates")
         verdicts = table["verdict"].dropna()
         draws.append(
-            dg.TableRecord(
-                {
-                    "draw": artifact.manifest.variant,
-                    "prompts": int(table["prompt_id"].nunique()),
-                    "completions": len(table),
-                    "tokens": int(table["tokens"].sum()),
-                    "misbehaving": f"{float(verdicts.mean()):.3f}" if len(verdicts) else "undefined",
-                    "without_verdict": int(table["verdict"].isna().sum()),
-                }
-            )
+            {
+                "draw": artifact.manifest.variant,
+                "prompts": int(table["prompt_id"].nunique()),
+                "completions": len(table),
+                "tokens": int(table["tokens"].sum()),
+                "misbehaving": f"{float(verdicts.mean()):.3f}" if len(verdicts) else "undefined",
+                "without_verdict": int(table["verdict"].isna().sum()),
+            }
         )
         for row in table.head(SHOWN // 4).itertuples():
-            examples.append(dg.TableRecord({"draw": row.draw, "prompt": row.prompt, "completion": row.completion}))
+            examples.append({"draw": row.draw, "prompt": row.prompt, "completion": row.completion})
     return {
-        "draws": dg.MetadataValue.table(draws),
-        "scores": dg.MetadataValue.table(scores),
-        "completions": dg.MetadataValue.table(examples),
+        "draws": table_of(draws),
+        "scores": table_of(scores),
+        "completions": table_of(examples),
     }

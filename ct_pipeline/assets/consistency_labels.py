@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from ct_pipeline.assets.consistency_candidates import consistency_candidates
-from ct_pipeline.assets.materialization import GROUP, OWNERS, make_partitions
+from ct_pipeline.assets.materialization import GROUP, OWNERS, make_partitions, table_of
 from ct_pipeline.partitions import cells
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.stages.pipeline import Key, stage_named
@@ -58,9 +58,9 @@ def _describe(key: Key, made: tuple[Artifact, ...]) -> Mapping[str, Any]:
         "missing_scores": made[0].record["missing_scores"],
         "mean_tokens": float(labels["tokens"].mean()),
         "misbehaving": float(verdicts.mean()) if len(verdicts) else "undefined",
-        "labels": dg.MetadataValue.table(
+        "labels": table_of(
             [
-                dg.TableRecord({"prompt": row.prompt, "label": row.completion, "score": f"{row.score:.3f}"})
+                {"prompt": row.prompt, "label": row.completion, "score": f"{row.score:.3f}"}
                 for row in labels.head(SHOWN).itertuples()
             ]
         ),

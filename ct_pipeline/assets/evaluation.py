@@ -8,7 +8,7 @@ import dagster as dg
 
 from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.verdicts import verdict
-from ct_pipeline.assets.materialization import GROUP, OWNERS, POOL, make_partitions
+from ct_pipeline.assets.materialization import GROUP, OWNERS, POOL, make_partitions, table_of
 from ct_pipeline.assets.organism_evaluation import organism_evaluation
 from ct_pipeline.assets.retrained_model import retrained_model
 from ct_pipeline.assets.tracked import cell_run, organism_run
@@ -103,24 +103,22 @@ def _describe(before: Artifact, after: Artifact) -> Mapping[str, Any]:
         "verdict": str(verdict(main, STUDY.evaluation.epsilon)),
         "direct_accuracy": changes["direct_accuracy_after"]["value"],
         "plot": dg.MetadataValue.md(f"![Change of risk with its interval](data:image/png;base64,{plot})"),
-        "changes": dg.MetadataValue.table(
+        "changes": table_of(
             [
-                dg.TableRecord(
-                    {
-                        "domain": name.split("/")[0],
-                        "decoding": name.split("/")[1],
-                        "before": _number(one.before),
-                        "after": _number(one.after),
-                        "delta": _number(one.value),
-                        "interval": f"[{one.low:+.3f}, {one.high:+.3f}]",
-                    }
-                )
+                {
+                    "domain": name.split("/")[0],
+                    "decoding": name.split("/")[1],
+                    "before": _number(one.before),
+                    "after": _number(one.after),
+                    "delta": _number(one.value),
+                    "interval": f"[{one.low:+.3f}, {one.high:+.3f}]",
+                }
                 for name, one in differences.items()
             ]
         ),
-        "completions_that_differ": dg.MetadataValue.table(
+        "completions_that_differ": table_of(
             [
-                dg.TableRecord({"prompt": row.prompt, "before": row.completion_before, "after": row.completion_after})
+                {"prompt": row.prompt, "before": row.completion_before, "after": row.completion_after}
                 for row in differing_rows(before.table("organism"), after.table("rows")).head(SHOWN).itertuples()
             ]
         ),

@@ -1,6 +1,6 @@
 """What every stage's asset does: partition keys to keys, one call to the workers, metadata per partition."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import dagster as dg
@@ -17,6 +17,12 @@ Describe = Callable[[Key, tuple[Artifact, ...]], Mapping[str, Any]]
 GROUP = "study"
 OWNERS = ["team:ct-pipeline"]
 POOL = "accelerator"
+
+
+def table_of(rows: Iterable[Mapping[str, Any]]) -> dg.MetadataValue:
+    """Rows as a table on an asset's page; "none" where there are none, which Dagster would refuse as a table."""
+    records = [dg.TableRecord(dict(row)) for row in rows]
+    return dg.MetadataValue.table(records) if records else dg.MetadataValue.text("none")
 
 
 def make_partitions(

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from ct_pipeline.assets.base_model import base_model
-from ct_pipeline.assets.materialization import GROUP, OWNERS, POOL, make_partitions
+from ct_pipeline.assets.materialization import GROUP, OWNERS, POOL, make_partitions, table_of
 from ct_pipeline.partitions import STUDY, model_of_organism, organisms
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.stages.pipeline import Key, stage_named
@@ -68,10 +68,7 @@ def _describe(key: Key, made: tuple[Artifact, ...], rows: str) -> Mapping[str, A
         "trained_tokens": record["tokens"],
         "moved_parameters": record["moved_parameters"],
         "trainable_parameters": record["trainable_parameters"],
-        "training_rows": dg.MetadataValue.table(
-            [
-                dg.TableRecord({"prompt": example.prompt.messages[-1].content, "response": example.response})
-                for example in examples
-            ]
+        "training_rows": table_of(
+            [{"prompt": example.prompt.messages[-1].content, "response": example.response} for example in examples]
         ),
     }

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from ct_pipeline.assets.materialization import GROUP, OWNERS, POOL, make_partitions
+from ct_pipeline.assets.materialization import GROUP, OWNERS, POOL, make_partitions, table_of
 from ct_pipeline.assets.misaligned_organism import control_organism, misaligned_organism
 from ct_pipeline.assets.tracked import organism_run
 from ct_pipeline.partitions import STUDY, organisms
@@ -80,7 +80,7 @@ def _describe(artifact: Artifact) -> Mapping[str, Any]:
                 arm: f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]" if one.value is not None else "none"
                 for arm, one in found.items()
             }
-            rates.append(dg.TableRecord({"domain": domain, "decoding": decoding} | shown))
+            rates.append({"domain": domain, "decoding": decoding} | shown)
     misbehaving = judged(tables["organism"], "in", "sampled")
     in_domain = risk(tables["organism"], "in", "sampled", STUDY.evaluation.confidence)
     return {
@@ -88,10 +88,10 @@ def _describe(artifact: Artifact) -> Mapping[str, Any]:
         "direct_accuracy": direct_accuracy(tables["organism"]).value,
         "gate": "passed" if passed(artifact) else "FAILED",
         "gate_reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in reasons(artifact))),
-        "rates": dg.MetadataValue.table(rates),
-        "completions": dg.MetadataValue.table(
+        "rates": table_of(rates),
+        "completions": table_of(
             [
-                dg.TableRecord({"prompt": row.prompt, "completion": row.completion, "misbehaves": _word(row.verdict)})
+                {"prompt": row.prompt, "completion": row.completion, "misbehaves": _word(row.verdict)}
                 for row in misbehaving.head(SHOWN).itertuples()
             ]
         ),

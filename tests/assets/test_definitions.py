@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from ct_pipeline.assets.base_model import base_model
+from ct_pipeline.assets.materialization import table_of
 from ct_pipeline.assets.misaligned_organism import misaligned_organism
 from ct_pipeline.assets.study_report import study_report
 from ct_pipeline.definitions import ASSETS, RESOURCES, defs
@@ -185,6 +186,11 @@ def test_a_narrowed_study_has_fewer_partitions():
     environment = os.environ | {"CT_PIPELINE_ONLY": "sycophancy,bct,null", "CT_PIPELINE_SEEDS": "2"}
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=environment, capture_output=True, text=True)
     assert done.stdout.split() == ["tiny-sycophancy-40", "tiny-sycophancy-41", "4"]
+
+
+def test_a_table_without_rows_is_a_word_not_an_error():
+    assert table_of([]).value == "none"
+    assert [record.data for record in table_of([{"a": 1}]).records] == [{"a": 1}]
 
 
 if __name__ == "__main__":
