@@ -116,6 +116,16 @@ def _describe(before: Artifact, after: Artifact) -> Mapping[str, Any]:
                 for name, one in differences.items()
             ]
         ),
+        "changes_by_dose": table_of(
+            [
+                {
+                    "step": dose["step"],
+                    "delta": _number(dose["value"]),
+                    "interval": f"[{dose['low']:+.3f}, {dose['high']:+.3f}]",
+                }
+                for dose in after.json("doses")
+            ]
+        ),
         "completions_that_differ": table_of(
             [
                 {"prompt": row.prompt, "before": row.completion_before, "after": row.completion_after}
