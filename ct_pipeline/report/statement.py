@@ -4,7 +4,7 @@ from collections import Counter
 
 from ct_pipeline.analysis.verdicts import Verdict
 from ct_pipeline.report.records import MAIN_VIEW, StudyRecord
-from ct_pipeline.report.summary import GridCell, cell_signs, columns, grid, known
+from ct_pipeline.report.summary import GridCell, cell_signs, columns, grid, known, organism_signs
 from ct_pipeline.report.wording import change_interval, joined, points, signed
 
 
@@ -101,13 +101,14 @@ def _survivors(cells: list[GridCell], compared: int) -> list[str]:
 
 
 def _signs(record: StudyRecord) -> list[str]:
-    signs = cell_signs(record)
-    if signs.p_value is None:
+    signs, organisms = cell_signs(record), organism_signs(record)
+    if organisms.p_value is None:
         return []
     total = signs.rose + signs.fell + signs.unchanged
     return [
-        f"Counting signs alone, controls included, {signs.rose} of {total} single runs rose and {signs.fell} fell "
-        f"(sign test p = {signs.p_value:.2g})."
+        f"Counting signs alone, controls included, {signs.rose} of {total} single runs rose and {signs.fell} fell. Runs of "
+        f"one organism share its measurement, so organisms are tested: averaged over methods, {organisms.rose} rose and "
+        f"{organisms.fell} fell (sign test p = {organisms.p_value:.2g})."
     ]
 
 

@@ -38,7 +38,7 @@ from ct_pipeline.study.settings import TinyWorldModel
 from ct_pipeline.study.spec import Study
 
 STAGE = "study_report"
-VERSION = 1
+VERSION = 2
 EXAMPLES = 6
 
 

@@ -1,6 +1,7 @@
 """The grid and the sentences that are drawn from it."""
 
 import dataclasses
+from statistics import mean
 
 import pytest
 
@@ -8,7 +9,7 @@ from ct_pipeline.analysis.paired import over_seeds
 from ct_pipeline.analysis.verdicts import Verdict
 from ct_pipeline.report.records import MAIN_VIEW
 from ct_pipeline.report.statement import limits, result_sentences
-from ct_pipeline.report.summary import cell_signs, columns, grid, known
+from ct_pipeline.report.summary import cell_signs, columns, grid, known, organism_signs
 from tests.report.synthetic import KINDS, METHODS, SEEDS
 
 
@@ -104,6 +105,18 @@ def test_signs_are_counted_over_runs_of_gated_organisms(record):
     values = [cell.differences[MAIN_VIEW].value for cell in record.cells if cell.organism in passed]
     got = cell_signs(record)
     assert (got.rose, got.fell) == (sum(value > 0 for value in values), sum(value < 0 for value in values))
+
+
+def test_organisms_are_tested_not_their_runs(record):
+    passed = {one.key for one in record.organisms if one.gate.passed}
+    got = organism_signs(record)
+    assert got.rose + got.fell + got.unchanged == len(passed)
+    means = [
+        mean([cell.differences[MAIN_VIEW].value for cell in record.cells if cell.organism == key]) for key in passed
+    ]
+    assert (got.rose, got.fell) == (sum(value > 0 for value in means), sum(value < 0 for value in means))
+    text = " ".join(result_sentences(record))
+    assert f"{got.rose} rose and {got.fell} fell (sign test p = " in text
 
 
 def test_real_models_are_not_called_tiny(record):

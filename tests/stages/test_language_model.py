@@ -1,0 +1,72 @@
+"""What is opened of a base model, when, and how often."""
+
+import pytest
+
+from ct_pipeline.engine.starts import ENGINE_STARTS
+from ct_pipeline.models.loading import BASE_MODELS
+from ct_pipeline.stages import language_model
+from ct_pipeline.stages.language_model import LanguageModel, open_model
+from tests.fakes.tiny_models import tiny_folder
+
+
+@pytest.fixture
+def counted(small_study, store, tmp_path, monkeypatch):
+    """Opens the study's model from a folder; returns how often weights were read and engines started since."""
+    folder = tiny_folder(tmp_path / "model")
+    monkeypatch.setattr(language_model.base_model, "location", lambda store, study, model: (folder, None, None))
+    language_model._opened.cache_clear()
+    loads, starts = BASE_MODELS.loads, ENGINE_STARTS.count
+    yield lambda: (BASE_MODELS.loads - loads, ENGINE_STARTS.count - starts)
+    language_model._opened.cache_clear()
+
+
+def test_text_is_encoded_without_weights(small_study, store, counted):
+    assert open_model(store, small_study, "tiny").chat.stop_ids
+    assert counted() == (0, 0)
+
+
+def test_weights_are_read_once_for_training_and_drawing(small_study, store, counted):
+    for _ in range(3):
+        model = open_model(store, small_study, "tiny")
+        assert model.engine.base is model.base
+    assert counted() == (1, 1)
+
+
+def test_another_model_takes_the_place_of_the_first(small_study, store, counted, tmp_path, monkeypatch):
+    first = open_model(store, small_study, "tiny").base
+    other = tiny_folder(tmp_path / "other", seed=1)
+    monkeypatch.setattr(language_model.base_model, "location", lambda store, study, model: (other, None, None))
+    second = open_model(store, small_study, "tiny").base
+    assert second is not first
+    assert list(BASE_MODELS.held.values()) == [second]
+    assert counted() == (2, 0)
+
+
+class FakeVllm:
+    """An engine that holds weights of its own while it is open."""
+
+    def __init__(self, path, revision, dtype, max_lora_rank):
+        self.open, self.rank = True, max_lora_rank
+
+    def close(self):
+        self.open = False
+
+
+def test_vllm_and_training_do_not_hold_weights_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("ct_pipeline.engine.vllm_engine.VllmEngine", FakeVllm)
+    model = LanguageModel(tiny_folder(tmp_path / "model"), None, None, "vllm", 32)
+    engine = model.engine
+    assert engine.rank == 32
+    assert model.base is not None
+    assert not engine.open
+    assert model.engine is engine
+    assert not BASE_MODELS.held
+
+
+def test_vllm_opens_for_the_largest_stack_of_a_study(small_study):
+    assert language_model._largest_rank(small_study) == 16 + 16
+    continued = small_study.retraining.model_copy(update={"adapter": "continued"})
+    methods = {"null": small_study.methods["null"]}
+    assert (
+        language_model._largest_rank(small_study.model_copy(update={"retraining": continued, "methods": methods})) == 16
+    )
