@@ -236,6 +236,28 @@ def test_the_released_codes_variants_run_as_the_page_on_divergences_says(finishe
     assert {"t0.7-p0.9-n4-self_confidence", "clean-t1-p1-n1-bct", "clean-t1-p1-n1-act"} <= draws
 
 
+def test_a_model_in_a_folder_goes_the_same_way_as_the_tiny_worlds(finished: Place, tmp_path) -> None:
+    place = finished.copy(tmp_path / "folder")
+    trained = next(path for path in place.artifacts() if stage_of(path) == "base_model")
+    folder = shutil.copytree(place.home / "artifacts" / trained, tmp_path / "local-model")
+    change(place.spec, models={"local": {"source": "huggingface", "path": str(folder)}})
+
+    outcome = place.study("--only", "sycophancy,null,multi_view,act")
+
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    names = ["sycophancy", "null", "multi_view", "act"]
+    here, there = (narrowed(read_study(spec), names, None) for spec in (place.spec, finished.spec))
+    stage = next(stage for stage in STAGES if stage.name == "organism_evaluation")
+    local, tiny = (
+        stage.find(store, study, study.organisms[0])[0].table("base")
+        for store, study in ((place.store, here), (finished.store, there))
+    )
+    # The same weights under another name: greedy answers are the same, drawn ones have other seeds.
+    greedy = local["decoding"] == "greedy"
+    assert local.loc[greedy, "completion"].tolist() == tiny.loc[greedy, "completion"].tolist()
+    assert local.loc[~greedy, "completion"].tolist() != tiny.loc[~greedy, "completion"].tolist()
+
+
 def test_the_same_study_from_an_empty_store_gives_the_same_bytes(finished: Place, tmp_path) -> None:
     # The base model is taken over: that its pretraining repeats byte for byte is a test of its own room.
     other = finished.copy(tmp_path / "again")
