@@ -128,13 +128,13 @@ def test_power_is_what_simulated_studies_attain(seeds, prompts, moved, effect, t
 
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_power_of_one_and_two_seeds(seeds):
-    draws, generator, effect = 400, np.random.default_rng(3), 0.16
-    rose, fell = counts(generator, (draws, seeds), PROMPTS, moved=0.3, effect=effect, tau=0.02)
+    draws, generator, effect, prompts = 3000, np.random.default_rng(3), 0.3, 40
+    rose, fell = counts(generator, (draws, seeds), prompts, moved=0.5, effect=effect, tau=0.02)
     found = np.empty(draws, dtype=bool)
     for draw in range(draws):
-        each = [single(*pair) for pair in zip(rose[draw], fell[draw], strict=True)]
+        each = [single(*pair, prompts) for pair in zip(rose[draw], fell[draw], strict=True)]
         found[draw] = over_seeds(each).low > EPSILON
-    planned = power_to_call(effect, Spread(0.02**2, 0.3 - effect**2), Design(seeds, PROMPTS, EPSILON))
+    planned = power_to_call(effect, Spread(0.02**2, 0.5 - effect**2), Design(seeds, prompts, EPSILON))
     assert found.mean() == pytest.approx(planned, abs=tolerance(planned, draws))
     assert 0.3 < planned < 0.95
 

@@ -126,10 +126,11 @@ def test_predictions_no_larger_than_their_errors_have_no_slope():
 @pytest.mark.parametrize(("organisms", "scatter"), [(3, 0.0), (12, 0.0), (12, 0.08), (40, 0.0)])
 def test_the_slope_is_recovered_and_covered(organisms, scatter):
     generator = np.random.default_rng(11)
-    draws = 1500
-    columns = ["predicted", "predicted_se", "observed", "seed"]
-    tables = np.stack([world(generator, organisms, scatter=scatter)[columns].to_numpy(float) for _ in range(draws)])
-    found = [slope_through_origin(*one.T) for one in tables]
+    draws = 3000
+    many = world(generator, draws * organisms, scatter=scatter)
+    found = [
+        slope_of(many.iloc[start : start + organisms * METHODS]) for start in range(0, len(many), organisms * METHODS)
+    ]
     bounded = [one for one in found if one.low is not None]
     assert len(bounded) >= 0.99 * draws
     assert 0.93 <= np.mean([one.low <= LAMBDA <= one.high for one in bounded]) <= 0.97
@@ -144,13 +145,13 @@ def test_hit_rates_and_gains_cover_their_truth():
     covered = {"prediction": [], "always_suppresses": [], "gain": []}
     truth = {"prediction": right.mean(), "always_suppresses": fell.mean(), "gain": right.mean() - fell.mean()}
     inside = []
-    for _ in range(60):
+    for _ in range(50):
         got = score_predictions(world(generator, 12)).overall
         inside.append(got.calibration.value)
         for name, value in truth.items():
             found = getattr(got.all_signs, name)
             covered[name].append(found.low <= value <= found.high)
-    assert min(np.mean(one) for one in covered.values()) >= 0.95 - 3 * np.sqrt(0.05 * 0.95 / 60)
+    assert min(np.mean(one) for one in covered.values()) >= 0.95 - 3 * np.sqrt(0.05 * 0.95 / 50)
     assert np.mean(inside) == pytest.approx(0.95, abs=0.015)
 
 
