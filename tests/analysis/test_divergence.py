@@ -267,6 +267,18 @@ def test_simulated_bias_and_coverage(prompts):
         assert abs(values.mean() - pairs[0][1]) < 3 * values.std() / math.sqrt(draws) + 0.002
 
 
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_bias_over_many_draws_is_within_three_standard_errors(k):
+    generator, draws = np.random.default_rng(6), 20_000
+    nodes, masses = np.polynomial.hermite_e.hermegauss(80)
+    below = np.array([0.5 * math.erfc(-node / math.sqrt(2)) for node in nodes])
+    kept = masses / math.sqrt(2 * math.pi) * k * below ** (k - 1)
+    truth = float(kept @ ((nodes - 0.5) ** 2 / 2 - nodes**2 / 2)) + math.log(k) - (k - 1) / k
+    got = of_best_of(gaussian(generator, draws, 5, 0.5), k).total.sequence
+    assert got.prompts == draws
+    assert abs(got.value - truth) < 3 * got.standard_error
+
+
 @given(
     st.lists(st.tuples(st.floats(-50, 0), st.floats(-50, 0), st.integers(1, 40)), min_size=1, max_size=12),
     st.integers(0, 99),

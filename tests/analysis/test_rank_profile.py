@@ -158,7 +158,7 @@ def test_prompts_of_unequal_size_share_bins():
 def test_simulated_coverage_of_slopes_and_bands(prompts):
     generator, slopes, pooled, bands = np.random.default_rng(8), [], [], []
     truth = rank_profile(paradox(60_000, generator, -0.5), bins=4, pooled_bins=4)
-    for _ in range(250):
+    for _ in range(200):
         got = rank_profile(paradox(prompts, generator, -0.5), bins=4, pooled_bins=4)
         slopes.append(got.within.slope.low <= truth.within.slope.value <= got.within.slope.high)
         pooled.append(got.pooled.slope.low <= truth.pooled.slope.value <= got.pooled.slope.high)
