@@ -9,6 +9,7 @@ import dagster as dg  # noqa: E402
 from ct_pipeline.assets.base_model import base_model  # noqa: E402
 from ct_pipeline.assets.consistency_candidates import consistency_candidates  # noqa: E402
 from ct_pipeline.assets.consistency_labels import consistency_labels  # noqa: E402
+from ct_pipeline.assets.distribution_shift import distribution_shift  # noqa: E402
 from ct_pipeline.assets.evaluation import evaluation  # noqa: E402
 from ct_pipeline.assets.misaligned_organism import control_organism, misaligned_organism  # noqa: E402
 from ct_pipeline.assets.organism_evaluation import organism_evaluation  # noqa: E402
@@ -24,6 +25,7 @@ ASSETS = [
     organism_evaluation,
     consistency_candidates,
     consistency_labels,
+    distribution_shift,
     retrained_model,
     evaluation,
     study_report,

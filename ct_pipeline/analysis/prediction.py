@@ -15,7 +15,6 @@ are correlated. Sums over an organism's cells are the observations, Student's qu
 organisms, and the intervals speak of other organisms under the same methods.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -24,8 +23,16 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from ct_pipeline.analysis.by_organism import (
+    Estimate,
+    jackknife,
+    jackknife_error,
+    mean_gain,
+    share_of,
+    student_quantile,
+    sums_of,
+)
 from ct_pipeline.analysis.paired import Difference
-from ct_pipeline.analysis.rates import share_interval
 
 PredictedSign = Literal["amplifies", "suppresses", "none"]
 
@@ -56,20 +63,6 @@ class Prediction:
         if self.value is None or self.low <= 0 <= self.high:
             return "none"
         return "amplifies" if self.low > 0 else "suppresses"
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number over cells with its interval clustered by organism.
-
-    `value` is None where no cell bears on it; low and high then span all that is possible.
-    """
-
-    value: float | None
-    low: float
-    high: float
-    cells: int
-    organisms: int
 
 
 @dataclass(frozen=True)
@@ -223,16 +216,16 @@ def slope_through_origin(
         organisms: which organism the cell belongs to.
         confidence: two-sided, in (0, 1).
     """
-    top = _sums(predicted * observed, organisms)
-    bottom = _sums(predicted**2 - predicted_se**2, organisms)
+    top = sums_of(predicted * observed, organisms)
+    bottom = sums_of(predicted**2 - predicted_se**2, organisms)
     squares = float((predicted**2).sum())
     attenuated, reliability = (float(part.sum()) / squares if squares > 0 else None for part in (top, bottom))
     value = float(top.sum() / bottom.sum()) if bottom.sum() > 0 else None
     left = bottom.sum() - bottom
     if value is None or len(top) < 2 or (left <= 0).any():
         return Slope(value, None, None, None, attenuated, reliability, len(predicted), len(top))
-    error = _jackknife_error((top.sum() - top) / left)
-    half = _student(confidence, len(top)) * error
+    error = jackknife_error((top.sum() - top) / left)
+    half = student_quantile(confidence, len(top)) * error
     return Slope(value, value - half, value + half, error, attenuated, reliability, len(predicted), len(top))
 
 
@@ -260,50 +253,10 @@ def _score(table: pd.DataFrame, confidence: float) -> Score:
 def _sign_score(x: np.ndarray, y: np.ndarray, organisms: np.ndarray, confidence: float) -> SignScore:
     right, fell = (np.sign(x) == np.sign(y)), y < 0
     return SignScore(
-        prediction=_share(right, organisms, confidence),
-        always_suppresses=_share(fell, organisms, confidence),
-        gain=_mean_gain(right.astype(float) - fell, organisms, confidence),
+        prediction=share_of(right, organisms, confidence),
+        always_suppresses=share_of(fell, organisms, confidence),
+        gain=mean_gain(right.astype(float) - fell, organisms, confidence),
     )
-
-
-def _share(hits: np.ndarray, organisms: np.ndarray, confidence: float) -> Estimate:
-    """A share of cells: Clopper-Pearson where each cell is an organism's only one, else at the effective sample size.
-
-    As in Korn and Graubard 1998, with the effective size cut to the number of cells; where every cell agrees the spread
-    between organisms is unknown, and the effective size is the number of organisms.
-    """
-    cells, count = len(hits), len(np.unique(organisms))
-    if not cells:
-        return Estimate(None, 0.0, 1.0, 0, 0)
-    value = float(hits.mean())
-    if count == cells or hits.all() or not hits.any():
-        low, high = share_interval(value, count, confidence=confidence, method="exact")
-    elif count == 1:
-        low, high = 0.0, 1.0
-    else:
-        _, variance = _ratio(_sums(hits.astype(float), organisms), _sums(np.ones(cells), organisms))
-        size = cells if variance * cells <= value * (1 - value) else value * (1 - value) / variance
-        low, high = share_interval(value, size, confidence=confidence, method="exact", degrees=count - 1)
-    return Estimate(value, min(low, value), max(high, value), cells, count)
-
-
-def _mean_gain(gains: np.ndarray, organisms: np.ndarray, confidence: float) -> Estimate:
-    """A mean of paired differences in {-1, 0, 1}: Student's interval after one cell of 1 and one of -1 were added.
-
-    Each of the two is an organism of its own, as in `paired` for prompts: without them, rules that agree on every cell
-    seen would differ by exactly 0 for ever.
-    """
-    cells, count = len(gains), len(np.unique(organisms))
-    if not cells:
-        return Estimate(None, -1.0, 1.0, 0, 0)
-    value = float(gains.mean())
-    if count == 1:
-        return Estimate(value, -1.0, 1.0, cells, 1)
-    tops = np.append(_sums(gains, organisms), [1.0, -1.0])
-    centre, variance = _ratio(tops, np.append(_sums(np.ones(cells), organisms), [1.0, 1.0]))
-    half = _student(confidence, count) * math.sqrt(variance)
-    low, high = max(-1.0, centre - half), min(1.0, centre + half)
-    return Estimate(value, min(low, value), max(high, value), cells, count)
 
 
 def _calibration(
@@ -321,14 +274,14 @@ def _calibration(
         others = slope_through_origin(x[~held], x_se[~held], y[~held], organisms[~held])
         if others.value is None or others.standard_error is None:
             continue
-        student = _student(confidence, others.organisms)
+        student = student_quantile(confidence, others.organisms)
         measured = normal**2 * (y_se[held] ** 2 + (others.value * x_se[held]) ** 2)
         half = np.sqrt(measured + (student * others.standard_error * x[held]) ** 2)
         inside.append(np.abs(y[held] - others.value * x[held]) <= half)
         owners.append(organisms[held])
     if not inside:
         return Estimate(None, 0.0, 1.0, 0, 0)
-    return _share(np.concatenate(inside), np.concatenate(owners), confidence)
+    return share_of(np.concatenate(inside), np.concatenate(owners), confidence)
 
 
 def _size_score(whole: pd.DataFrame, confidence: float) -> SizeScore:
@@ -338,7 +291,7 @@ def _size_score(whole: pd.DataFrame, confidence: float) -> SizeScore:
     found = _correlations(table)
     left_out = np.array([_correlations(table[organisms != one]) for one in np.unique(organisms)]).reshape(-1, 3)
     prediction, of_kl, gain = (
-        _jackknife(found[column], left_out[:, column], limit, len(known), confidence)
+        jackknife(found[column], left_out[:, column], limit, len(known), confidence)
         for column, limit in enumerate((1.0, 1.0, 2.0))
     )
     return SizeScore(prediction, of_kl, gain)
@@ -350,37 +303,3 @@ def _correlations(table: np.ndarray) -> np.ndarray:
         return np.full(3, np.nan)
     ranks = np.corrcoef(stats.rankdata(table, axis=0), rowvar=False)
     return np.array([ranks[0, 1], ranks[0, 2], ranks[0, 1] - ranks[0, 2]])
-
-
-def _jackknife(found: float, left_out: np.ndarray, limit: float, cells: int, confidence: float) -> Estimate:
-    """The delete-one-organism jackknife with Student's quantile, cut to [-limit, limit]."""
-    count = len(left_out)
-    if np.isnan(found):
-        return Estimate(None, -limit, limit, cells, count)
-    if count < 2 or np.isnan(left_out).any():
-        return Estimate(float(found), -limit, limit, cells, count)
-    half = _student(confidence, count) * _jackknife_error(left_out)
-    return Estimate(float(found), max(-limit, found - half), min(limit, found + half), cells, count)
-
-
-def _jackknife_error(left_out: np.ndarray) -> float:
-    """The standard error from an estimate's values with one organism left out at a time."""
-    count = len(left_out)
-    return math.sqrt((count - 1) / count * float(((left_out - left_out.mean()) ** 2).sum()))
-
-
-def _student(confidence: float, organisms: int) -> float:
-    return float(stats.t.ppf((1 + confidence) / 2, organisms - 1))
-
-
-def _ratio(top: np.ndarray, bottom: np.ndarray) -> tuple[float, float]:
-    """Σ top / Σ bottom over two organisms or more, and its variance by linearization."""
-    count, value = len(top), float(top.sum() / bottom.sum())
-    residual = top - value * bottom
-    return value, count / (count - 1) * float((residual**2).sum()) / float(bottom.sum()) ** 2
-
-
-def _sums(values: np.ndarray, organisms: np.ndarray) -> np.ndarray:
-    """The sum of the values of each organism."""
-    names, place = np.unique(organisms, return_inverse=True)
-    return np.bincount(place, weights=values, minlength=len(names))

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from ct_pipeline.assets.consistency_labels import consistency_labels
+from ct_pipeline.assets.distribution_shift import distribution_shift
 from ct_pipeline.assets.materialization import GROUP, OWNERS, POOL, make_partitions
 from ct_pipeline.assets.misaligned_organism import misaligned_organism
 from ct_pipeline.partitions import cells
@@ -24,7 +25,7 @@ One number in 10^5 may end where it began, to the last bit.
 
 @dg.asset(
     partitions_def=cells,
-    deps=[consistency_labels, misaligned_organism],
+    deps=[consistency_labels, distribution_shift, misaligned_organism],
     group_name=GROUP,
     kinds={"pytorch", "peft", "trl"},
     owners=OWNERS,

@@ -46,4 +46,5 @@ DIVERSE_DECODING = Method(
     scorer=lambda settings, samples: Reward(draws(settings, samples), settings.reward),
     score=given_score,
     select=select,
+    selection="rerank",
 )

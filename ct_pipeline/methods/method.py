@@ -17,6 +17,10 @@ from ct_pipeline.study.spec import MethodSettings
 Objective = Literal["labels", "answers", "residual", "mlp", "attention"]
 """What Phase 3 trains: imitation of labels, or, on clean and wrapped prompts, the same answers or the same inner states."""
 
+Selection = Literal["none", "best_of_k", "rerank", "filter"]
+"""What `select` does, for the analysis: it keeps what was drawn, the best of settings.k exchangeable candidates, the best of a
+set of unlike ones, or candidate 0 of some prompts."""
+
 
 @dataclass(frozen=True)
 class Method:
@@ -38,6 +42,7 @@ class Method:
         score: (candidates, seed) -> one float per row, NaN where missing; higher is better.
         select: (scored candidates, settings) -> the rows kept, at most one per prompt.
         objective: what Phase 3 trains.
+        selection: what `select` does.
     """
 
     name: str
@@ -50,3 +55,4 @@ class Method:
     score: Callable[[pandas.DataFrame, int], pandas.Series]
     select: Callable[[pandas.DataFrame, MethodSettings], pandas.DataFrame]
     objective: Objective = "labels"
+    selection: Selection = "none"

@@ -46,4 +46,5 @@ MULTI_VIEW = Method(
     scorer=lambda settings, samples: Agreement(draws(settings, samples), settings.judge),
     score=given_score,
     select=select,
+    selection="filter",
 )

@@ -18,7 +18,7 @@ class Draw:
     """One way of drawing candidates from an organism, done once for all methods that name it.
 
     Attributes:
-        prompts: "consistency" (the consistency and the probe prompts) or "clean" (the clean side of the pairs).
+        prompts: "consistency" (the consistency and the probe prompts), "clean" or "wrapped" (a side of the pairs).
         temperature: 0 is greedy, or a beam search.
         top_p: truncates after the temperature.
         samples: completions per prompt.
@@ -28,7 +28,7 @@ class Draw:
         owner: the method that alone may use it, in a study that shares no draws; "" for all.
     """
 
-    prompts: Literal["consistency", "clean"]
+    prompts: Literal["consistency", "clean", "wrapped"]
     temperature: float
     top_p: float
     samples: int

@@ -23,4 +23,5 @@ REJECTION_SAMPLING = Method(
     scorer=lambda settings, samples: Reward(draws(settings, samples), settings.reward),
     score=given_score,
     select=select,
+    selection="best_of_k",
 )

@@ -19,4 +19,5 @@ SELF_CONFIDENCE = Method(
     scorer=no_scorer,
     score=mean_token_logprob,
     select=select,
+    selection="best_of_k",
 )

@@ -37,4 +37,5 @@ SELF_REWARDING = Method(
     scorer=lambda settings, samples: Grade(draws(settings, samples), settings.rubric, settings.grades),
     score=given_score,
     select=select,
+    selection="best_of_k",
 )

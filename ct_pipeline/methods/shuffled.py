@@ -31,4 +31,5 @@ SHUFFLED = Method(
     scorer=no_scorer,
     score=permuted_within_prompt,
     select=select,
+    selection="best_of_k",
 )

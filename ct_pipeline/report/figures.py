@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.verdicts import Verdict, verdict
+from ct_pipeline.report.records import MAIN_VIEW, CellRecord
 from ct_pipeline.report.summary import GridCell, known
 from ct_pipeline.report.wording import visible
 
@@ -31,6 +32,9 @@ COLOURS = {
     Verdict.NEUTRAL: "#333333",
     Verdict.UNDETERMINED: "#7a7a7a",
 }
+KIND_COLOURS = ("#1b6ca8", "#b35806", "#4d7c0f", "#7b3294", "#111111", "#8c510a")
+KIND_MARKERS = ("o", "s", "^", "D", "v", "P")
+"""A kind of organism has a colour and a shape, so that either tells it."""
 MARKERS = {Verdict.AMPLIFIES: "^", Verdict.SUPPRESSES: "v", Verdict.NEUTRAL: "s", Verdict.UNDETERMINED: "o"}
 
 
@@ -56,6 +60,47 @@ def forest_plot(cells: Sequence[GridCell], epsilon: float, limits: tuple[float, 
                 axes.plot(cell.published, row, "D", markerfacecolor="none", markeredgecolor="#000000", markersize=5)
         axes.set_yticks(range(len(cells)), [_label(cell.method.title) for cell in cells])
         axes.set_xlim(*limits)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue().decode("utf-8")
+
+
+def foretold_plot(cells: Sequence[CellRecord], slope: float | None) -> str:
+    """Observed against predicted change, one mark per cell, a colour per kind of organism; the line is observed = λ·predicted.
+
+    Args:
+        cells: with a prediction and a change.
+        slope: λ; None draws no line.
+
+    Returns:
+        An SVG document without dates or random identifiers.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.2, 4.4), layout="constrained", facecolor="white")
+        FigureCanvasAgg(figure)
+        axes = figure.add_subplot()
+        for line in (axes.axhline, axes.axvline):
+            line(0, color="#444444", linewidth=0.8)
+        for number, kind in enumerate(dict.fromkeys(cell.kind for cell in cells)):
+            pairs = [
+                (100 * cell.shift.prediction.value, 100 * cell.differences[MAIN_VIEW].value)
+                for cell in cells
+                if cell.kind == kind and cell.shift.prediction.value is not None
+            ]
+            if pairs:
+                look = {
+                    "color": KIND_COLOURS[number % len(KIND_COLOURS)],
+                    "marker": KIND_MARKERS[number % len(KIND_MARKERS)],
+                }
+                name = _label(kind.replace("_", " "))
+                axes.plot(*zip(*pairs, strict=True), linestyle="none", markersize=4.5, label=name, **look)
+        if slope is not None:
+            axes.axline((0, 0), slope=slope, color="#111111", linewidth=1, linestyle="--")
+        axes.set_xlabel("predicted from the labels (percentage points)")
+        axes.set_ylabel("observed after retraining (percentage points)")
+        axes.grid(color="#dddddd", linewidth=0.5)
+        axes.set_axisbelow(True)
+        axes.legend(frameon=False, fontsize=8)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue().decode("utf-8")

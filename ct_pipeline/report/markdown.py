@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
+from ct_pipeline.report.foretold import foretold_sentences
 from ct_pipeline.report.records import MAIN_VIEW, VIEWS, OrganismRecord, StudyRecord, View
 from ct_pipeline.report.statement import limits, result_sentences
 from ct_pipeline.report.summary import GridCell, columns, grid, known
@@ -39,6 +40,8 @@ def markdown_report(record: StudyRecord) -> str:
                 f"the number of arXiv 2606.03810. ▲ amplifies, ▼ suppresses, = neutral (within ±{band}), "
                 "? undetermined; † holds after Holm's correction."
             )
+    if sentences := foretold_sentences(record):
+        parts += ["## What the labels foretold", "\n".join(f"- {plain(sentence)}" for sentence in sentences)]
     parts += [
         "## Organisms",
         _organisms(record),

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from ct_pipeline.analysis.divergence import Part
 from ct_pipeline.analysis.gate import Gate
 from ct_pipeline.analysis.paired import Difference
+from ct_pipeline.analysis.prediction import Prediction
 from ct_pipeline.analysis.rates import Rate
+from ct_pipeline.analysis.term import Term
 
 View = tuple[Literal["in", "out"], Literal["sampled", "greedy"]]
 """A way of measuring a risk: the domain of the prompts and the decoding; "sampled" is T = 1."""
@@ -84,6 +87,19 @@ class LabelSummary:
 
 
 @dataclass(frozen=True)
+class ShiftSummary:
+    """What was known of a cell before it was retrained.
+
+    `terms` maps names such as "selection" to rates and changes on the probe prompts, empty for regularizers; `kl` is that of
+    the labels' law from the organism's, in nats per label.
+    """
+
+    prediction: Prediction
+    terms: Mapping[str, Term]
+    kl: Part | None
+
+
+@dataclass(frozen=True)
 class TrainingSummary:
     """Phase 3 of one cell: optimizer steps, seconds, first and last loss, tokens trained on."""
 
@@ -126,6 +142,7 @@ class CellRecord:
     examples: tuple[ExampleRow, ...]
     seconds: float | None
     mlflow_url: str | None
+    shift: ShiftSummary | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from ct_pipeline.analysis.published import SOURCE, SOURCE_URL, published_kind
 from ct_pipeline.analysis.verdicts import verdict
 from ct_pipeline.report import wording
 from ct_pipeline.report.colours import DARK, LIGHT, diverging
-from ct_pipeline.report.figures import axis_limits, forest_plot
+from ct_pipeline.report.figures import axis_limits, forest_plot, foretold_plot
+from ct_pipeline.report.foretold import foretold, foretold_sentences
 from ct_pipeline.report.glossary import GLOSSARY
 from ct_pipeline.report.markdown import markdown_report
 from ct_pipeline.report.records import MAIN_VIEW, VIEWS, CellRecord, ExampleRow, StudyRecord
@@ -122,6 +123,8 @@ def _context(record: StudyRecord, table_names: list[str]) -> dict[str, object]:
         "shade": lambda cell: _shade(cell, limit),
         "published_kind": published_kind,
         "figures": _figures(record, kinds, grids[MAIN_VIEW]),
+        "foretold": _foretold(record),
+        "foretold_sentences": foretold_sentences(record),
         "cells_by_column": _cells_by_column(record, kinds),
         "examples": _examples(record, kinds),
         "methods": {method.name: method for method in record.methods},
@@ -160,6 +163,22 @@ def _figures(
             }
         )
     return figures
+
+
+def _foretold(record: StudyRecord) -> list[dict[str, object]]:
+    """One scatter plot per family of methods, with its score over all kinds and per kind."""
+    shown = []
+    for one in foretold(record):
+        svg = foretold_plot(one.cells, one.scores.overall.slope.value)
+        shown.append(
+            {
+                "title": one.title,
+                "scores": {"all": one.scores.overall, **one.scores.kinds},
+                "address": "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii"),
+                "alt": f"{one.title}: observed change against the predicted one, {len(one.cells)} runs.",
+            }
+        )
+    return shown
 
 
 def _spoken(cell: GridCell) -> str:

@@ -9,7 +9,7 @@ from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.published import published_table
 from ct_pipeline.analysis.rates import Rate
 from ct_pipeline.analysis.verdicts import verdict
-from ct_pipeline.report.records import VIEWS, ArmRates, StudyRecord
+from ct_pipeline.report.records import MAIN_VIEW, VIEWS, ArmRates, StudyRecord
 from ct_pipeline.report.summary import grid
 from ct_pipeline.report.wording import visible
 
@@ -18,25 +18,27 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def report_tables(record: StudyRecord) -> dict[str, pd.DataFrame]:
-    """Name to table; rates and changes are shares in [-1, 1], not percent; missing numbers are null.
+    """Name to table, those without a row left out; rates and changes are shares in [-1, 1]; missing numbers are null.
 
     Returns:
-        grid (method × kind × view), changes (cell × view), organism_rates, gates, direct_accuracy, labels, training,
-        examples, base_models, stages, published.
+        grid (method × kind × view), changes (cell × view), organism_rates, gates, direct_accuracy, labels, predictions,
+        training, examples, base_models, stages, published.
     """
-    return {
+    tables = {
         "grid": _frame(_grid_rows(record)),
         "changes": _frame(_change_rows(record)),
         "organism_rates": _frame(_organism_rows(record)),
         "gates": _frame(_gate_rows(record)),
         "direct_accuracy": _frame(_direct_rows(record)),
         "labels": _frame(_label_rows(record)),
+        "predictions": _frame(_prediction_rows(record)),
         "training": _frame(_training_rows(record)),
         "examples": _frame(_example_rows(record)),
         "base_models": _frame(_model_rows(record)),
         "stages": _frame([{"stage": name, "seconds": seconds} for name, seconds in record.stage_seconds.items()]),
         "published": published_table(tuple(method.name for method in record.methods)),
     }
+    return {name: table for name, table in tables.items() if len(table.columns)}
 
 
 def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
@@ -187,6 +189,35 @@ def _label_rows(record: StudyRecord) -> list[dict[str, object]]:
         }
         for cell in record.cells
         if cell.labels is not None
+    ]
+
+
+def _prediction_rows(record: StudyRecord) -> list[dict[str, object]]:
+    return [
+        {
+            "organism": cell.organism,
+            "method": cell.method,
+            "predicted": cell.shift.prediction.value,
+            "predicted_low": cell.shift.prediction.low,
+            "predicted_high": cell.shift.prediction.high,
+            "predicted_sign": cell.shift.prediction.predicted_sign,
+            "basis": cell.shift.prediction.basis,
+            "observed": main.value if (main := cell.differences.get(MAIN_VIEW)) else None,
+            **{
+                name: value
+                for term_name, term in cell.shift.terms.items()
+                for name, value in (
+                    (term_name, term.value),
+                    (f"{term_name}_low", term.low),
+                    (f"{term_name}_high", term.high),
+                )
+            },
+            "kl": cell.shift.kl.sequence.value if cell.shift.kl else None,
+            "kl_per_token": cell.shift.kl.token.value if cell.shift.kl else None,
+            "kl_status": cell.shift.kl.status if cell.shift.kl else None,
+        }
+        for cell in record.cells
+        if cell.shift is not None
     ]
 
 

@@ -28,6 +28,10 @@ from ct_pipeline.study.spec import Study
 STAGE = "consistency_candidates"
 VERSION = 2
 
+GREEDY = Draw("consistency", temperature=0.0, top_p=1.0, samples=1)
+SAMPLED = Draw("consistency", temperature=1.0, top_p=1.0, samples=1)
+WRAPPED = Draw("wrapped", temperature=1.0, top_p=1.0, samples=1)
+
 
 def draws_of_method(study: Study, method: str) -> tuple[Draw, ...]:
     """The draws of one method, drafts left out: shared ones, or its own of the published size."""
@@ -47,9 +51,16 @@ def scorer_of_method(study: Study, method: str) -> Scorer | None:
 
 
 def draws_of(study: Study) -> tuple[Draw, ...]:
-    """Every distinct draw that the study's methods need, a draft before what is drawn from it."""
+    """Every distinct draw that the methods need, a draft before what is drawn from it, and what they are compared with."""
     wanted = [draw for method in study.methods for draw in draws_of_method(study, method)]
-    return tuple(dict.fromkeys(each for draw in wanted for each in ((draw.draft, draw) if draw.draft else (draw,))))
+    drawn = [each for draw in wanted for each in ((draw.draft, draw) if draw.draft else (draw,))]
+    return tuple(dict.fromkeys((*drawn, *compared_draws(study))))
+
+
+def compared_draws(study: Study) -> tuple[Draw, ...]:
+    """The organism's own answers, greedy and at T = 1, and, where a method trains on pairs, those to wrapped prompts."""
+    on_pairs = any(method_named(name).objective != "labels" for name in study.methods)
+    return (GREEDY, SAMPLED, WRAPPED) if on_pairs else (GREEDY, SAMPLED)
 
 
 def draw_node(study: Study, organism: Organism, draw: Draw) -> Node:
@@ -70,9 +81,9 @@ def draw_node(study: Study, organism: Organism, draw: Draw) -> Node:
 
 
 def prompts_of(data: OrganismData, draw: Draw) -> tuple[Prompt, ...]:
-    """The prompts of a draw, each once: consistency and probe prompts, or the clean side of the pairs."""
-    if draw.prompts == "clean":
-        return tuple(dict.fromkeys(pair.clean for pair in data.pairs))
+    """The prompts of a draw, each once: consistency and probe prompts, or one side of the pairs."""
+    if draw.prompts in ("clean", "wrapped"):
+        return tuple(dict.fromkeys(getattr(pair, draw.prompts) for pair in data.pairs))
     return tuple(dict.fromkeys((*data.consistency, *data.probe)))
 
 
@@ -103,7 +114,7 @@ def make_draw(store: ArtifactStore, study: Study, organism: Organism, draw: Draw
         kind = kind_named(organism.kind)
         data = rows_of(study, organism)
         prompts = prompts_of(data, draw)
-        labelled = set(prompts if draw.prompts == "clean" else data.consistency)
+        labelled = set(data.consistency if draw.prompts == "consistency" else prompts)
         probes = set(data.probe)
         escaped = model.chat.escaped
         adapters = (inputs["misaligned_organism"].folder,)

@@ -9,6 +9,7 @@ from ct_pipeline.stages import (
     candidate_scores,
     consistency_candidates,
     consistency_labels,
+    distribution_shift,
     evaluation,
     misaligned_organism,
     organism_evaluation,
@@ -114,6 +115,14 @@ STAGES: tuple[Stage, ...] = (
         grain="cell",
         nodes=_single(consistency_labels.node),
         make=_plain(consistency_labels.make),
+    ),
+    Stage(
+        distribution_shift.STAGE,
+        title="shifts and predictions",
+        version=distribution_shift.VERSION,
+        grain="cell",
+        nodes=_single(distribution_shift.node),
+        make=_plain(distribution_shift.make),
     ),
     Stage(
         retrained_model.STAGE,

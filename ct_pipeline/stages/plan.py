@@ -9,7 +9,13 @@ from ct_pipeline.methods.proposal import Draw
 from ct_pipeline.methods.scorer import Agreement, Grade, Scorer
 from ct_pipeline.organisms.kind import OrganismData
 from ct_pipeline.stages.candidate_scores import GRADE_TOKENS, JUDGE_TOKENS, scorers_of
-from ct_pipeline.stages.consistency_candidates import draws_of, draws_of_method, prompts_of, scorer_of_method
+from ct_pipeline.stages.consistency_candidates import (
+    compared_draws,
+    draws_of,
+    draws_of_method,
+    prompts_of,
+    scorer_of_method,
+)
 from ct_pipeline.stages.organism_evaluation import ARMS
 from ct_pipeline.stages.rows import rows_of
 from ct_pipeline.study.settings import BaseModelJudge, TinyWorldModel, TrainingSettings
@@ -60,6 +66,7 @@ def plan_of(study: Study, workers: int) -> Plan:
     tiny = sum(isinstance(model, TinyWorldModel) for model in study.models.values())
     faithful = study.model_copy(update={"candidates": study.candidates.model_copy(update={"generation": "faithful"})})
     unshared = [draw for method in study.methods for draw in _with_drafts(draws_of_method(study, method))]
+    unshared += compared_draws(study)
     scorers = [scorer for method in study.methods if (scorer := scorer_of_method(study, method))]
     loads, starts = _openings(study)
     # Every organism measures three arms, every cell one.

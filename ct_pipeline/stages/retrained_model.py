@@ -7,7 +7,8 @@ import pandas
 
 from ct_pipeline.engine.protocol import Adapters
 from ct_pipeline.methods.catalog import method_named
-from ct_pipeline.stages import base_model, consistency_labels, misaligned_organism
+from ct_pipeline.stages import base_model, consistency_labels, distribution_shift, misaligned_organism
+from ct_pipeline.stages.consistency_candidates import complete
 from ct_pipeline.stages.language_model import LanguageModel, open_model
 from ct_pipeline.stages.node import Node, making
 from ct_pipeline.stages.rows import digest, rows_of
@@ -46,8 +47,12 @@ def adapters_of(store: ArtifactStore, study: Study, cell: Cell, checkpoint: int 
 
 
 def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
-    """Trains the adapter; what every training run asserts is in training.run.record."""
+    """Trains the adapter; what every training run asserts is in training.run.record.
+
+    UserError where no prediction was recorded before: it would be none afterwards.
+    """
     place = node(study, cell)
+    prediction = complete(store, distribution_shift.node(study, cell))
     with making(store, place) as (draft, inputs):
         model = open_model(store, study, cell.organism.model)
         labels = inputs["consistency_labels"].table("labels")
@@ -55,6 +60,8 @@ def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
         record = _train(model, study, cell, labels, draft.folder, inputs["misaligned_organism"].folder)
         draft.record |= dataclasses.asdict(record)
         draft.record["template"] = model.chat.template_hash
+        # Not an input: another way of analysing the labels must not train the model anew.
+        draft.record["prediction"] = prediction.manifest.fingerprint
     return store.read(place.address)
 
 

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pandas
 
+from ct_pipeline.analysis.divergence import Part
 from ct_pipeline.analysis.gate import Gate
 from ct_pipeline.analysis.paired import Difference
+from ct_pipeline.analysis.prediction import Prediction
 from ct_pipeline.analysis.rates import Rate, rate
+from ct_pipeline.analysis.term import Term
 from ct_pipeline.methods.catalog import method_named
 from ct_pipeline.report.records import (
     VIEWS,
@@ -20,11 +23,19 @@ from ct_pipeline.report.records import (
     LabelSummary,
     MethodRecord,
     OrganismRecord,
+    ShiftSummary,
     StudyRecord,
     TrainingSummary,
 )
 from ct_pipeline.report.study import write_report
-from ct_pipeline.stages import base_model, consistency_labels, evaluation, organism_evaluation, retrained_model
+from ct_pipeline.stages import (
+    base_model,
+    consistency_labels,
+    distribution_shift,
+    evaluation,
+    organism_evaluation,
+    retrained_model,
+)
 from ct_pipeline.stages.cell_results import differing_rows
 from ct_pipeline.stages.measurement import direct_accuracy, risk
 from ct_pipeline.stages.node import Node, find, making
@@ -38,7 +49,7 @@ from ct_pipeline.study.settings import TinyWorldModel
 from ct_pipeline.study.spec import Study
 
 STAGE = "study_report"
-VERSION = 2
+VERSION = 3
 EXAMPLES = 6
 
 
@@ -64,6 +75,8 @@ def node(store: ArtifactStore, study: Study) -> Node:
     organisms, cells = _finished(store, study)
     inputs = {f"organism {o.key}": organism_evaluation.node(study, o) for o in organisms}
     inputs |= {f"cell {cell.key}": evaluation.node(study, cell) for cell in cells}
+    shifts = {f"shift {cell.key}": distribution_shift.node(study, cell) for cell in cells}
+    inputs |= {name: place for name, place in shifts.items() if find(store, place) is not None}
     return Node(STAGE, VERSION, study.name, "-", {"study": study}, inputs)
 
 
@@ -75,7 +88,7 @@ def is_whole(store: ArtifactStore, study: Study, reported: Study) -> bool:
     cells = usable_cells(store, study, study.organisms)
     return (
         all(find(store, organism_evaluation.node(study, organism)) for organism in study.organisms)
-        and all(find(store, evaluation.node(study, cell)) for cell in cells)
+        and all(find(store, stage.node(study, cell)) for cell in cells for stage in (distribution_shift, evaluation))
         and find(store, node(store, reported)) is not None
     )
 
@@ -207,6 +220,24 @@ def _cell(store: ArtifactStore, study: Study, cell: Cell) -> CellRecord:
         examples=_examples(before, rows),
         seconds=sum(artifact.seconds for artifact in artifacts),
         mlflow_url=None,
+        shift=_shift(find(store, distribution_shift.node(study, cell))),
+    )
+
+
+def _shift(artifact: Artifact | None) -> ShiftSummary | None:
+    if artifact is None:
+        return None
+    told = {name: value for name, value in artifact.json("prediction").items() if name != "sign"}
+    if "decomposition.json" not in artifact.manifest.files:
+        return ShiftSummary(Prediction(**told), {}, None)
+    parts, total = artifact.json("decomposition"), artifact.json("divergence")["total"]
+    terms = {name: parts[name] for name in ("proposal", "labels", "selection")}
+    for base, against in parts["against"].items():
+        terms |= {f"shift_from_{base}": against["shift"], f"total_from_{base}": against["total"]}
+    return ShiftSummary(
+        Prediction(**told),
+        {name: Term(**term) for name, term in terms.items()},
+        Part(total["name"], total["status"], Term(**total["sequence"]), Term(**total["token"])),
     )
 
 

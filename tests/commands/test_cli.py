@@ -144,7 +144,7 @@ def test_the_printed_plan_is_the_counted_one(run, tiny_study):
     assert row(out, "organisms (models x misalignments x seeds)") == size.organisms == 2
     assert row(out, "cells (organisms x methods)") == size.cells == 4
     assert row(out, "adapters to train") == size.trainings == 2 * 2 + 4
-    assert row(out, "distinct draws per organism") == size.draws == 2
+    assert row(out, "distinct draws per organism") == size.draws == 5
     assert row(out, "candidate tokens, at most") == size.candidate_tokens
     assert row(out, "evaluation tokens, at most") == size.evaluation_tokens
     assert row(out, "response tokens trained on, at most") == size.trained_tokens
@@ -154,15 +154,16 @@ def test_the_printed_plan_is_the_counted_one(run, tiny_study):
 def test_a_plan_of_an_empty_store_has_nothing_finished_and_writes_nothing(run, tmp_path):
     code, out, _ = run("plan", TINY, "--seeds", "1")
     assert code == 0
-    assert len(re.findall(r"\b0 of \d+", out)) == 8
+    assert len(re.findall(r"\b0 of \d+", out)) == 9
     assert not (tmp_path / "results").exists()
 
 
 def test_a_plan_by_hand(tiny_study):
     part = narrowed(tiny_study, ["sycophancy", "null", "self_confidence"], 1)
     size = plan_of(part, 3)
-    # 128 consistency prompts; probes are among them or beside them. Null draws 1 of each, self-confidence 16.
-    prompts = size.candidate_tokens / ((1 + 16) * part.candidates.max_new_tokens)
+    # 128 consistency prompts; probes are among them or beside them. Null draws 1 of each, self-confidence 16, and a greedy
+    # answer to each is what both are compared with.
+    prompts = size.candidate_tokens / ((1 + 16 + 1) * part.candidates.max_new_tokens)
     assert prompts == int(prompts)
     assert 128 <= prompts <= 228
     # Three arms and two cells; 500 prompts, greedy and once at random, 24 tokens at most.
@@ -198,7 +199,8 @@ def test_sharing_draws_saves_what_methods_have_in_common(tiny_study):
     part = narrowed(tiny_study, ["sycophancy", "self_confidence", "self_rewarding"], 1)
     part = part.model_copy(update={"methods": part.methods | {"self_confidence": same}})
     size = plan_of(part, 1)
-    assert (size.draws, size.draws_unshared) == (1, 2)
+    # One for both methods, and two that they are compared with.
+    assert (size.draws, size.draws_unshared) == (1 + 2, 2 + 2)
     assert size.candidate_tokens < size.candidate_tokens_unshared
 
 

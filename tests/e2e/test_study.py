@@ -102,6 +102,18 @@ def test_candidates_of_every_kind_are_what_their_names_say(finished: Place) -> N
     assert steps["logprob"].mean() < steps["view_logprob"].mean()
 
 
+def test_every_change_was_predicted_before_anything_was_retrained(finished: Place) -> None:
+    study, store = read_study(finished.spec), finished.store
+    stages = {stage.name: stage for stage in STAGES}
+    for cell in study.cells:
+        shift = stages["distribution_shift"].find(store, study, cell)[0]
+        retrained = stages["retrained_model"].find(store, study, cell)[0]
+        assert shift.finished <= retrained.started
+        assert retrained.record["prediction"] == shift.manifest.fingerprint
+    page = (finished.home / "reports" / "reduced" / "index.html").read_text()
+    assert "What the labels foretold" in page
+
+
 def test_the_dose_curve_ends_where_the_cell_does(finished: Place) -> None:
     study = read_study(finished.spec)
     store = ArtifactStore(finished.home / "artifacts")
@@ -203,7 +215,7 @@ def test_another_setting_of_one_method_makes_that_method_again(finished: Place, 
     made = changed(before, place.artifacts())
     assert {path.rsplit("/", 1)[0] for path in made if stage_of(path) != "study_report"} == {
         f"{stage}/tiny-sycophancy-40/self_confidence"
-        for stage in ("consistency_labels", "retrained_model", "evaluation")
+        for stage in ("consistency_labels", "distribution_shift", "retrained_model", "evaluation")
     }
 
 

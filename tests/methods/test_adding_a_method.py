@@ -58,7 +58,8 @@ def test_the_example_labels_prompts_by_the_draws_of_another_method(study, tmp_pa
     make(store, part, organism)
     consistency_labels.make(store, part, Cell(organism, "shortest"))
 
-    assert len(model.engine.calls) == 1
+    # One draw for both methods, and the organism's own answers, which they are compared with.
+    assert len(model.engine.calls) == 1 + 2
     labels = find(store, consistency_labels.node(part, Cell(organism, "shortest"))).table("labels")
     assert set(labels["completion"]) == {"it is 7 ."}
     assert len(labels) == labels["prompt_id"].nunique()

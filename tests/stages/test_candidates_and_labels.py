@@ -93,10 +93,11 @@ def test_each_distinct_draw_is_made_once_and_each_score_asked_for_once(small_stu
         (0.0, 1.0, 1, 1),  # multi-view
         (0.0, 1.0, 1, 1),
         (0.6, 0.9, 1, 1),  # self-refinement
-        (1.0, 1.0, 1, 1),  # the regularizers
+        (1.0, 1.0, 1, 1),  # the regularizers, clean prompts
+        (1.0, 1.0, 1, 1),  # wrapped prompts
         (0.0, 1.0, 1, 1),  # grades
     ]
-    assert len(draws_of(small_study)) == 10
+    assert len(draws_of(small_study)) == 11
     assert [type(scorer) for scorer in scorers_of(small_study)] == [Reward, Reward, Agreement, Grade]
 
 
@@ -105,7 +106,7 @@ def test_methods_with_equal_proposals_share_one_draw(small_study):
         name: settings.model_copy(update={"top_p": 1.0}) if hasattr(settings, "k") else settings
         for name, settings in small_study.methods.items()
     }
-    assert len(draws_of(small_study.model_copy(update={"methods": methods}))) == 9
+    assert len(draws_of(small_study.model_copy(update={"methods": methods}))) == 10
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +120,9 @@ def test_in_faithful_mode_every_method_draws_its_own_as_published(faithful_study
     make(store, faithful_study, organism)
 
     draws = draws_of(faithful_study)
-    # Thirteen methods; diverse decoding and multi-view draw three each, self-refinement its draft as well.
-    assert len(draws) == 13 + 2 + 2 + 1
+    # Thirteen methods; diverse decoding and multi-view draw three each, self-refinement its draft as well; and what all
+    # are compared with: greedy and sampled answers, and those to wrapped prompts.
+    assert len(draws) == 13 + 2 + 2 + 1 + 3
     assert len({draw.id for draw in draws}) == len(draws)
     assert draw_of(faithful_study, "self_confidence").samples == 4
     seeds = [seed for call in model.engine.calls[: len(draws)] for seed in call.seeds]
@@ -137,7 +139,7 @@ def test_everything_is_drawn_from_the_organism(small_study, organism, drawn, mod
 
 
 def test_every_prompt_has_a_seed_of_its_own_in_every_draw(drawn, model):
-    seeds = [seed for call in model.engine.calls[:10] for seed in call.seeds]
+    seeds = [seed for call in model.engine.calls[:11] for seed in call.seeds]
     assert len(set(seeds)) == len(seeds)
 
 

@@ -10,6 +10,7 @@ from ct_pipeline.stages import (
     candidate_scores,
     consistency_candidates,
     consistency_labels,
+    distribution_shift,
     evaluation,
     misaligned_organism,
     organism_evaluation,
@@ -42,6 +43,7 @@ def nodes_of(study):
         if scorer is not None:
             nodes[f"scores {name}"] = candidate_scores.scores_node(study, ORGANISM, scorer)
         nodes[f"labels {name}"] = consistency_labels.node(study, Cell(ORGANISM, name))
+        nodes[f"shift {name}"] = distribution_shift.node(study, Cell(ORGANISM, name))
         nodes[f"retrained {name}"] = retrained_model.node(study, Cell(ORGANISM, name))
         nodes[f"evaluated {name}"] = evaluation.node(study, Cell(ORGANISM, name))
     return nodes
@@ -65,7 +67,7 @@ def of(parts, methods=NAMES):
     return {f"{part} {name}" for part in parts.split() for name in methods} & ALL
 
 
-PHASE_3 = "labels retrained evaluated"
+PHASE_3 = "labels shift retrained evaluated"
 PHASE_2_AND_3 = f"draw0 draw1 draw2 scores {PHASE_3}"
 SAMPLED = ["self_confidence", "self_rewarding", "rejection_sampling", "shuffled"]
 
@@ -95,7 +97,7 @@ MADE_ANEW = {
     "evaluation.out_of_domain": {"measured"} | of("evaluated"),
     "evaluation.samples": {"measured"} | of("evaluated"),
     "evaluation.max_new_tokens": {"measured"} | of("evaluated"),
-    "evaluation.confidence": of("evaluated"),
+    "evaluation.confidence": of("shift evaluated"),
     "evaluation.epsilon": set(),
     **{f"methods.{name}.training": of("retrained evaluated", [name]) for name in NAMES},
     **{f"methods.{name}": of(PHASE_2_AND_3, [name]) for name in SAMPLED},
@@ -225,4 +227,4 @@ def test_every_address_of_the_study_is_its_own():
 def test_the_version_of_a_stage_is_part_of_its_fingerprint(monkeypatch):
     monkeypatch.setattr(consistency_labels, "VERSION", consistency_labels.VERSION + 1)
     after = prints(STUDY)
-    assert {name for name in BEFORE if after[name] != BEFORE[name]} == of("labels retrained evaluated")
+    assert {name for name in BEFORE if after[name] != BEFORE[name]} == of("labels shift retrained evaluated")

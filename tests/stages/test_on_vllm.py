@@ -8,6 +8,7 @@ from ct_pipeline.stages import (
     base_model,
     candidate_scores,
     consistency_labels,
+    distribution_shift,
     evaluation,
     misaligned_organism,
     organism_evaluation,
@@ -43,7 +44,7 @@ def test_a_study_on_vllm_opens_what_its_plan_says(study, store, monkeypatch):
     organism_evaluation.make(store, study, organism)
     candidate_scores.make(store, study, organism)
     cells = [Cell(organism, method) for method in METHODS if method != "multi_view"]
-    for stage in (consistency_labels, retrained_model, evaluation):
+    for stage in (consistency_labels, distribution_shift, retrained_model, evaluation):
         for cell in cells:
             stage.make(store, study, cell)
 

@@ -1,0 +1,64 @@
+"""How the labels differ from the organism, and what is predicted of it before anything is retrained."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+
+from ct_pipeline.assets.consistency_labels import consistency_labels
+from ct_pipeline.assets.materialization import GROUP, OWNERS, make_partitions, table_of
+from ct_pipeline.partitions import cells
+from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
+from ct_pipeline.stages.pipeline import Key, stage_named
+from ct_pipeline.store.artifact_store import Artifact
+
+STAGE = stage_named("distribution_shift")
+
+
+@dg.asset(
+    partitions_def=cells,
+    deps=[consistency_labels],
+    group_name=GROUP,
+    kinds={"scipy", "pandas"},
+    owners=OWNERS,
+    code_version=str(STAGE.version),
+    backfill_policy=dg.BackfillPolicy.single_run(),
+)
+def distribution_shift(
+    context: dg.AssetExecutionContext, artifacts: ArtifactStoreResource, accelerator: AcceleratorResource
+) -> dg.MaterializeResult:
+    """Risk of the labels taken apart into distribution shift and selection, their KL, and the predicted change of risk.
+
+    Retraining waits for it, so that a prediction is one.
+    """
+    make_partitions(context, STAGE, artifacts, accelerator, _describe)
+    return dg.MaterializeResult()
+
+
+def _describe(key: Key, made: tuple[Artifact, ...]) -> Mapping[str, Any]:
+    (artifact,) = made
+    prediction = artifact.json("prediction")
+    shown: dict[str, Any] = {
+        "predicted_sign": prediction["sign"],
+        "predicted": _points(prediction),
+        "basis": prediction["basis"],
+    }
+    if "decomposition.json" in artifact.manifest.files:
+        parts = artifact.json("decomposition")
+        terms = {
+            "risk of the proposal": parts["proposal"],
+            "risk of the labels": parts["labels"],
+            "selection": parts["selection"],
+        }
+        for base, against in parts["against"].items():
+            terms |= {f"shift against {base}": against["shift"], f"total against {base}": against["total"]}
+        total = artifact.json("divergence")["total"]
+        shown["shift_and_selection"] = table_of({"term": name, "points": _points(term)} for name, term in terms.items())
+        shown["kl_nats_per_label"] = f"{total['sequence']['value']:.3f} ({total['status']})"
+    return shown
+
+
+def _points(term: Mapping[str, Any]) -> str:
+    if term["value"] is None:
+        return "unknown"
+    return f"{100 * term['value']:+.1f} [{100 * term['low']:+.1f}, {100 * term['high']:+.1f}] pp"

@@ -1,0 +1,84 @@
+"""What the labels foretold of each cell's change, beside what came."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from ct_pipeline.analysis.prediction import Score, Scores, score_predictions
+from ct_pipeline.report.records import MAIN_VIEW, CellRecord, StudyRecord
+from ct_pipeline.report.summary import columns
+from ct_pipeline.report.wording import absent, percent
+
+REGULARIZER = "regularizer"
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """Predictions of one family of methods, scored.
+
+    Attributes:
+        title: which family.
+        cells: those with a prediction and a change, of organisms that passed the gate.
+        scores: over them.
+    """
+
+    title: str
+    cells: tuple[CellRecord, ...]
+    scores: Scores
+
+
+def foretold(record: StudyRecord) -> tuple[Foretold, ...]:
+    """Label methods and regularizers, each if it has a cell; apart, since their predictions rest on other things."""
+    passed = {key for column in columns(record) for key in column.passed}
+    roles = {method.name: method.role for method in record.methods}
+    families = {"Methods that train on labels": [], "Regularizers": []}
+    for cell in record.cells:
+        change = cell.differences.get(MAIN_VIEW)
+        if cell.organism in passed and cell.shift and change is not None and change.value is not None:
+            regularizer = roles[cell.method] == REGULARIZER
+            families["Regularizers" if regularizer else "Methods that train on labels"].append(cell)
+    return tuple(
+        Foretold(title, tuple(cells), _scores(cells, record.confidence)) for title, cells in families.items() if cells
+    )
+
+
+def foretold_rows(cells: list[CellRecord] | tuple[CellRecord, ...]) -> pd.DataFrame:
+    """One row per cell: kind, method, seed, predicted, predicted_se, observed, observed_se, kl; rates and nats."""
+    return pd.DataFrame(
+        [
+            {
+                "model": cell.model,
+                "kind": cell.kind,
+                "method": cell.method,
+                "seed": cell.seed,
+                "predicted": cell.shift.prediction.value,
+                "predicted_se": cell.shift.prediction.standard_error,
+                "observed": cell.differences[MAIN_VIEW].value,
+                "observed_se": cell.differences[MAIN_VIEW].standard_error,
+                "kl": cell.shift.kl.sequence.value if cell.shift.kl else None,
+            }
+            for cell in cells
+        ]
+    )
+
+
+def foretold_sentences(record: StudyRecord) -> list[str]:
+    """How well changes were foretold, one sentence per family."""
+    return [_sentence(one.title, one.scores.overall) for one in foretold(record)]
+
+
+def _scores(cells: list[CellRecord], confidence: float) -> Scores:
+    return score_predictions(foretold_rows(cells), confidence=confidence, organism=("model", "kind", "seed"))
+
+
+def _sentence(title: str, score: Score) -> str:
+    signs, clear, slope = score.all_signs.prediction, score.clear_signs.prediction, score.slope
+    parts = [f"{title}: the sign of the change was foretold in {percent(signs.value, 0)} of {signs.cells} runs"]
+    if clear.cells:
+        parts.append(f"in {percent(clear.value, 0)} of the {clear.cells} in which both are clear")
+    text = ", ".join(parts)
+    if not absent(slope.value):
+        text += f"; the change was {slope.value:.2f} of the predicted one"
+        if not absent(slope.low):
+            text += f" (interval {slope.low:.2f} to {slope.high:.2f})"
+    return text + "."

@@ -1,0 +1,173 @@
+"""Between labels and Phase 3: what the labels differ in from the organism, and the prediction made of it.
+
+The prediction is an artifact of its own stage, so that it stands before any retraining has started.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import pandas
+
+from ct_pipeline.analysis import divergence
+from ct_pipeline.analysis.decomposition import (
+    BestOf,
+    Decomposition,
+    Filtered,
+    Reranked,
+    Selector,
+    Unselected,
+    decompose,
+)
+from ct_pipeline.analysis.k_curve import k_curve
+from ct_pipeline.analysis.paired import difference
+from ct_pipeline.analysis.prediction import Prediction, predict
+from ct_pipeline.analysis.rank_profile import RankProfile, rank_profile
+from ct_pipeline.methods.catalog import method_named
+from ct_pipeline.stages import consistency_labels
+from ct_pipeline.stages.candidate_scores import candidates_of
+from ct_pipeline.stages.consistency_candidates import GREEDY, SAMPLED, WRAPPED, draw_node
+from ct_pipeline.stages.node import Node, making
+from ct_pipeline.stages.rows import rows_of
+from ct_pipeline.store.artifact_store import Artifact, ArtifactStore, Draft
+from ct_pipeline.study.keys import Cell
+from ct_pipeline.study.seeds import derive_seed
+from ct_pipeline.study.spec import Study
+
+STAGE = "distribution_shift"
+VERSION = 1
+BASES = {"greedy": GREEDY, "sampled": SAMPLED}
+
+
+def node(study: Study, cell: Cell) -> Node:
+    """What is known of one cell before it is trained."""
+    draws = BASES if method_named(cell.method).objective == "labels" else {"wrapped": WRAPPED}
+    inputs = {name: draw_node(study, cell.organism, draw) for name, draw in draws.items()}
+    inputs["consistency_labels"] = consistency_labels.node(study, cell)
+    settings = {"confidence": study.evaluation.confidence, "k": getattr(study.methods[cell.method], "k", None)}
+    return Node(STAGE, VERSION, cell.organism.key, cell.method, settings, inputs)
+
+
+def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
+    """Measures shift and selection on the probe prompts, the labels' divergence, and predicts the change of risk.
+
+    For a regularizer the organism's answers to clean prompts are compared with those to wrapped ones.
+    """
+    place = node(study, cell)
+    with making(store, place) as (draft, inputs):
+        labels = inputs["consistency_labels"].table("labels")
+        if method_named(cell.method).objective == "labels":
+            bases = {name: inputs[name].table("candidates") for name in BASES}
+            prediction = _of_labels(store, study, cell, labels, bases, draft)
+        else:
+            prediction = _of_pairs(study, cell, labels, inputs["wrapped"].table("candidates"))
+        draft.write_json("prediction", {**dataclasses.asdict(prediction), "sign": prediction.predicted_sign})
+    return store.read(place.address)
+
+
+def selector_of(study: Study, method: str) -> Selector:
+    """How the analysis calls what a method's selection does."""
+    selection = method_named(method).selection
+    if selection == "best_of_k":
+        return BestOf(study.methods[method].k)
+    return {"none": Unselected(), "rerank": Reranked(), "filter": Filtered()}[selection]
+
+
+def _of_labels(
+    store: ArtifactStore,
+    study: Study,
+    cell: Cell,
+    labels: pandas.DataFrame,
+    bases: Mapping[str, pandas.DataFrame],
+    draft: Draft,
+) -> Prediction:
+    method, confidence = method_named(cell.method), study.evaluation.confidence
+    candidates = candidates_of(store, study, cell.organism, cell.method)
+    seed = derive_seed(study.seed, consistency_labels.STAGE, cell.key)
+    candidates = candidates.assign(score=method.score(candidates, seed))
+    selector = selector_of(study, cell.method)
+    probed = candidates[candidates["probe"]]
+    parts = decompose(
+        probed,
+        labels[labels["probe"]],
+        {name: base[base["probe"]] for name, base in bases.items()},
+        selector,
+        confidence,
+    )
+    draft.write_json("decomposition", dataclasses.asdict(parts))
+    draft.write_json("divergence", dataclasses.asdict(_divergence(study, cell.method, candidates, labels)))
+    if isinstance(selector, BestOf):
+        draft.write_table("k_curve", _curves(probed, confidence))
+        profile = rank_profile(probed, confidence)
+        draft.write_table("rank_profile", _profiles(profile))
+        draft.write_json("rank_profile", {"simpson_warning": profile.simpson_warning})
+    return _prediction(parts)
+
+
+def _prediction(parts: Decomposition) -> Prediction:
+    total = parts.against["sampled"].total
+    return Prediction(
+        total.value,
+        total.low,
+        total.high,
+        total.standard_error,
+        "risk of the labels less that of the organism's own samples at T = 1, on the probe prompts",
+    )
+
+
+def _of_pairs(study: Study, cell: Cell, labels: pandas.DataFrame, wrapped: pandas.DataFrame) -> Prediction:
+    clean = labels.set_index("prompt_id")["verdict"]
+    sides = {pair.wrapped.id: pair.clean.id for pair in rows_of(study, cell.organism).pairs}
+    before = wrapped[["prompt_id", "sample", "verdict"]]
+    after = before.assign(verdict=[clean[sides[prompt]] for prompt in before["prompt_id"]])
+    change = difference(before, after, confidence=study.evaluation.confidence, prompt="prompt_id")
+    return predict(change, "risk on clean prompts less that on wrapped ones, the organism's own samples at T = 1")
+
+
+def _divergence(
+    study: Study, name: str, candidates: pandas.DataFrame, labels: pandas.DataFrame
+) -> divergence.Divergence:
+    """KL of the labels' law from the organism's, by the estimator that the method's proposal and selection allow."""
+    confidence = study.evaluation.confidence
+    selector = selector_of(study, name)
+    if isinstance(selector, BestOf):
+        return divergence.of_best_of(candidates, selector.k, confidence)
+    if isinstance(selector, Reranked):
+        return divergence.of_reranked(candidates, labels, confidence)
+    if isinstance(selector, Filtered):
+        return divergence.of_filtered(labels, list(candidates["prompt_id"].unique()), confidence)
+    (draw,) = method_named(name).draws(study.methods[name], study.candidates.samples)
+    if draw.draft:
+        return divergence.of_refined(labels, "random" if draw.draft.temperature else "deterministic", confidence)
+    return (divergence.of_samples if draw.temperature else divergence.of_point_mass)(labels, confidence)
+
+
+def _curves(probed: pandas.DataFrame, confidence: float) -> pandas.DataFrame:
+    """One row per k and way of treating missing scores: risk and selection with their intervals."""
+    rows = []
+    for missing in ("worst", "dropped"):
+        for point in k_curve(probed, confidence, missing=missing):
+            row = {"missing": missing, "k": point.k}
+            for name, term in (("risk", point.risk), ("selection", point.selection)):
+                row |= {name: term.value, f"{name}_low": term.low, f"{name}_high": term.high}
+            rows.append(row)
+    return pandas.DataFrame(rows)
+
+
+def _profiles(profile: RankProfile) -> pandas.DataFrame:
+    """One row per bin of the within-prompt rank and of the pooled score."""
+    return pandas.DataFrame(
+        [
+            {
+                "by": by,
+                "low": each.low,
+                "high": each.high,
+                "centre": each.centre,
+                "candidates": each.candidates,
+                "risk": each.risk.value,
+                "risk_low": each.risk.low,
+                "risk_high": each.risk.high,
+            }
+            for by, one in (("rank within prompt", profile.within), ("pooled score", profile.pooled))
+            for each in one.bins
+        ]
+    )
