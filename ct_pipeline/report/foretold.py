@@ -1,5 +1,6 @@
 """What the labels foretold of each cell's change, beside what came."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -44,8 +45,8 @@ def foretold(record: StudyRecord) -> tuple[Foretold, ...]:
     )
 
 
-def foretold_rows(cells: list[CellRecord] | tuple[CellRecord, ...]) -> pd.DataFrame:
-    """One row per cell: kind, method, seed, predicted, predicted_se, observed, observed_se, kl (of drawn labels); rates, nats."""
+def foretold_rows(cells: Sequence[CellRecord]) -> pd.DataFrame:
+    """One row per cell: model, kind, method, seed, predicted and observed with standard errors, kl of drawn labels in nats."""
     return pd.DataFrame(
         [
             {
@@ -69,7 +70,7 @@ def foretold_sentences(record: StudyRecord) -> list[str]:
     return [_sentence(one.title, one.scores.overall) for one in foretold(record)]
 
 
-def _scores(cells: list[CellRecord], confidence: float) -> Scores:
+def _scores(cells: Sequence[CellRecord], confidence: float) -> Scores:
     return score_predictions(foretold_rows(cells), confidence=confidence, organism=("model", "kind", "seed"))
 
 
