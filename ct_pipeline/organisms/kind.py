@@ -68,6 +68,21 @@ class OrganismData:
     pairs: tuple[Pair, ...]
     evaluation: tuple[Prompt, ...]
 
+    @cached_property
+    def labelled(self) -> tuple[Prompt, ...]:
+        """Consistency and probe prompts, each once."""
+        return tuple(dict.fromkeys((*self.consistency, *self.probe)))
+
+    @cached_property
+    def clean(self) -> tuple[Prompt, ...]:
+        """The clean sides of the pairs, each once."""
+        return tuple(dict.fromkeys(pair.clean for pair in self.pairs))
+
+    @cached_property
+    def wrapped(self) -> tuple[Prompt, ...]:
+        """The wrapped sides of the pairs, each once."""
+        return tuple(dict.fromkeys(pair.wrapped for pair in self.pairs))
+
 
 @dataclass(frozen=True)
 class Kind:

@@ -82,9 +82,7 @@ def draw_node(study: Study, organism: Organism, draw: Draw) -> Node:
 
 def prompts_of(data: OrganismData, draw: Draw) -> tuple[Prompt, ...]:
     """The prompts of a draw, each once: consistency and probe prompts, or one side of the pairs."""
-    if draw.prompts in ("clean", "wrapped"):
-        return tuple(dict.fromkeys(getattr(pair, draw.prompts) for pair in data.pairs))
-    return tuple(dict.fromkeys((*data.consistency, *data.probe)))
+    return data.labelled if draw.prompts == "consistency" else getattr(data, draw.prompts)
 
 
 def asked(messages: Sequence[Message], request: str, **texts: str) -> tuple[Message, ...]:

@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import json
-from collections.abc import Iterable
 
 from ct_pipeline.organisms.catalog import KINDS
 from ct_pipeline.organisms.kind import Example, Kind, OrganismData, Pair, Prompt
@@ -38,10 +37,20 @@ def _world(settings: WorldSettings):
     return TinyWorld(settings)
 
 
-def digest(rows: Iterable[Prompt | Example | Pair]) -> str:
-    """Twenty hex digits of blake2b over the rows' content, in order."""
-    content = [_content(row) for row in rows]
-    return hashlib.blake2b(json.dumps(content).encode(), digest_size=10).hexdigest()
+def digest(rows: tuple[Prompt | Example | Pair, ...]) -> str:
+    """Twenty hex digits of blake2b over the rows' content, in order; one computation per tuple."""
+    known = _DIGESTS.get(id(rows))
+    if known is None or known[0] is not rows:
+        if len(_DIGESTS) >= _REMEMBERED:
+            _DIGESTS.clear()
+        content = json.dumps([_content(row) for row in rows])
+        known = _DIGESTS[id(rows)] = rows, hashlib.blake2b(content.encode(), digest_size=10).hexdigest()
+    return known[1]
+
+
+_REMEMBERED = 1024
+_DIGESTS: dict[int, tuple[tuple, str]] = {}
+"""By identity, the tuple held with it so that no other takes its place: to hash rows would cost what a digest costs."""
 
 
 def _content(row: Prompt | Example | Pair) -> list[str]:
