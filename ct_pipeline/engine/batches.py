@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ct_pipeline.engine.protocol import Sampling
+
 if TYPE_CHECKING:
     import torch
 
@@ -17,6 +19,18 @@ class Share:
     row: int
     first: int
     samples: int
+
+
+def check_sampling(sampling: Sampling) -> None:
+    """Refuses ways of drawing that mean nothing, on any engine; ValueError."""
+    if sampling.samples < 1 or sampling.max_new_tokens < 1:
+        raise ValueError(f"samples and max_new_tokens are at least 1: {sampling}")
+    if sampling.temperature < 0 or not 0 < sampling.top_p <= 1:
+        raise ValueError(f"temperature is at least 0 and top_p in (0, 1]: {sampling}")
+    if sampling.temperature == 0 and sampling.samples > 1:
+        raise ValueError(f"at temperature 0 a prompt has one completion, not {sampling.samples} samples")
+    if sampling.beams < 1 or (sampling.beams > 1 and sampling.temperature > 0):
+        raise ValueError(f"beams is at least 1, and more than one need temperature 0: {sampling}")
 
 
 def check_lengths(prompts: Sequence[Sequence[int]], more: Sequence[int], window: int, what: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ct_pipeline.engine.batches import check_lengths, left_padded, shares_by_length
+from ct_pipeline.engine.batches import check_lengths, check_sampling, left_padded, shares_by_length
 from ct_pipeline.engine.beam_search import search
 from ct_pipeline.engine.decoding import decode
 from ct_pipeline.engine.prefill import Prefill
@@ -88,7 +88,7 @@ class TransformersEngine:
         """
         import torch
 
-        _check_sampling(sampling)
+        check_sampling(sampling)
         if len(seeds) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts need as many seeds, not {len(seeds)}")
         new, beams = sampling.max_new_tokens, sampling.beams
@@ -191,17 +191,6 @@ class TransformersEngine:
             use_cache=False,
             logits_to_keep=kept,
         )
-
-
-def _check_sampling(sampling: Sampling) -> None:
-    if sampling.samples < 1 or sampling.max_new_tokens < 1:
-        raise ValueError(f"samples and max_new_tokens are at least 1: {sampling}")
-    if sampling.temperature < 0 or not 0 < sampling.top_p <= 1:
-        raise ValueError(f"temperature is at least 0 and top_p in (0, 1]: {sampling}")
-    if sampling.temperature == 0 and sampling.samples > 1:
-        raise ValueError(f"at temperature 0 a prompt has one completion, not {sampling.samples} samples")
-    if sampling.beams < 1 or (sampling.beams > 1 and sampling.temperature > 0):
-        raise ValueError(f"beams is at least 1, and more than one need temperature 0: {sampling}")
 
 
 def _affordable_tokens(base: BaseModel) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ct_pipeline.engine.batches import check_lengths
+from ct_pipeline.engine.batches import check_lengths, check_sampling
 from ct_pipeline.engine.protocol import Adapters, Completion, Sampling
 from ct_pipeline.engine.vllm_base import source_of
 from ct_pipeline.engine.vllm_beams import search
@@ -84,7 +84,8 @@ class VllmEngine:
             ValueError: a prompt is empty or leaves no room for the new tokens in the context window; a bad setting, a
                 temperature between 0 and 0.01; an adapter that does not fit.
         """
-        _check_sampling(sampling)
+        check_sampling(sampling)
+        _check_temperature(sampling)
         if len(seeds) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts need as many seeds, not {len(seeds)}")
         check_lengths(prompts, [sampling.max_new_tokens] * len(prompts), self._window, "new")
@@ -255,14 +256,6 @@ def _next_logprobs(request: object) -> dict[int, float]:
     return dict(zip(logprobs.token_ids, logprobs.logprobs, strict=True))
 
 
-def _check_sampling(sampling: Sampling) -> None:
-    if sampling.samples < 1 or sampling.max_new_tokens < 1 or sampling.beams < 1:
-        raise ValueError(f"samples, max_new_tokens and beams are at least 1: {sampling}")
-    if sampling.temperature < 0 or not 0 < sampling.top_p <= 1:
-        raise ValueError(f"temperature is at least 0 and top_p in (0, 1]: {sampling}")
+def _check_temperature(sampling: Sampling) -> None:
     if 0 < sampling.temperature < _LEAST_TEMPERATURE:
         raise ValueError(f"vLLM draws at a temperature of 0 or at least {_LEAST_TEMPERATURE}: {sampling}")
-    if sampling.temperature == 0 and sampling.samples > 1:
-        raise ValueError(f"greedy decoding has one completion, not {sampling.samples} samples")
-    if sampling.temperature > 0 and sampling.beams > 1:
-        raise ValueError(f"beams search at temperature 0 only: {sampling}")

@@ -52,9 +52,13 @@ def scorer_of_method(study: Study, method: str) -> Scorer | None:
 
 def draws_of(study: Study) -> tuple[Draw, ...]:
     """Every distinct draw that the methods need, a draft before what is drawn from it, and what they are compared with."""
-    wanted = [draw for method in study.methods for draw in draws_of_method(study, method)]
-    drawn = [each for draw in wanted for each in ((draw.draft, draw) if draw.draft else (draw,))]
+    drawn = [draw for method in study.methods for draw in with_drafts(draws_of_method(study, method))]
     return tuple(dict.fromkeys((*drawn, *compared_draws(study))))
+
+
+def with_drafts(draws: Sequence[Draw]) -> list[Draw]:
+    """Draws, each after the draft that it is drawn from."""
+    return [each for draw in draws for each in ((draw.draft, draw) if draw.draft else (draw,))]
 
 
 def compared_draws(study: Study) -> tuple[Draw, ...]:

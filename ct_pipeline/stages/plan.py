@@ -15,6 +15,7 @@ from ct_pipeline.stages.consistency_candidates import (
     draws_of_method,
     prompts_of,
     scorer_of_method,
+    with_drafts,
 )
 from ct_pipeline.stages.organism_evaluation import ARMS
 from ct_pipeline.stages.rows import rows_of
@@ -65,7 +66,7 @@ def plan_of(study: Study, workers: int) -> Plan:
     """Counts what a study would do with so many worker processes."""
     tiny = sum(isinstance(model, TinyWorldModel) for model in study.models.values())
     faithful = study.model_copy(update={"candidates": study.candidates.model_copy(update={"generation": "faithful"})})
-    unshared = [draw for method in study.methods for draw in _with_drafts(draws_of_method(study, method))]
+    unshared = [draw for method in study.methods for draw in with_drafts(draws_of_method(study, method))]
     unshared += compared_draws(study)
     scorers = [scorer for method in study.methods if (scorer := scorer_of_method(study, method))]
     loads, starts = _openings(study)
@@ -109,10 +110,6 @@ def _openings(study: Study) -> tuple[int, int]:
             stages = len(TRAINING_STAGES) + len(DRAWING_STAGES) if several else 1
             loads, starts = loads + stages, starts + stages
     return loads, starts
-
-
-def _with_drafts(draws: Sequence[Draw]) -> list[Draw]:
-    return [each for draw in draws for each in ((draw.draft, draw) if draw.draft else (draw,))]
 
 
 def _candidate_tokens(study: Study, draws: Sequence[Draw], scorers: Sequence[Scorer]) -> int:
