@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pandas
 
-from ct_pipeline.methods.catalog import method_named
+from ct_pipeline.methods.catalog import method_of
 from ct_pipeline.resources.tracking import Run
 from ct_pipeline.stages import consistency_labels, retrained_model
 from ct_pipeline.stages.measurement import DECODINGS, DOMAINS, direct_accuracy, risk
@@ -65,7 +65,7 @@ def cell_run(
     metrics["labels_kept"] = labels.record["kept"]
     metrics["prompts_dropped"] = labels.record["dropped"]
     metrics["training_seconds"] = training.record["seconds"]
-    own = plain(study.methods[cell.method].model_dump(mode="json", exclude={"training"}))
+    own = plain(study.methods[cell.method].model_dump(mode="json", exclude={"training", "method"}))
     return Run(
         name=cell.key,
         fingerprint=evaluation.manifest.fingerprint,
@@ -74,7 +74,7 @@ def cell_run(
         | {"method": cell.method}
         | {f"method.{name}": value for name, value in own.items()}
         | _training(study.training_of(cell.method)),
-        tags=_tags(evaluation, dagster_run) | {"note": method_named(cell.method).summary},
+        tags=_tags(evaluation, dagster_run) | {"note": method_of(study, cell.method).summary},
         metrics=metrics,
         started=training.started,
         finished=evaluation.finished,

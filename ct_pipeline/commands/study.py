@@ -15,7 +15,7 @@ from ct_pipeline.commands.progress import StudyProgress
 from ct_pipeline.stages import preflight, study_report
 from ct_pipeline.stages.catalog import read_study
 from ct_pipeline.stages.node import find
-from ct_pipeline.stages.organism_evaluation import node, passed, reasons
+from ct_pipeline.stages.organism_evaluation import node, reasons, usable
 from ct_pipeline.stages.pipeline import STAGES
 from ct_pipeline.stages.plan import plan_of
 from ct_pipeline.stages.workers import Workers, shared_workers
@@ -133,7 +133,7 @@ def _run_group(names: Sequence[str], study: Study, store: ArtifactStore, runs) -
 
 def _failed_gates(store: ArtifactStore, study: Study) -> dict[str, str]:
     found = {organism.key: find(store, node(study, organism)) for organism in study.organisms}
-    return {key: " ".join(reasons(artifact)) for key, artifact in found.items() if not passed(artifact)}
+    return {key: " ".join(reasons(artifact)) for key, artifact in found.items() if not usable(study, artifact)}
 
 
 @contextlib.contextmanager

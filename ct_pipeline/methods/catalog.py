@@ -14,6 +14,7 @@ from ct_pipeline.methods.self_confidence import SELF_CONFIDENCE
 from ct_pipeline.methods.self_refinement import SELF_REFINEMENT
 from ct_pipeline.methods.self_rewarding import SELF_REWARDING
 from ct_pipeline.methods.shuffled import SHUFFLED
+from ct_pipeline.study.spec import Study
 
 METHODS: tuple[Method, ...] = (
     NULL,
@@ -30,6 +31,11 @@ METHODS: tuple[Method, ...] = (
     MLPCT,
     ATTCT,
 )
+
+
+def method_of(study: Study, entry: str) -> Method:
+    """The method that an entry of a study's `methods` runs: the one it names, or that of its own name."""
+    return method_named(study.methods[entry].method or entry)
 
 
 def method_named(name: str) -> Method:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pandas
 
 from ct_pipeline.engine.protocol import Completion, Sampling
-from ct_pipeline.methods.catalog import method_named
+from ct_pipeline.methods.catalog import method_of
 from ct_pipeline.methods.proposal import Draw
 from ct_pipeline.methods.scorer import Scorer
 from ct_pipeline.organisms.kind import Message, OrganismData, Prompt
@@ -37,16 +37,16 @@ def draws_of_method(study: Study, method: str) -> tuple[Draw, ...]:
     """The draws of one method, drafts left out: shared ones, or its own of the published size."""
     settings = study.methods[method]
     if study.candidates.generation == "shared":
-        return method_named(method).draws(settings, study.candidates.samples)
-    return tuple(draw.owned_by(method) for draw in method_named(method).draws(settings, 1))
+        return method_of(study, method).draws(settings, study.candidates.samples)
+    return tuple(draw.owned_by(method) for draw in method_of(study, method).draws(settings, 1))
 
 
 def scorer_of_method(study: Study, method: str) -> Scorer | None:
     """The score that one method has to ask for, over the draws of `draws_of_method`."""
     settings = study.methods[method]
     if study.candidates.generation == "shared":
-        return method_named(method).scorer(settings, study.candidates.samples)
-    scorer = method_named(method).scorer(settings, 1)
+        return method_of(study, method).scorer(settings, study.candidates.samples)
+    scorer = method_of(study, method).scorer(settings, 1)
     return scorer and scorer.owned_by(method)
 
 
@@ -63,7 +63,7 @@ def with_drafts(draws: Sequence[Draw]) -> list[Draw]:
 
 def compared_draws(study: Study) -> tuple[Draw, ...]:
     """The organism's own answers, greedy and at T = 1, and, where a method trains on pairs, those to wrapped prompts."""
-    on_pairs = any(method_named(name).objective != "labels" for name in study.methods)
+    on_pairs = any(method_of(study, name).objective != "labels" for name in study.methods)
     return (GREEDY, SAMPLED, WRAPPED) if on_pairs else (GREEDY, SAMPLED)
 
 
@@ -97,7 +97,7 @@ def asked(messages: Sequence[Message], request: str, **texts: str) -> tuple[Mess
 def require_gate(store: ArtifactStore, study: Study, organism: Organism) -> None:
     """UserError where the organism is known to have failed its induction gate."""
     gate = find(store, organism_evaluation.node(study, organism))
-    if gate is not None and not organism_evaluation.passed(gate):
+    if gate is not None and not organism_evaluation.usable(study, gate):
         raise UserError(
             f"{organism.key} did not pass the induction gate, so nothing is drawn from it: "
             + " ".join(organism_evaluation.reasons(gate))

@@ -2,7 +2,7 @@
 
 import pandas
 
-from ct_pipeline.methods.catalog import method_named
+from ct_pipeline.methods.catalog import method_of
 from ct_pipeline.stages.candidate_scores import candidates_of, scores_node
 from ct_pipeline.stages.consistency_candidates import draw_node, draws_of_method, scorer_of_method
 from ct_pipeline.stages.node import Node, making
@@ -24,8 +24,12 @@ def node(study: Study, cell: Cell) -> Node:
     scorer = scorer_of_method(study, cell.method)
     if scorer is not None:
         inputs["scores"] = scores_node(study, cell.organism, scorer)
-    chosen_by = settings.model_dump(mode="json", exclude={"training"})
-    return Node(STAGE, VERSION, cell.organism.key, cell.method, {"method": chosen_by, "seed": study.seed}, inputs)
+    chosen_by = {
+        "name": method_of(study, cell.method).name,
+        "method": settings.model_dump(mode="json", exclude={"training", "method"}),
+        "seed": study.seed,
+    }
+    return Node(STAGE, VERSION, cell.organism.key, cell.method, chosen_by, inputs)
 
 
 def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
@@ -35,7 +39,7 @@ def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
     risk can be measured where the verdict is defined.
     """
     place = node(study, cell)
-    method = method_named(cell.method)
+    method = method_of(study, cell.method)
     with making(store, place) as (draft, _):
         candidates = candidates_of(store, study, cell.organism, cell.method)
         seed = derive_seed(study.seed, STAGE, cell.key)

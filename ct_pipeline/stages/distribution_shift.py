@@ -22,7 +22,7 @@ from ct_pipeline.analysis.k_curve import k_curve
 from ct_pipeline.analysis.paired import difference
 from ct_pipeline.analysis.prediction import Prediction, predict
 from ct_pipeline.analysis.rank_profile import RankProfile, rank_profile
-from ct_pipeline.methods.catalog import method_named
+from ct_pipeline.methods.catalog import method_of
 from ct_pipeline.stages import consistency_labels
 from ct_pipeline.stages.candidate_scores import candidates_of
 from ct_pipeline.stages.consistency_candidates import GREEDY, SAMPLED, WRAPPED, draw_node
@@ -40,7 +40,7 @@ BASES = {"greedy": GREEDY, "sampled": SAMPLED}
 
 def node(study: Study, cell: Cell) -> Node:
     """What is known of one cell before it is trained."""
-    draws = BASES if method_named(cell.method).objective == "labels" else {"wrapped": WRAPPED}
+    draws = BASES if method_of(study, cell.method).objective == "labels" else {"wrapped": WRAPPED}
     inputs = {name: draw_node(study, cell.organism, draw) for name, draw in draws.items()}
     inputs["consistency_labels"] = consistency_labels.node(study, cell)
     settings = {"confidence": study.evaluation.confidence, "k": getattr(study.methods[cell.method], "k", None)}
@@ -55,7 +55,7 @@ def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
     place = node(study, cell)
     with making(store, place) as (draft, inputs):
         labels = inputs["consistency_labels"].table("labels")
-        if method_named(cell.method).objective == "labels":
+        if method_of(study, cell.method).objective == "labels":
             bases = {name: inputs[name].table("candidates") for name in BASES}
             prediction = _of_labels(store, study, cell, labels, bases, draft)
         else:
@@ -66,7 +66,7 @@ def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
 
 def selector_of(study: Study, method: str) -> Selector:
     """How the analysis calls what a method's selection does."""
-    selection = method_named(method).selection
+    selection = method_of(study, method).selection
     if selection == "best_of_k":
         return BestOf(study.methods[method].k)
     return {"none": Unselected(), "rerank": Reranked(), "filter": Filtered()}[selection]
@@ -80,7 +80,7 @@ def _of_labels(
     bases: Mapping[str, pandas.DataFrame],
     draft: Draft,
 ) -> Prediction:
-    method, confidence = method_named(cell.method), study.evaluation.confidence
+    method, confidence = method_of(study, cell.method), study.evaluation.confidence
     candidates = candidates_of(store, study, cell.organism, cell.method)
     seed = derive_seed(study.seed, consistency_labels.STAGE, cell.key)
     candidates = candidates.assign(score=method.score(candidates, seed))
@@ -135,7 +135,7 @@ def _divergence(
         return divergence.of_reranked(candidates, labels, confidence)
     if isinstance(selector, Filtered):
         return divergence.of_filtered(labels, list(candidates["prompt_id"].unique()), confidence)
-    (draw,) = method_named(name).draws(study.methods[name], study.candidates.samples)
+    (draw,) = method_of(study, name).draws(study.methods[name], study.candidates.samples)
     if draw.draft:
         return divergence.of_refined(labels, "random" if draw.draft.temperature else "deterministic", confidence)
     return (divergence.of_samples if draw.temperature else divergence.of_point_mass)(labels, confidence)

@@ -61,8 +61,13 @@ def make(store: ArtifactStore, study: Study, organism: Organism) -> Artifact:
     return store.read(place.address)
 
 
+def usable(study: Study, artifact: Artifact) -> bool:
+    """Whether consistency training may start from the organism: it passed, or the study only reports the gate."""
+    return passed(artifact) or study.induction.gate == "report"
+
+
 def passed(artifact: Artifact) -> bool:
-    """Whether the organism may be used."""
+    """Whether the induction gate was passed."""
     return bool(artifact.json("gate")["passed"])
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ct_pipeline.methods.catalog import method_named
+from ct_pipeline.methods.catalog import method_of
 from ct_pipeline.methods.proposal import Draw
 from ct_pipeline.methods.scorer import Agreement, Grade, Scorer
 from ct_pipeline.organisms.kind import OrganismData
@@ -133,7 +133,9 @@ def _scoring_tokens(data: OrganismData, scorer: Scorer) -> int:
 
 def _labels(study: Study, method: str) -> int:
     return (
-        study.candidates.pairs if method_named(method).objective != "labels" else study.candidates.consistency_prompts
+        study.candidates.pairs
+        if method_of(study, method).objective != "labels"
+        else study.candidates.consistency_prompts
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas
 
 from ct_pipeline.engine.protocol import Adapters
-from ct_pipeline.methods.catalog import method_named
+from ct_pipeline.methods.catalog import method_of
 from ct_pipeline.stages import base_model, consistency_labels, distribution_shift, misaligned_organism
 from ct_pipeline.stages.consistency_candidates import complete
 from ct_pipeline.stages.language_model import LanguageModel, open_model
@@ -25,7 +25,7 @@ VERSION = 2
 def node(study: Study, cell: Cell) -> Node:
     """The Phase 3 adapter of one cell."""
     settings: dict[str, object] = {"training": study.training_of(cell.method), "seed": study.seed}
-    if method_named(cell.method).objective != "labels":
+    if method_of(study, cell.method).objective != "labels":
         settings["pairs"] = digest(rows_of(study, cell.organism).pairs)
         settings["loss"] = _loss_settings(study, cell.method)
     inputs = {
@@ -66,7 +66,7 @@ def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
 
 
 def _loss_settings(study: Study, method: str) -> dict[str, object]:
-    return study.methods[method].model_dump(mode="json", exclude={"training"})
+    return study.methods[method].model_dump(mode="json", exclude={"training", "method"})
 
 
 def _train(
@@ -77,7 +77,7 @@ def _train(
     from ct_pipeline.training.internal_loss import InternalLoss
     from ct_pipeline.training.sft import train_on_labels
 
-    settings, objective = study.training_of(cell.method), method_named(cell.method).objective
+    settings, objective = study.training_of(cell.method), method_of(study, cell.method).objective
     # Methods share the seed, so that they differ in their labels alone.
     seed = derive_seed(study.seed, STAGE, cell.organism.key) % 2**31
     if objective == "labels":

@@ -13,7 +13,7 @@ from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.prediction import Prediction
 from ct_pipeline.analysis.rates import Rate, rate
 from ct_pipeline.analysis.term import Term
-from ct_pipeline.methods.catalog import method_named
+from ct_pipeline.methods.catalog import method_of
 from ct_pipeline.report.records import (
     VIEWS,
     ArmRates,
@@ -58,7 +58,7 @@ def usable_cells(store: ArtifactStore, study: Study, organisms: Iterable[Organis
     cells = []
     for organism in organisms:
         gate = find(store, organism_evaluation.node(study, organism))
-        if gate is not None and organism_evaluation.passed(gate):
+        if gate is not None and organism_evaluation.usable(study, gate):
             cells += [Cell(organism, method) for method in study.methods]
     return tuple(cells)
 
@@ -146,14 +146,17 @@ def study_record(store: ArtifactStore, study: Study) -> StudyRecord:
         confidence=study.evaluation.confidence,
         epsilon=study.evaluation.epsilon,
         base_models=tuple(_base_model(store, study, model) for model in models),
-        methods=tuple(
-            MethodRecord(method.name, method.title, method.summary, method.role)
-            for method in map(method_named, study.methods)
-        ),
+        methods=tuple(_method(study, name) for name in study.methods),
         organisms=tuple(_organism(store, study, organism) for organism in organisms),
         cells=tuple(_cell(store, study, cell) for cell in cells),
         tables={},
     )
+
+
+def _method(study: Study, name: str) -> MethodRecord:
+    method = method_of(study, name)
+    title = method.title if name == method.name else f"{method.title}: {name.replace('_', ' ')}"
+    return MethodRecord(name, title, method.summary, method.role)
 
 
 def _base_model(store: ArtifactStore, study: Study, model: str) -> BaseModelRecord:

@@ -1,6 +1,7 @@
 """Reads a study file and says of every mistake in it: where, what was found, what is allowed."""
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ Location = tuple[str | int, ...]
 
 LARGEST_FILE = 1_000_000
 MOST_ENTRIES = 20_000
+SLUG = re.compile(r"[a-z0-9]+([_.-][a-z0-9]+)*")
 
 
 def load_study(path: Path, misalignments: Sequence[str], methods: Mapping[str, type[MethodSettings]]) -> Study:
@@ -29,13 +31,18 @@ def load_study(path: Path, misalignments: Sequence[str], methods: Mapping[str, t
     named_methods = raw.get("methods")
     if isinstance(named_methods, Mapping):
         for name, given in named_methods.items():
-            if name not in methods:
-                mistakes.append((("methods", name), f"found {_shown(name)}; allowed: {_choices(name, methods)}"))
+            location, kind = _method_named(name, given)
+            if not isinstance(kind, str) or kind not in methods:
+                mistakes.append((location, f"found {_shown(kind)}; allowed: {_choices(kind, methods)}"))
+                continue
+            if not SLUG.fullmatch(str(name)):
+                mistakes.append((("methods", name), f"found {_shown(name)}; allowed: a-z, 0-9 and _ - . between them"))
                 continue
             try:
-                settings[name] = methods[name].model_validate(given if given is not None else {})
+                named = given | {"method": kind} if location[-1] == "method" else given
+                settings[name] = methods[kind].model_validate({} if named is None else named)
             except ValidationError as error:
-                mistakes += _mistakes(error, methods[name], ("methods", name))
+                mistakes += _mistakes(error, methods[kind], ("methods", name))
     names = raw.get("misalignments")
     for index, name in enumerate(names if isinstance(names, list) else ()):
         if name not in misalignments:
@@ -50,6 +57,14 @@ def load_study(path: Path, misalignments: Sequence[str], methods: Mapping[str, t
     if mistakes:
         raise SpecError("\n".join(_line(path, lines, location, text) for location, text in mistakes))
     return study
+
+
+def _method_named(name: object, given: object) -> tuple[Location, object]:
+    """Where an entry of `methods` says which method it is, and what it says: `method`, or its own name."""
+    if isinstance(given, Mapping) and "method" in given:
+        # The bare word null is the name of a method.
+        return ("methods", name, "method"), "null" if given["method"] is None else given["method"]
+    return ("methods", name), name
 
 
 def _read(path: Path) -> tuple[yaml.Node, dict]:

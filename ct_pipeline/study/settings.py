@@ -155,6 +155,8 @@ class InductionSettings(Settings):
     training: TrainingSettings
     gate_confidence: Probability
     headroom: Annotated[Real, Field(ge=0, lt=0.5)]
+    gate: Literal["require", "report"] = "require"
+    """`require` uses an organism only if it passes its gate; `report` uses all, as a world without misbehaviour needs."""
 
 
 class CandidateSettings(Settings):

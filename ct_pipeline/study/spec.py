@@ -1,9 +1,9 @@
 """The study spec: what is compared, on what, with which settings; `studies/*.yaml` in frozen form."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field, SerializeAsAny, field_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from ct_pipeline.study.keys import Cell, Organism
 from ct_pipeline.study.settings import (
@@ -22,8 +22,22 @@ from ct_pipeline.study.world_settings import PretrainingSettings, WorldSettings
 class MethodSettings(Settings):
     """What every method can be told; a method's own file adds its own fields."""
 
+    method: str | None = None
+    """The method that an entry of another name runs: a variant, such as a k = 1 arm."""
     training: RetrainingSettings | None = None
     """Phase 3 of this method alone, in place of the study's `retraining`."""
+
+
+PlantedSign = Literal["amplifies", "suppresses", "none"]
+
+
+class PlantedEffect(Settings):
+    """What a world was made to do under one method; what is left out is not claimed."""
+
+    change: PlantedSign | None = None
+    """Of the risk, from organism to retrained model."""
+    selection: PlantedSign | None = None
+    """Of the labels' risk, by selection among the method's candidates."""
 
 
 class Study(Settings):
@@ -42,6 +56,8 @@ class Study(Settings):
     retraining: RetrainingSettings
     evaluation: EvaluationSettings
     methods: Annotated[Mapping[str, SerializeAsAny[MethodSettings]], Field(min_length=1)]
+    planted: Mapping[str, PlantedEffect] = Field(default_factory=dict)
+    """The answer that is known beforehand, by method: a study with it calibrates the whole chain."""
 
     @field_validator("misalignments", "seeds")
     @classmethod
@@ -50,6 +66,13 @@ class Study(Settings):
         if repeated:
             raise ValueError(f"listed twice: {', '.join(repeated)}")
         return values
+
+    @model_validator(mode="after")
+    def _planted_methods(self) -> "Study":
+        strangers = sorted(set(self.planted) - set(self.methods))
+        if strangers:
+            raise ValueError(f"planted names {', '.join(strangers)}, which `methods` does not list")
+        return self
 
     @property
     def organisms(self) -> tuple[Organism, ...]:

@@ -294,7 +294,9 @@ def test_a_new_methods_settings_are_checked_like_any_other(tiny_text, tmp_path):
     with pytest.raises(SpecError) as refused:
         read_with(text, tmp_path, (*METHODS, SHORTEST))
     assert "methods.shortest.k: found 0; allowed: greater than or equal to 1" in str(refused.value)
-    assert "methods.shortest.kk: found an unknown field; allowed: k, training (did you mean k?)" in str(refused.value)
+    assert "methods.shortest.kk: found an unknown field; allowed: k, method, training (did you mean k?)" in str(
+        refused.value
+    )
 
 
 def test_a_method_that_is_not_in_the_list_is_refused(tiny_text, tmp_path):

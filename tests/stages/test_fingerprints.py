@@ -84,6 +84,7 @@ MADE_ANEW = {
     "induction": ABOVE_BASE,
     "induction.gate_confidence": {"measured"} | of("evaluated"),
     "induction.headroom": {"measured"} | of("evaluated"),
+    "induction.gate": set(),
     # Induction rows are sampled from what evaluation, consistency and probe prompts leave over: none may meet them.
     "candidates.consistency_prompts": ABOVE_BASE,
     "candidates.probe_prompts": ABOVE_BASE,
@@ -121,6 +122,7 @@ OTHER_WORD = {
         "new": "continued",
         "last": "epoch",
         "epoch": "last",
+        "require": "report",
     },
 }
 OTHER_WORD_OF = {"loss_on": "sequence"}
@@ -134,7 +136,7 @@ def leaves(value, place=()):
     return [place]
 
 
-LEAVES = [place for place in leaves(DOCUMENT) if place[0] != "models" and place[-1] != "source"]
+LEAVES = [place for place in leaves(DOCUMENT) if place[0] != "models" and place[-1] not in ("source", "method")]
 IN_THE_BASE = [place for place in LEAVES if place[0] in ("world", "pretraining")]
 ABOVE_IT = [place for place in LEAVES if place not in IN_THE_BASE]
 
@@ -217,6 +219,15 @@ def test_the_report_is_made_anew_by_settings_that_change_nothing_else(place, tmp
 def test_a_method_that_joins_the_study_leaves_all_others_alone():
     fewer = STUDY.model_copy(update={"methods": {"null": STUDY.methods["null"]}})
     assert prints(fewer) == {name: value for name, value in BEFORE.items() if name in prints(fewer)}
+
+
+def test_the_method_that_an_entry_runs_changes_its_labels():
+    entry = STUDY.methods["self_confidence"]
+    one, other = (
+        prints(STUDY.model_copy(update={"methods": {"variant": entry.model_copy(update={"method": method})}}))
+        for method in ("self_confidence", "shuffled")
+    )
+    assert {name for name in one if one[name] != other[name]} == {f"{part} variant" for part in PHASE_3.split()}
 
 
 def test_every_address_of_the_study_is_its_own():

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ct_pipeline.methods.catalog import method_of
 from ct_pipeline.stages.catalog import read_study
 from ct_pipeline.study.errors import SpecError
 from ct_pipeline.study.load import LARGEST_FILE
@@ -382,3 +383,44 @@ def test_a_damaged_study_is_read_or_refused_in_words(text, tmp_path):
 def test_a_long_wrong_value_is_cut_in_the_message(tiny_text, refusal):
     said = refusal(edited(tiny_text, "rows: 150", "rows: " + "x" * 5000))
     assert len(said) < 300
+
+
+def test_an_entry_of_another_name_runs_the_method_it_names(tiny_text, tmp_path):
+    variants = (
+        "  one_of_many: { method: shuffled, k: 1, temperature: 0.7, top_p: 1.0 }\n  own_sample: { method: null }\n"
+    )
+    path = tmp_path / "study.yaml"
+    path.write_text(edited(tiny_text, "  greedy_self_training: {}\n", variants))
+    study = read_study(path)
+    assert [method_of(study, name).name for name in ("one_of_many", "own_sample", "shuffled")] == [
+        "shuffled",
+        "null",
+        "shuffled",
+    ]
+    assert study.methods["one_of_many"].k == 1
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (
+            "other: { method: shufled, k: 1 }",
+            r"methods\.other\.method: found 'shufled'; allowed: .*did you mean shuffled",
+        ),
+        ("Other way: { method: null }", r"methods\.Other way: found 'Other way'; allowed: a-z"),
+        ("../x: { method: null }", r"methods\.\.\./x: found '\.\./x'; allowed: a-z"),
+        ("other: { method: [null] }", r"methods\.other\.method: found \[None\]; allowed: "),
+    ],
+)
+def test_a_wrong_variant_is_refused_by_name(entry, message, tiny_text, refusal):
+    assert re.search(message, refusal(edited(tiny_text, "  greedy_self_training: {}\n", f"  {entry}\n")))
+
+
+def test_a_planted_effect_of_a_method_that_is_not_run_is_refused(tiny_text, tmp_path, refusal):
+    assert "planted names bcd, which `methods` does not list" in refusal(
+        tiny_text + "\nplanted:\n  bcd: { change: none }\n"
+    )
+    path = tmp_path / "study.yaml"
+    path.write_text(tiny_text + "\nplanted:\n  bct: { change: suppresses }\n")
+    study = read_study(path)
+    assert study.planted["bct"].change == "suppresses" and study.planted["bct"].selection is None
