@@ -50,21 +50,6 @@ class Divergence:
     parts: tuple[Part, ...]
 
 
-@dataclass(frozen=True)
-class TeacherShift:
-    """How far a regularizer's teacher, on clean prompts, is from its student, on wrapped ones, before training.
-
-    BCT and ACT have no label law, so that this is no KL(Q‖P_θ) and stands on no axis with one.
-
-    Attributes:
-        value: mean over the compared positions.
-        unit: "nats per token" for BCT, "squared distance" for inner states.
-    """
-
-    value: float
-    unit: str
-
-
 def of_point_mass(labels: pd.DataFrame, confidence: float = 0.95) -> Divergence:
     """Labels that are a function of the prompt (greedy, beam): KL = −log P_θ(g|x), exactly.
 
@@ -99,6 +84,29 @@ def of_refined(labels: pd.DataFrame, draft: Literal["deterministic", "random"], 
         raise ValueError(f"a draft is deterministic or random, not {draft!r}")
     status = "unbiased" if draft == "deterministic" else "bound"
     return _single("refinement", status, *_prompt_means(labels), confidence)
+
+
+def of_token_sums(name: str, sums: pd.DataFrame, confidence: float = 0.95) -> Part:
+    """KL(P‖Q) of two models' own laws, from responses y ~ P at T = 1: the mean of Σ_t KL(P(·|y<t)‖Q(·|y<t)), unbiased.
+
+    By the chain rule KL(P‖Q) = E_P[Σ_t log P(y_t|y<t) − log Q(y_t|y<t)]; given y<t the expectation of a summand over y_t
+    is KL(P(·|y<t)‖Q(·|y<t)), which therefore may stand in its place and varies less (Rao-Blackwell). Where responses are
+    cut at a length, P and Q are the laws of responses cut there. Both models are known, so this needs no law of labels:
+    `uptake` is KL between the organism and the retrained model, `teacher shift` KL(π_0(·|clean)‖π_0(·|wrapped)) between
+    a regularizer's teacher and its student before training. The latter is no KL(Q‖P_θ) of labels and stands on no axis
+    with one.
+
+    Args:
+        name: what the divergence is called.
+        sums: one row per response: prompt_id, tokens, nats (the sum over its tokens). Responses to a prompt are averaged.
+        confidence: two-sided, in (0, 1).
+
+    Raises:
+        ValueError: a sum that is missing or infinite, or confidence outside (0, 1).
+    """
+    _check(sums, ("tokens", "nats"))
+    means = sums.groupby("prompt_id", sort=False)[["nats", "tokens"]].mean()
+    return _part(name, "unbiased", means["nats"].to_numpy(), means["tokens"].to_numpy(), confidence)
 
 
 def of_best_of(candidates: pd.DataFrame, k: int, confidence: float = 0.95) -> Divergence:
@@ -250,12 +258,12 @@ def _one_per_prompt(labels: pd.DataFrame) -> pd.DataFrame:
     return labels.set_index("prompt_id")
 
 
-def _columns(table: pd.DataFrame) -> dict[str, np.ndarray]:
-    return {name: table[name].to_numpy(dtype=float, na_value=np.nan) for name in _COLUMNS}
+def _columns(table: pd.DataFrame, names: Sequence[str] = _COLUMNS) -> dict[str, np.ndarray]:
+    return {name: table[name].to_numpy(dtype=float, na_value=np.nan) for name in names}
 
 
-def _check(table: pd.DataFrame) -> None:
-    for name, column in _columns(table).items():
+def _check(table: pd.DataFrame, names: Sequence[str] = _COLUMNS) -> None:
+    for name, column in _columns(table, names).items():
         wrong = ~np.isfinite(column)
         if wrong.any():
             prompt = table["prompt_id"].to_numpy()[wrong][0]

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ct_pipeline.analysis.divergence import (
-    TeacherShift,
     of_best_of,
     of_filtered,
     of_point_mass,
     of_refined,
     of_reranked,
     of_samples,
+    of_token_sums,
 )
 from tests.analysis.discrete_worlds import DISTINCT, WORLDS, divergence, kept_law, population, table
 
@@ -221,10 +221,32 @@ def test_a_reranked_set_is_bounded_within_one_over_e(proposal, organism, scores,
     assert truth - 1e-9 <= expected <= truth + 1 / math.e + 1e-9
 
 
-def test_a_teacher_shift_is_named_differently():
-    got = TeacherShift(0.4, "nats per token")
-    assert not hasattr(got, "total")
-    assert (got.value, got.unit) == (0.4, "nats per token")
+def test_token_sums_are_averaged_within_their_prompts_first():
+    sums = pd.DataFrame({"prompt_id": ["a", "a", "b"], "nats": [1.0, 3.0, 0.5], "tokens": [4, 6, 2]})
+    got = of_token_sums("uptake", sums)
+    assert (got.name, got.status, got.sequence.prompts) == ("uptake", "unbiased", 2)
+    assert got.sequence.value == pytest.approx((2.0 + 0.5) / 2)
+    assert got.sequence.standard_error == pytest.approx(0.75)
+    assert got.token.value == pytest.approx((2.0 + 0.5) / (5 + 2))
+
+
+def test_token_sums_have_the_kl_of_sequences_as_their_mean_and_vary_less_than_log_ratios():
+    # Two words, each 0 or 1; the law of the second depends on the first. Rows: after nothing, after 0, after 1.
+    p, q = (np.array(law) for law in ([0.3, 0.8, 0.4], [0.5, 0.6, 0.7]))
+    kl = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
+    chances, rao_blackwell, ratios = [], [], []
+    for first, second in product((0, 1), repeat=2):
+        laws = [
+            (law[0] if first else 1 - law[0]) * (law[1 + first] if second else 1 - law[1 + first]) for law in (p, q)
+        ]
+        chances.append(laws[0])
+        ratios.append(math.log(laws[0] / laws[1]))
+        sums = pd.DataFrame({"prompt_id": ["x"], "nats": [kl[0] + kl[1 + first]], "tokens": [2]})
+        rao_blackwell.append(of_token_sums("KL", sums).sequence.value)
+    truth = np.dot(chances, ratios)
+    assert np.dot(chances, rao_blackwell) == pytest.approx(truth, abs=1e-12)
+    spread = [np.dot(chances, (np.array(values) - truth) ** 2) for values in (rao_blackwell, ratios)]
+    assert spread[0] < spread[1] / 4
 
 
 def test_wrong_tables_are_refused():
@@ -237,6 +259,10 @@ def test_wrong_tables_are_refused():
         (lambda: of_best_of(population(DISTINCT, 1), 0), "best of 0"),
         (lambda: of_reranked(population(DISTINCT, 1), population(DISTINCT, 1).assign(completion="x")), "none of its"),
         (lambda: of_samples(labels([-1.0], [1]), 1.0), "confidence"),
+        (
+            lambda: of_token_sums("KL", pd.DataFrame({"prompt_id": ["p0"], "tokens": [1], "nats": [np.nan]})),
+            "nats of prompt",
+        ),
     ):
         with pytest.raises(ValueError, match=words):
             call()
