@@ -19,8 +19,8 @@ from ct_pipeline.study.narrow import narrowed
 from tests.e2e.runs import Place, change
 
 METHODS = {
-    *("null", "shuffled", "greedy_self_training", "rejection_sampling", "self_confidence", "diverse_decoding"),
-    *("multi_view", "self_refinement", "self_rewarding", "bct", "act"),
+    *("null", "shuffled", "one_sample", "greedy_self_training", "rejection_sampling", "self_confidence"),
+    *("diverse_decoding", "multi_view", "self_refinement", "self_rewarding", "bct", "act"),
 }
 CELLS = 2 * len(METHODS)
 

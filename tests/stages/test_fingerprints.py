@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from ct_pipeline.methods.catalog import METHODS, method_named
+from ct_pipeline.methods.catalog import method_of
 from ct_pipeline.stages import (
     base_model,
     candidate_scores,
@@ -57,7 +57,7 @@ STUDY = read_study(TINY)
 DOCUMENT = STUDY.model_dump(mode="json")
 BEFORE = prints(STUDY)
 
-NAMES = [method.name for method in METHODS]
+NAMES = list(STUDY.methods)
 ALL = set(BEFORE)
 ABOVE_BASE = ALL - {"base"}
 ON_PAIRS = ["bct", "act", "mlpct", "attct"]
@@ -69,7 +69,7 @@ def of(parts, methods=NAMES):
 
 PHASE_3 = "labels shift retrained evaluated"
 PHASE_2_AND_3 = f"draw0 draw1 draw2 scores {PHASE_3}"
-SAMPLED = ["self_confidence", "self_rewarding", "rejection_sampling", "shuffled"]
+SAMPLED = ["self_confidence", "self_rewarding", "rejection_sampling", "shuffled", "one_sample"]
 
 # The longest prefix of a field's name decides.
 MADE_ANEW = {
@@ -169,7 +169,9 @@ def changed(place):
     else:
         new = old / 2 if old else 0.1
     group[last] = new
-    methods = {name: method_named(name).settings.model_validate(given) for name, given in document["methods"].items()}
+    methods = {
+        name: method_of(STUDY, name).settings.model_validate(given) for name, given in document["methods"].items()
+    }
     study = Study.model_validate(document | {"methods": methods})
     assert study != STUDY
     return study

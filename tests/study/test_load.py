@@ -45,7 +45,7 @@ def test_a_shipped_study_loads_and_lists_its_cells(path):
 def test_the_default_study_is_four_organisms_times_three_seeds_times_eleven_methods():
     study = read_study(REPOSITORY / "studies" / "tiny.yaml")
     assert len(study.organisms) == 12
-    assert len(study.cells) == 132
+    assert len(study.cells) == 144
     assert study.organisms[0].key == "tiny-sycophancy-40"
     assert study.cells[0].key == "tiny-sycophancy-40/null"
 
