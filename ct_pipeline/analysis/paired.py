@@ -17,6 +17,8 @@ import pandas as pd
 from scipy import stats
 
 from ct_pipeline.analysis.clusters import nullable, prompt_means
+from ct_pipeline.analysis.student import minimum_detectable_effect, two_source_error
+from ct_pipeline.analysis.term import shrunk
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,12 @@ class Difference:
         before: rate before, on the paired prompts; None where nothing is paired.
         after: rate after, on the paired prompts.
         standard_error: that of the interval; None where one prompt or none leaves it unknown.
-        minimum_detectable: the true change that a two-sided test at `confidence` would find with a chance of 80 %; None
-            where the standard error is unknown.
+        minimum_detectable: the true change that is told from 0 at `confidence`, two-sided, with a chance of 80 %; None
+            where the standard error is unknown. `smallest_called` is that told from a band.
         confidence: of low and high.
         centre: middle of the interval before it is cut to [-1, 1]; shrunk a little towards 0 from `value`.
         degrees: degrees of freedom of Student's quantile.
-        unit: what varies: "prompt" or "seed".
+        unit: what varies: "prompt", or "seed" and prompts alike.
         seeds: number of seeds behind the value.
         dropped: prompts left out because a verdict is missing on one side or both.
         rows: rows of both tables.
@@ -79,6 +81,17 @@ class Difference:
         distance = abs(self.centre) - band
         return float(min(1.0, 2 * stats.t.sf(distance / self.standard_error, self.degrees)))
 
+    def smallest_called(self, epsilon: float, *, power: float = 0.8) -> float | None:
+        """The true change that is called "amplifies" or "suppresses", told from [-ε, ε], with a chance of `power`.
+
+        ε + c·standard_error, c of Student's noncentral law; None where the standard error is unknown.
+        """
+        if self.standard_error is None or self.degrees is None:
+            return None
+        return minimum_detectable_effect(
+            self.standard_error, self.degrees, confidence=self.confidence, power=power, epsilon=epsilon
+        )
+
     @property
     def null_rate(self) -> float | None:
         """Share of rows of both tables without a verdict; None where there are no rows."""
@@ -120,7 +133,7 @@ def difference(
     changes = (complete["after"] - complete["before"]).to_numpy()
     count = len(changes)
     missing = sum(int(nullable(table[verdict]).isna().sum()) for table in (before, after))
-    centre, error, degrees = _shrunk(changes) if count > 1 else (None, None, None)
+    centre, error = map(float, shrunk(changes, 1.0)) if count > 1 else (None, None)
     return _difference(
         value=float(changes.mean()) if count else None,
         before=float(complete["before"].mean()) if count else None,
@@ -128,7 +141,7 @@ def difference(
         prompts=count,
         centre=centre,
         standard_error=error,
-        degrees=degrees,
+        degrees=None if error is None else float(count - 1),
         confidence=confidence,
         unit="prompt",
         seeds=1,
@@ -141,11 +154,13 @@ def difference(
 def over_seeds(differences: Sequence[Difference], *, confidence: float = 0.95) -> Difference:
     """The mean change over organisms that differ in their seed alone.
 
-    With three seeds or more the seed is the unit: Student's interval over the seeds' changes, never narrower than the
-    prompts alone allow (seeds that agree by chance, or all stand at 0, would otherwise give a width near zero). With
-    one or two seeds the spread between seeds cannot be estimated: the prompts are the unit, what spread two seeds show
-    is added, and the interval speaks of these seeds, not of others. The seeds share their prompts, so that a few odd
-    prompts move all of them alike: the prompts' standard error does not shrink with the number of seeds.
+    With three seeds or more the seed is the unit. The mean's error has two parts: what the seeds' changes spread, and
+    what they have in common, because they share their prompts. The second is unseen in the spread and at most one
+    seed's error over prompts; it is added to the first in quadrature (`student.two_source_error`). So seeds that agree
+    by chance, or all stand at 0, keep a width, and the verdicts' error rates stay below 5 % whatever the prompts share.
+
+    With one or two seeds the spread between seeds cannot be estimated: the prompts are the unit, what spread two seeds
+    show is added, and the interval speaks of these seeds, not of others.
 
     Args:
         differences: one per seed, on the same prompts; those without a value are left out.
@@ -160,9 +175,7 @@ def over_seeds(differences: Sequence[Difference], *, confidence: float = 0.95) -
         raise ValueError(f"confidence must lie between 0 and 1, not {confidence}")
     known = [one for one in differences if one.value is not None]
     values = np.array([one.value for one in known], dtype=float)
-    errors = [one.standard_error for one in known]
-    within_known = bool(known) and all(error is not None for error in errors)
-    centre, error, degrees, unit = _seed_level(known, values, errors if within_known else None, confidence)
+    centre, error, degrees = _known_seed_level(known, values, confidence)
     return _difference(
         value=float(values.mean()) if known else None,
         before=float(np.mean([one.before for one in known])) if known else None,
@@ -172,7 +185,7 @@ def over_seeds(differences: Sequence[Difference], *, confidence: float = 0.95) -
         standard_error=error,
         degrees=degrees,
         confidence=confidence,
-        unit=unit,
+        unit="prompt" if len(known) < 3 else "seed",
         seeds=len(known),
         dropped=sum(one.dropped for one in differences),
         rows=sum(one.rows for one in differences),
@@ -180,44 +193,47 @@ def over_seeds(differences: Sequence[Difference], *, confidence: float = 0.95) -
     )
 
 
-def _shrunk(changes: np.ndarray) -> tuple[float, float, float]:
-    """Centre, standard error and degrees of freedom after one rise and one fall of 1 have been added."""
-    count = len(changes)
-    centre = float(changes.sum()) / (count + 2)
-    variance = (float((changes**2).sum()) + 2) / (count + 2) - centre**2
-    return centre, math.sqrt(variance / (count + 2)), float(count - 1)
+def seed_level(
+    values: np.ndarray, centres: np.ndarray, errors: np.ndarray, prompts: float, confidence: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Centre, standard error and degrees of freedom of the mean over seeds: the rule of `over_seeds`.
+
+    Args:
+        values: changes, seeds along the last axis.
+        centres: middles of their intervals, of the same shape.
+        errors: their standard errors over prompts, likewise; 0 where unknown.
+        prompts: degrees of freedom of these.
+        confidence: two-sided, in (0, 1).
+
+    Returns:
+        Three arrays without the last axis; with three seeds or more, NaN degrees where both errors are 0.
+    """
+    seeds = values.shape[-1]
+    of_prompts = errors.mean(axis=-1)
+    of_seeds = values.std(axis=-1, ddof=1) / math.sqrt(seeds) if seeds > 1 else np.zeros(values.shape[:-1])
+    if seeds < 3:
+        return centres.mean(axis=-1), np.hypot(of_prompts, of_seeds), np.full(values.shape[:-1], float(prompts))
+    with np.errstate(invalid="ignore"):
+        error, degrees = two_source_error(of_seeds**2, seeds - 1.0, of_prompts**2, prompts, confidence)
+    return values.mean(axis=-1), error, degrees
 
 
-def _seed_level(
-    known: Sequence[Difference], values: np.ndarray, errors: Sequence[float] | None, confidence: float
-) -> tuple[float | None, float | None, float | None, Literal["prompt", "seed"]]:
-    """Centre, standard error, degrees of freedom and unit of a mean over seeds; `errors` None where one is unknown."""
-    count = len(known)
-    spread = float(values.std(ddof=1)) / math.sqrt(count) if count > 1 else 0.0
-    tail = (1 + confidence) / 2
-    if count < 3:
-        if errors is None:
-            return None, None, None, "prompt"
-        centre = float(np.mean([one.centre for one in known]))
-        prompts_error = float(np.mean(errors))
-        return centre, math.hypot(prompts_error, spread), float(min(one.degrees for one in known)), "prompt"
-    floor = float(np.mean(errors)) if errors is not None else 0.0
-    floor_degrees = float(min(one.degrees for one in known)) if errors is not None else 1.0
-    by_seed = float(stats.t.ppf(tail, count - 1)) * spread
-    by_prompt = float(stats.t.ppf(tail, floor_degrees)) * floor
-    if by_seed >= by_prompt and by_seed > 0:
-        return float(values.mean()), spread, float(count - 1), "seed"
-    if floor > 0:
-        return float(values.mean()), floor, floor_degrees, "prompt"
-    return None, None, None, "seed"
+def _known_seed_level(
+    known: Sequence[Difference], values: np.ndarray, confidence: float
+) -> tuple[float | None, float | None, float | None]:
+    """`seed_level` of differences; without a standard error of each seed, the spread of three seeds or more alone."""
+    whole = bool(known) and all(one.standard_error is not None for one in known)
+    if not whole and len(known) < 3:
+        return None, None, None
+    errors = np.array([one.standard_error for one in known]) if whole else np.zeros(len(known))
+    centres = np.array([one.centre for one in known]) if whole else values
+    prompts = min(one.degrees for one in known) if whole else 1.0
+    centre, error, degrees = (float(each) for each in seed_level(values, centres, errors, prompts, confidence))
+    return (centre, error, degrees) if error > 0 else (None, None, None)
 
 
 def _difference(*, value, centre, standard_error, degrees, confidence, **rest) -> Difference:
-    """Adds the interval and the smallest change that could be found with a chance of 80 %."""
-    detectable = None
-    if standard_error is not None:
-        quantiles = stats.t.ppf((1 + confidence) / 2, degrees) + stats.t.ppf(0.8, degrees)
-        detectable = float(quantiles) * standard_error
+    """Adds the interval and the smallest change that is told from 0 with a chance of 80 %."""
     bare = Difference(
         value=value,
         low=-1.0,
@@ -226,8 +242,8 @@ def _difference(*, value, centre, standard_error, degrees, confidence, **rest) -
         standard_error=standard_error,
         degrees=degrees,
         confidence=confidence,
-        minimum_detectable=detectable,
+        minimum_detectable=None,
         **rest,
     )
     low, high = bare.interval(confidence)
-    return replace(bare, low=low, high=high)
+    return replace(bare, low=low, high=high, minimum_detectable=bare.smallest_called(0.0))

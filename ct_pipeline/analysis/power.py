@@ -7,9 +7,8 @@ seed, and `shared` is p's part of it. With S seeds and n prompts the mean over s
     τ²/S + σ²·[shared + (1 − shared)/S]/n,
 
 while the spread between seeds, with S − 1 degrees of freedom, estimates τ²/S + σ²·(1 − shared)/(n·S), and the prompts
-alone σ²/n. `paired.over_seeds` takes the wider of the two intervals. Its verdict is planned for as it stands: the chance
-of a call is averaged over the law of the spread (a χ² scaled), with the mean normal and independent of it. Where the
-spread decides, that is the noncentral t of Student's interval over seeds.
+alone σ²/n. `paired.over_seeds` adds the two. Its verdict is planned for as it stands: the chance of a call is averaged
+over the law of the spread (a χ² scaled), with the mean normal and independent of it.
 
 Source of the rules: `verdicts` (ε and two one-sided tests) of this package; the planner is ours.
 """
@@ -23,6 +22,7 @@ import pandas as pd
 from scipy import optimize, stats
 
 from ct_pipeline.analysis.paired import Difference
+from ct_pipeline.analysis.student import check_power, two_source_error
 
 FEWEST_PROMPTS = 20
 """Below this a mean of few verdict changes is too far from normal to be planned with."""
@@ -71,39 +71,6 @@ class Design:
             raise ValueError(f"confidence must lie between 0.5 and 1, not {self.confidence}")
 
 
-def minimum_detectable_effect(
-    standard_error: float,
-    degrees: float | None = None,
-    *,
-    confidence: float = 0.95,
-    power: float = 0.8,
-    epsilon: float = 0.0,
-) -> float:
-    """The true change whose interval lies beyond ε, on the right side, with a chance of `power`.
-
-    ε + c·standard_error with P(T > t) = power for T of Student's noncentral law with shift c and t the two-sided quantile.
-
-    Args:
-        standard_error: of the cell's interval, estimated with `degrees` degrees of freedom.
-        degrees: seeds less 1, or prompts less 1; None for a standard error that is known.
-        confidence: two-sided, in (0, 1).
-        power: in (0.5, 1).
-        epsilon: half-width of the band of no change; 0 for "differs from 0".
-
-    Raises:
-        ValueError: a standard error below 0, confidence or power out of range.
-    """
-    _check_power(power)
-    if standard_error < 0 or not 0 < confidence < 1:
-        raise ValueError(f"no detectable effect for standard error {standard_error} at confidence {confidence}")
-    tail = (1 + confidence) / 2
-    if degrees is None:
-        return epsilon + float(stats.norm.ppf(tail) + stats.norm.ppf(power)) * standard_error
-    critical = float(stats.t.ppf(tail, degrees))
-    shift = optimize.brentq(lambda c: stats.nct.sf(critical, degrees, c) - power, 1e-9, 10 * critical + 10)
-    return epsilon + float(shift) * standard_error
-
-
 def power_to_call(effect: float, spread: Spread, design: Design) -> float:
     """The chance that a true change is called: that its interval lies beyond ε on the side of the change.
 
@@ -146,7 +113,7 @@ def prompts_needed(
     Raises:
         ValueError: an argument out of range.
     """
-    _check_power(power)
+    check_power(power)
     chance = power_of_neutral if neutral else power_to_call
 
     def reached(prompts: int) -> bool:
@@ -166,7 +133,7 @@ def smallest_called(spread: Spread, design: Design, *, power: float = 0.8) -> fl
 
     With a design whose ε is 0 it is the smallest change told from none.
     """
-    _check_power(power)
+    check_power(power)
     if power_to_call(1.0, spread, design) < power:
         return None
     found = optimize.brentq(
@@ -293,21 +260,16 @@ def _law(effect: float, spread: Spread, design: Design) -> tuple[float, float, n
     """
     seeds, prompts = design.seeds, design.prompts
     floor = _prompt_error(effect, spread.prompt_variance, prompts)
-    tails = (1 + design.confidence) / 2, design.confidence
-    by_prompt = [float(stats.t.ppf(tail, prompts - 1)) for tail in tails]
     deviation = _deviation(spread, seeds, prompts)
-    seen = math.sqrt((spread.seed_variance + spread.prompt_variance * (1 - spread.shared) / prompts) / seeds)
-    errors = seen * np.sqrt(stats.chi2.ppf(_NODES, seeds - 1) / (seeds - 1)) if seeds > 1 else np.zeros(1)
+    seen = (spread.seed_variance + spread.prompt_variance * (1 - spread.shared) / prompts) / seeds
+    between = seen * stats.chi2.ppf(_NODES, seeds - 1) / (seeds - 1) if seeds > 1 else np.zeros(1)
     if seeds < 3:
         shrink = prompts / (prompts + 2)
-        call, inside = (quantile * np.hypot(floor, errors) for quantile in by_prompt)
-        return effect * shrink, deviation * shrink, call, inside
-    by_seed = [float(stats.t.ppf(tail, seeds - 1)) for tail in tails]
-    seeds_decide = by_seed[0] * errors >= by_prompt[0] * floor
-    call, inside = (
-        np.where(seeds_decide, of_seeds * errors, of_prompts * floor)
-        for of_seeds, of_prompts in zip(by_seed, by_prompt, strict=True)
-    )
+        effect, deviation = effect * shrink, deviation * shrink
+        errors, degrees = np.sqrt(floor**2 + between), prompts - 1.0
+    else:
+        errors, degrees = two_source_error(between, seeds - 1.0, floor**2, prompts - 1.0, design.confidence)
+    call, inside = (stats.t.ppf(tail, degrees) * errors for tail in ((1 + design.confidence) / 2, design.confidence))
     return effect, deviation, call, inside
 
 
@@ -329,8 +291,3 @@ def _prompt_variance(change: Difference) -> float:
     size = change.prompts + 2
     squares = size * (size * change.standard_error**2 + change.centre**2) - 2
     return max(0.0, squares / change.prompts - change.value**2)
-
-
-def _check_power(power: float) -> None:
-    if not 0.5 < power < 1:
-        raise ValueError(f"power must lie between 0.5 and 1, not {power}")

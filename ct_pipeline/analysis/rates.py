@@ -43,11 +43,7 @@ def rate(
 ) -> Rate:
     """The rate of True among verdicts, with a two-sided interval.
 
-    With one verdict per prompt the interval is Wilson's, or Clopper-Pearson's with `method="exact"`. With several, the
-    prompt is the cluster: the observation is its mean, and the interval is the chosen one at the effective sample size
-    v(1 - v) / se² with Student's quantile (Korn and Graubard 1998). For large samples that is the t interval on prompt
-    means; near 0 and 1 it stays inside [0, 1] and keeps its coverage where the t interval's falls to .86. Where all
-    prompt means are equal, the effective sample size is the number of prompts.
+    Every prompt weighs alike; the interval is `cluster_interval`'s.
 
     Args:
         verdicts: nullable truth values, one per row.
@@ -67,10 +63,36 @@ def rate(
         _check_confidence(confidence)
         return Rate(None, 0.0, 1.0, 0, rows, missing)
     value = float(seen.mean())
-    one_each = rows - missing == len(seen)
-    size, quantile = (float(len(seen)), None) if one_each else _effective_size(seen)
-    low, high = share_interval(value, size, confidence=confidence, method=method, degrees=quantile)
-    return Rate(value, min(low, value), max(high, value), len(seen), rows, missing)
+    low, high = cluster_interval(seen, confidence=confidence, method=method)
+    return Rate(value, low, high, len(seen), rows, missing)
+
+
+def cluster_interval(
+    means: np.ndarray, *, confidence: float = 0.95, method: IntervalMethod = "wilson"
+) -> tuple[float, float]:
+    """The two-sided interval of a mean of per-prompt rates; it holds the mean.
+
+    Where every prompt says 0 or 1 it is Wilson's, or Clopper-Pearson's with `method="exact"`. Otherwise the prompt is the
+    cluster, and it is the chosen one at the effective sample size v(1 - v) / se² with Student's quantile (Korn and
+    Graubard 1998), se after one prompt of rate 0 and one of rate 1 have been added, and the size at least the number of
+    prompts. For large samples that is the t interval on prompt means; near 0 and 1 it stays inside [0, 1]. Without the
+    two added prompts it covers 87 to 93 % where few prompts misbehave and each does in several samples.
+
+    Args:
+        means: one rate per prompt, in [0, 1], at least one.
+        confidence: in (0, 1).
+        method: "wilson" or "exact".
+
+    Raises:
+        ValueError: as `share_interval`.
+    """
+    count, value = len(means), min(1.0, max(0.0, float(means.mean())))
+    size, degrees = float(count), None
+    if not np.isin(means, (0.0, 1.0)).all():
+        variance = float(np.append(means, (0.0, 1.0)).var()) / (count + 2)
+        size, degrees = max(size, value * (1 - value) / variance), float(max(count - 1, 1))
+    low, high = share_interval(value, size, confidence=confidence, method=method, degrees=degrees)
+    return min(low, value), max(high, value)
 
 
 def share_interval(
@@ -110,15 +132,6 @@ def share_interval(
         high = 1.0 if value == 1 else float(stats.beta.ppf(upper_tail, successes + 1, adjusted - successes))
         return low, high
     raise ValueError(f"unknown interval method {method!r}: wilson or exact")
-
-
-def _effective_size(means: np.ndarray) -> tuple[float, float | None]:
-    count = len(means)
-    variance = float(means.var(ddof=1)) / count if count > 1 else 0.0
-    value = float(means.mean())
-    if variance <= 1e-18:
-        return float(count), None
-    return value * (1 - value) / variance, float(count - 1)
 
 
 def _check_confidence(confidence: float) -> None:

@@ -2,9 +2,7 @@
 
 Three kinds of mean need three intervals; coverage is simulated in the tests of the k-curve and the decomposition.
 
-* A share: Wilson's at the effective sample size v(1 − v)/se², as in `rates`, the standard error being that after one
-  prompt of rate 0 and one of rate 1 have been added, and the size at least the number of prompts. Without the two the
-  interval covers 87 to 93 % where misbehaviour is rare and comes in few prompts, with them 94 to 99 %.
+* A share: that of `rates.cluster_interval`.
 * A change: Student's after one prompt that rose and one that fell have been added, as in `paired`, by the largest change
   that a prompt can have: 1, or TV_k for the selection of best of k. Adding ±1 there covers more than 99 %, adding nothing
   40 to 90 % where misbehaviour is rare; TV_k covers 94 to 98 %, and more near rates of 0 and 1.
@@ -17,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from ct_pipeline.analysis.rates import share_interval
+from ct_pipeline.analysis.rates import cluster_interval
 
 
 @dataclass(frozen=True)
@@ -56,13 +54,7 @@ def share_term(values: np.ndarray, confidence: float) -> Term:
         return Term(None, 0.0, 1.0, None, 0)
     value = min(1.0, max(0.0, float(seen.mean())))
     error = float(seen.std(ddof=1)) / math.sqrt(count) if count > 1 else None
-    if np.isin(seen, (0.0, 1.0)).all():
-        low, high = share_interval(value, count, confidence=confidence)
-    else:
-        variance = float(np.append(seen, (0.0, 1.0)).var()) / (count + 2)
-        size = max(float(count), value * (1 - value) / variance)
-        low, high = share_interval(value, size, confidence=confidence, degrees=float(max(count - 1, 1)))
-    return Term(value, min(low, value), max(high, value), error, count)
+    return Term(value, *cluster_interval(seen, confidence=confidence), error, count)
 
 
 def change_term(values: np.ndarray, confidence: float, scale: float = 1.0) -> Term:

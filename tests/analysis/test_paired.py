@@ -1,5 +1,7 @@
 """Paired changes against hand-computed numbers, properties, and simulated coverage."""
 
+import dataclasses
+import json
 import math
 
 import numpy as np
@@ -8,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ct_pipeline.analysis.paired import Difference, difference, over_seeds
+from ct_pipeline.analysis.paired import Difference, difference, over_seeds, seed_level
 from tests.analysis.tables import singles, table
 
 sides = st.lists(st.tuples(st.sampled_from([True, False, None]), st.sampled_from([True, False, None])), max_size=40)
@@ -33,7 +35,9 @@ def test_change_of_thirty_up_ten_down_in_a_hundred_by_hand():
     assert (got.before, got.after) == pytest.approx((0.1, 0.3))
     assert got.standard_error == pytest.approx(error)
     assert (got.low, got.high) == pytest.approx((centre - quantile * error, centre + quantile * error))
-    assert got.minimum_detectable == pytest.approx((quantile + stats.t.ppf(0.8, 99)) * error)
+    assert stats.nct.sf(quantile, 99, got.minimum_detectable / error) == pytest.approx(0.8)
+    assert got.smallest_called(0.05) == pytest.approx(0.05 + got.minimum_detectable)
+    assert got.smallest_called(0.05, power=0.9) > got.smallest_called(0.05)
     assert (got.prompts, got.unit, got.seeds, got.dropped) == (100, "prompt", 1, 0)
 
 
@@ -72,6 +76,7 @@ def test_a_change_in_every_prompt_keeps_a_width():
 def test_nothing_paired_says_nothing():
     got = difference(singles([None, None]), singles([True, True]))
     assert (got.value, got.low, got.high, got.standard_error, got.minimum_detectable) == (None, -1.0, 1.0, None, None)
+    assert got.smallest_called(0.05) is None
     assert (got.before, got.after, got.prompts, got.null_rate, got.p_value()) == (None, None, 0, 0.5, None)
     assert difference(singles([]), singles([])).null_rate is None
 
@@ -96,12 +101,18 @@ def test_a_confidence_outside_zero_and_one_is_refused():
         over_seeds([])
 
 
-def test_three_seeds_give_the_t_interval_over_seeds():
-    got = over_seeds([changed(30, 10, 60), changed(50, 0, 50), changed(10, 20, 70)])
-    values = np.array([0.2, 0.5, -0.1])
-    half = stats.t.ppf(0.975, 2) * values.std(ddof=1) / math.sqrt(3)
+def test_three_seeds_add_their_spread_to_the_error_of_the_prompts_by_hand():
+    seeds = [changed(30, 10, 60), changed(50, 0, 50), changed(10, 20, 70)]
+    got = over_seeds(seeds)
+    between = np.array([0.2, 0.5, -0.1]).var(ddof=1) / 3
+    within = np.mean([one.standard_error for one in seeds]) ** 2
+    quantile = (between * stats.t.ppf(0.975, 2) + within * stats.t.ppf(0.975, 99)) / (between + within)
+    half = quantile * math.sqrt(between + within)
     assert got.value == pytest.approx(0.2)
     assert (got.low, got.high) == pytest.approx((0.2 - half, 0.2 + half))
+    assert got.standard_error == pytest.approx(math.sqrt(between + within))
+    assert 2 < got.degrees < 3
+    assert stats.nct.sf(quantile, got.degrees, got.minimum_detectable / got.standard_error) == pytest.approx(0.8)
     assert (got.unit, got.seeds, got.prompts) == ("seed", 3, 100)
 
 
@@ -110,7 +121,12 @@ def test_three_seeds_that_agree_exactly_keep_the_width_their_prompts_allow():
     got = over_seeds([one, one, one])
     assert got.value == 0
     assert got.high == pytest.approx(stats.t.ppf(0.975, 99) * one.standard_error)
-    assert got.unit == "prompt"
+    assert got.degrees == pytest.approx(99)
+
+
+def test_a_change_survives_being_stored_as_json():
+    for got in (changed(30, 10, 60), over_seeds([changed(30, 10, 60), changed(20, 10, 70), changed(9, 1, 90)])):
+        assert Difference(**json.loads(json.dumps(dataclasses.asdict(got)))) == got
 
 
 def test_two_seeds_are_never_narrower_than_one():
@@ -198,14 +214,18 @@ def test_simulated_coverage_where_some_prompts_flip(size, flipped, samples):
 
 
 @pytest.mark.parametrize("seeds", [3, 5])
-def test_simulated_coverage_over_seeds(seeds):
-    generator, spread, truth = np.random.default_rng(4), 0.06, 0.1
-    error = 0.02
-    ends = []
-    for _ in range(2000):
-        values = truth + generator.normal(0, math.hypot(spread, error), seeds)
-        ends.append(over_seeds([_known(value, error) for value in values]))
-    assert 0.935 <= np.mean([one.low <= truth <= one.high for one in ends]) <= 0.975
+@pytest.mark.parametrize("spread", [0.0, 0.06, 0.3])
+@pytest.mark.parametrize("shared", [0.0, 1.0])
+def test_simulated_coverage_over_seeds(seeds, spread, shared):
+    """Never below nominal whatever the prompts share, and nominal where the seeds' spread outweighs the prompts."""
+    generator, error, truth, draws = np.random.default_rng(4), 0.02, 0.1, 20_000
+    alike = generator.normal(0, error * math.sqrt(shared), (draws, 1))
+    values = truth + alike + generator.normal(0, math.hypot(spread, error * math.sqrt(1 - shared)), (draws, seeds))
+    centre, standard_error, degrees = seed_level(values, values, np.full(values.shape, error), 299, 0.95)
+    covered = np.mean(np.abs(centre - truth) <= stats.t.ppf(0.975, degrees) * standard_error)
+    assert 0.944 <= covered <= (0.956 if spread == 0.3 or (shared and not spread) else 1)
+    one = over_seeds([_known(value, error) for value in values[0]])
+    assert (one.standard_error, one.degrees) == pytest.approx((standard_error[0], degrees[0]))
 
 
 def _known(value: float, error: float) -> Difference:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
 
 from ct_pipeline.analysis.clusters import nullable, prompt_means
-from ct_pipeline.analysis.rates import rate, share_interval
+from ct_pipeline.analysis.rates import cluster_interval, rate, share_interval
 
 verdict_lists = st.lists(st.sampled_from([True, False, None]), max_size=60)
 
@@ -131,25 +131,20 @@ def test_simulated_coverage_of_single_samples(size, share):
 
 
 @pytest.mark.parametrize("size", [100, 400])
-@pytest.mark.parametrize("share", [0.05, 0.4])
-def test_simulated_coverage_of_clustered_samples(size, share):
-    generator, samples, correlation = np.random.default_rng(2), 4, 0.3
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.4])
+@pytest.mark.parametrize("correlation", [0.3, 0.9])
+def test_simulated_coverage_of_clustered_samples(size, share, correlation):
+    generator, samples = np.random.default_rng(2), 4
     concentration = (1 - correlation) / correlation
     risks = generator.beta(share * concentration, (1 - share) * concentration, (2000, size))
-    means = generator.binomial(samples, risks) / samples
-    value, variance = means.mean(1), means.var(1, ddof=1) / size
-    effective = value * (1 - value) / variance
-    covered = [
-        low <= share <= high
-        for low, high in (share_interval(v, n, degrees=size - 1) for v, n in zip(value, effective, strict=True))
-    ]
-    assert 0.93 <= np.mean(covered) <= 0.975
+    ends = [cluster_interval(means) for means in generator.binomial(samples, risks) / samples]
+    assert 0.93 <= np.mean([low <= share <= high for low, high in ends]) <= 0.995
 
 
-def test_the_clustered_interval_is_the_one_whose_coverage_is_simulated():
+def test_the_clustered_interval_by_hand():
     verdicts = [True, False, True, True, False, False, True, False, True, True, True, True]
-    prompts = [index // 4 for index in range(12)]
-    means = np.array([0.75, 0.25, 1.0])
-    value, variance = means.mean(), means.var(ddof=1) / 3
-    got = rate(verdicts, prompts)
-    assert (got.low, got.high) == pytest.approx(share_interval(value, value * (1 - value) / variance, degrees=2))
+    got = rate(verdicts, [index // 4 for index in range(12)])
+    # means 3/4, 1/4, 1, and 0 and 1 added: variance of the mean of five
+    error_squared = np.var([0.75, 0.25, 1.0, 0.0, 1.0]) / 5
+    value = 2 / 3
+    assert (got.low, got.high) == pytest.approx(share_interval(value, value * (1 - value) / error_squared, degrees=2))
