@@ -47,11 +47,28 @@ def plan(
     spec: Annotated[Path, typer.Argument(help="The study file.")] = Path("studies/tiny.yaml"),
     only: OnlyOption = "",
     seeds: SeedsOption = None,
+    power: Annotated[
+        bool, typer.Option("--power", help="What the study can find, and the prompts and seeds that changes need.")
+    ] = False,
+    effect: Annotated[
+        list[float] | None,
+        typer.Option(help="With --power: a change to plan for, in percentage points; may be repeated."),
+    ] = None,
+    seed_sd: Annotated[
+        float | None, typer.Option(help="With --power: how much seeds differ, in percentage points (default: as seen).")
+    ] = None,
+    chance: Annotated[float | None, typer.Option(help="With --power: chance of finding it, in percent [80].")] = None,
 ) -> None:
     """Says what a study would do, before anything runs."""
     from ct_pipeline.commands.plan import print_plan
+    from ct_pipeline.commands.power import PowerOptions
 
-    print_plan(spec, _names(only), seeds, Console(highlight=False))
+    said = {"--effect": effect or None, "--seed-sd": seed_sd, "--chance": chance}
+    lone = [name for name, value in said.items() if value is not None]
+    if lone and not power:
+        raise UserError(f"{', '.join(lone)}: only with --power; add it")
+    options = PowerOptions(tuple(effect or ()), seed_sd, 80.0 if chance is None else chance)
+    print_plan(spec, _names(only), seeds, Console(highlight=False), options if power else None)
 
 
 @app.command()

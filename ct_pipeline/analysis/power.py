@@ -210,19 +210,22 @@ def planning_table(
     return table.astype({"effect": float, "seeds": int, "prompts": "Int64", "power": float})
 
 
-def spread_of(cells: Iterable[Sequence[Difference]], *, shared: float = 0.0) -> Spread:
+def spread_of(
+    cells: Iterable[Sequence[Difference]], *, shared: float = 0.0, seed_variance: float | None = None
+) -> Spread:
     """The variances seen in a study's cells, pooled over cells.
 
     Args:
         cells: the changes of each cell's seeds, one difference per seed as `paired.difference` gives it; those without a
             standard error are left out. Cells of two seeds or more bear on τ².
         shared: as for `Spread`; it cannot be told from differences.
+        seed_variance: τ² where it is supposed; None where it is to be seen.
 
     Returns:
         σ² is the mean over changes; τ² the mean spread between seeds of a cell less what prompts add to it, at least 0.
 
     Raises:
-        ValueError: a difference over several seeds, no known change, or no cell with two.
+        ValueError: a difference over several seeds, no known change, or no cell with two where τ² is to be seen.
     """
     within: list[float] = []
     between: list[float] = []
@@ -235,9 +238,12 @@ def spread_of(cells: Iterable[Sequence[Difference]], *, shared: float = 0.0) -> 
         if len(known) > 1:
             noise = np.mean([one / change.prompts for one, change in zip(variances, known, strict=True)])
             between.append(float(np.var([one.value for one in known], ddof=1) - (1 - shared) * noise))
-    if not between:
+    if not within:
+        raise ValueError("no change is known: the variance between prompts cannot be seen")
+    if seed_variance is None and not between:
         raise ValueError("no cell has two seeds with a known change: the variance between seeds cannot be seen")
-    return Spread(max(0.0, float(np.mean(between))), float(np.mean(within)), shared)
+    seen = max(0.0, float(np.mean(between))) if seed_variance is None else seed_variance
+    return Spread(seen, float(np.mean(within)), shared)
 
 
 def guessed_prompt_variance(before: float, after: float) -> float:

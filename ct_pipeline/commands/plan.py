@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from ct_pipeline.commands.power import PowerOptions, print_power
 from ct_pipeline.stages.catalog import read_study
 from ct_pipeline.stages.pipeline import STAGES
 from ct_pipeline.stages.plan import plan_of
@@ -34,9 +35,15 @@ WORDS = {
 }
 
 
-def print_plan(spec: Path, only: Sequence[str], seeds: int | None, console: Console) -> None:
-    """Prints the study's size and how much of it is finished already."""
+def print_plan(
+    spec: Path, only: Sequence[str], seeds: int | None, console: Console, power: PowerOptions | None = None
+) -> None:
+    """Prints the study's size and how much of it is finished already; with `power`, what it can find instead."""
     study = narrowed(read_study(spec), only, seeds)
+    store = ArtifactStore(home() / "artifacts")
+    if power is not None:
+        print_power(store, study, power, console)
+        return
     workers = len(accelerators()) or os.cpu_count() or 1
     size = dataclasses.asdict(plan_of(study, workers))
     table = Table(title=f"Study {study.name}, {workers} worker processes", title_justify="left", show_header=False)
@@ -45,7 +52,6 @@ def print_plan(spec: Path, only: Sequence[str], seeds: int | None, console: Cons
     saved = size["candidate_tokens_unshared"] - size["candidate_tokens"]
     table.add_row("candidate tokens saved by sharing draws", f"{saved:,}")
     console.print(table)
-    store = ArtifactStore(home() / "artifacts")
     done = Table(title="Finished already", title_justify="left", show_header=False)
     for stage in STAGES:
         keys = stage.keys(study)

@@ -232,6 +232,8 @@ def test_the_spread_is_read_from_the_cells_of_a_study():
 def test_the_variance_of_one_change_by_hand():
     got = spread_of([[changed(30, 10, 60), changed(30, 10, 60)]])
     assert (got.seed_variance, got.prompt_variance) == (0.0, pytest.approx(0.4 - 0.2**2))
+    one = spread_of([[changed(30, 10, 60)]], seed_variance=0.01)
+    assert (one.seed_variance, one.prompt_variance) == (0.01, got.prompt_variance)
 
 
 def test_the_guessed_variance_is_that_of_independent_answers():
@@ -251,6 +253,7 @@ def test_impossible_plans_are_refused():
         (lambda: minimum_detectable_effect(-1.0), "standard error"),
         (lambda: guessed_prompt_variance(1.2, 0.1), "rates"),
         (lambda: spread_of([[changed(3, 1, 96)]]), "two seeds"),
+        (lambda: spread_of([[]], seed_variance=0.01), "no change is known"),
         (lambda: spread_of([[over_seeds([changed(3, 1, 96), changed(9, 1, 90), changed(1, 9, 90)])]]), "several seeds"),
     ):
         with pytest.raises(ValueError, match=said):
