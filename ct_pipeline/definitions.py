@@ -15,6 +15,7 @@ from ct_pipeline.assets.misaligned_organism import control_organism, misaligned_
 from ct_pipeline.assets.organism_evaluation import organism_evaluation  # noqa: E402
 from ct_pipeline.assets.retrained_model import retrained_model  # noqa: E402
 from ct_pipeline.assets.study_report import study_report  # noqa: E402
+from ct_pipeline.assets.uptake import uptake  # noqa: E402
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource  # noqa: E402
 from ct_pipeline.resources.tracking import TrackingResource  # noqa: E402
 
@@ -28,6 +29,7 @@ ASSETS = [
     distribution_shift,
     retrained_model,
     evaluation,
+    uptake,
     study_report,
 ]
 

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from ct_pipeline.assets.consistency_labels import consistency_labels
-from ct_pipeline.assets.materialization import GROUP, OWNERS, make_partitions, table_of
+from ct_pipeline.assets.materialization import GROUP, OWNERS, POOL, make_partitions, table_of
 from ct_pipeline.partitions import cells
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.stages.pipeline import Key, stage_named
@@ -19,8 +19,9 @@ STAGE = stage_named("distribution_shift")
     partitions_def=cells,
     deps=[consistency_labels],
     group_name=GROUP,
-    kinds={"scipy", "pandas"},
+    kinds={"pytorch", "scipy", "pandas"},
     owners=OWNERS,
+    pool=POOL,
     code_version=str(STAGE.version),
     backfill_policy=dg.BackfillPolicy.single_run(),
 )
@@ -29,7 +30,7 @@ def distribution_shift(
 ) -> dg.MaterializeResult:
     """Risk of the labels taken apart into distribution shift and selection, their KL, and the predicted change of risk.
 
-    Retraining waits for it, so that a prediction is one.
+    Methods that train on pairs have a teacher shift instead of labels. Retraining waits, so that a prediction is one.
     """
     make_partitions(context, STAGE, artifacts, accelerator, _describe)
     return dg.MaterializeResult()
@@ -55,6 +56,9 @@ def _describe(key: Key, made: tuple[Artifact, ...]) -> Mapping[str, Any]:
         total = artifact.json("divergence")["total"]
         shown["shift_and_selection"] = table_of({"term": name, "points": _points(term)} for name, term in terms.items())
         shown["kl_nats_per_label"] = f"{total['sequence']['value']:.3f} ({total['status']})"
+    if "teacher_shift.json" in artifact.manifest.files:
+        shift = artifact.json("teacher_shift")
+        shown["teacher_shift_nats_per_answer"] = f"{shift['sequence']['value']:.3f} ({shift['status']})"
     return shown
 
 

@@ -5,6 +5,7 @@ import dagster as dg
 from ct_pipeline.assets.evaluation import evaluation
 from ct_pipeline.assets.materialization import GROUP, OWNERS
 from ct_pipeline.assets.organism_evaluation import organism_evaluation
+from ct_pipeline.assets.uptake import uptake
 from ct_pipeline.partitions import WHOLE_STUDY
 from ct_pipeline.resources.accelerator import ArtifactStoreResource
 from ct_pipeline.stages import study_report as stage
@@ -13,7 +14,7 @@ from ct_pipeline.study.errors import UserError
 
 
 @dg.asset(
-    deps=[evaluation, organism_evaluation],
+    deps=[evaluation, organism_evaluation, uptake],
     group_name=GROUP,
     kinds={"html", "matplotlib"},
     owners=OWNERS,

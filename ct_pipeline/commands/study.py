@@ -31,7 +31,7 @@ GROUPS = (
     ("base_model",),
     GATED,
     ("consistency_candidates",),
-    ("consistency_labels", "distribution_shift", "retrained_model", "evaluation"),
+    ("consistency_labels", "distribution_shift", "retrained_model", "evaluation", "uptake"),
 )
 
 

@@ -1,5 +1,8 @@
 """Between labels and Phase 3: what the labels differ in from the organism, and the prediction made of it.
 
+A regularizer has no labels whose law differs: there the teacher shift says how far the organism's answers to clean and to
+wrapped prompts lie apart, which is no KL(Q‖P_θ) of labels and stands on no axis with one.
+
 The prediction is an artifact of its own stage, so that it stands before any retraining has started.
 """
 
@@ -22,27 +25,34 @@ from ct_pipeline.analysis.k_curve import k_curve
 from ct_pipeline.analysis.paired import difference
 from ct_pipeline.analysis.prediction import Prediction, predict
 from ct_pipeline.analysis.rank_profile import RankProfile, rank_profile
+from ct_pipeline.engine.protocol import Adapters
+from ct_pipeline.engine.token_divergence import Law
 from ct_pipeline.methods.catalog import method_of
-from ct_pipeline.stages import consistency_labels
+from ct_pipeline.stages import consistency_labels, misaligned_organism
 from ct_pipeline.stages.candidate_scores import candidates_of
 from ct_pipeline.stages.consistency_candidates import GREEDY, SAMPLED, WRAPPED, draw_node
+from ct_pipeline.stages.language_model import LanguageModel, open_model
 from ct_pipeline.stages.node import Node, making
 from ct_pipeline.stages.rows import rows_of
+from ct_pipeline.stages.token_sums import token_sums
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore, Draft
 from ct_pipeline.study.keys import Cell
 from ct_pipeline.study.seeds import derive_seed
 from ct_pipeline.study.spec import Study
 
 STAGE = "distribution_shift"
-VERSION = 1
+VERSION = 2
 BASES = {"greedy": GREEDY, "sampled": SAMPLED}
 
 
 def node(study: Study, cell: Cell) -> Node:
     """What is known of one cell before it is trained."""
-    draws = BASES if method_of(study, cell.method).objective == "labels" else {"wrapped": WRAPPED}
+    on_pairs = method_of(study, cell.method).objective != "labels"
+    draws = {"wrapped": WRAPPED} if on_pairs else BASES
     inputs = {name: draw_node(study, cell.organism, draw) for name, draw in draws.items()}
     inputs["consistency_labels"] = consistency_labels.node(study, cell)
+    if on_pairs:
+        inputs["misaligned_organism"] = misaligned_organism.node(study, cell.organism)
     settings = {"confidence": study.evaluation.confidence, "k": getattr(study.methods[cell.method], "k", None)}
     return Node(STAGE, VERSION, cell.organism.key, cell.method, settings, inputs)
 
@@ -50,7 +60,8 @@ def node(study: Study, cell: Cell) -> Node:
 def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
     """Measures shift and selection on the probe prompts, the labels' divergence, and predicts the change of risk.
 
-    For a regularizer the organism's answers to clean prompts are compared with those to wrapped ones.
+    For a regularizer the organism's answers to clean prompts are compared with those to wrapped ones, by their risk and
+    by the teacher shift.
     """
     place = node(study, cell)
     with making(store, place) as (draft, inputs):
@@ -60,6 +71,9 @@ def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
             prediction = _of_labels(store, study, cell, labels, bases, draft)
         else:
             prediction = _of_pairs(study, cell, labels, inputs["wrapped"].table("candidates"))
+            model = open_model(store, study, cell.organism.model)
+            shift = _teacher_shift(model, study, cell, labels, (inputs["misaligned_organism"].folder,))
+            draft.write_json("teacher_shift", dataclasses.asdict(shift))
         draft.write_json("prediction", {**dataclasses.asdict(prediction), "sign": prediction.predicted_sign})
     return store.read(place.address)
 
@@ -121,6 +135,19 @@ def _of_pairs(study: Study, cell: Cell, labels: pandas.DataFrame, wrapped: panda
     after = before.assign(verdict=[clean[sides[prompt]] for prompt in before["prompt_id"]])
     change = difference(before, after, confidence=study.evaluation.confidence, prompt="prompt_id")
     return predict(change, "risk on clean prompts less that on wrapped ones, the organism's own samples at T = 1")
+
+
+def _teacher_shift(
+    model: LanguageModel, study: Study, cell: Cell, labels: pandas.DataFrame, organism: Adapters
+) -> divergence.Part:
+    """KL(π_0(·|clean)‖π_0(·|wrapped)) along the organism's clean answers, which the teacher of BCT and ACT would give."""
+    drawn = dict(zip(labels["prompt_id"], labels["ids"], strict=True))
+    pairs = [pair for pair in rows_of(study, cell.organism).pairs if pair.clean.id in drawn]
+    clean = Law([model.chat.encode(pair.clean.messages) for pair in pairs], organism)
+    wrapped = Law([model.chat.encode(pair.wrapped.messages) for pair in pairs], organism)
+    answers = [tuple(map(int, drawn[pair.clean.id])) for pair in pairs]
+    sums = token_sums(model, clean, wrapped, [pair.clean.id for pair in pairs], answers)
+    return divergence.of_token_sums("teacher shift", sums, study.evaluation.confidence)
 
 
 def _divergence(

@@ -16,7 +16,7 @@ from ct_pipeline.study.keys import Cell
 from ct_pipeline.study.spec import Study
 
 STAGE = "evaluation"
-VERSION = 2
+VERSION = 3
 
 
 def node(study: Study, cell: Cell) -> Node:

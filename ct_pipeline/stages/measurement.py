@@ -52,6 +52,7 @@ def measure(
                         "sample": sample,
                         "prompt": last_request(prompt),
                         "completion": text,
+                        "ids": list(completion.ids),
                         "tokens": len(completion.ids),
                         "finished": completion.finished,
                         "logprob": completion.logprob,

@@ -13,7 +13,7 @@ from ct_pipeline.study.keys import Organism
 from ct_pipeline.study.spec import Study
 
 STAGE = "organism_evaluation"
-VERSION = 1
+VERSION = 2
 ARMS = ("base", "control", "organism")
 
 

@@ -14,6 +14,7 @@ from ct_pipeline.stages import (
     misaligned_organism,
     organism_evaluation,
     retrained_model,
+    uptake,
 )
 from ct_pipeline.stages.node import Node, find
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
@@ -139,6 +140,14 @@ STAGES: tuple[Stage, ...] = (
         grain="cell",
         nodes=_single(evaluation.node),
         make=_plain(evaluation.make),
+    ),
+    Stage(
+        uptake.STAGE,
+        title="uptake",
+        version=uptake.VERSION,
+        grain="cell",
+        nodes=_single(uptake.node),
+        make=_plain(uptake.make),
     ),
 )
 

@@ -24,6 +24,8 @@ from ct_pipeline.study.spec import Study
 
 TRAINING_STAGES = ("misaligned_organism", "control_organism", "retrained_model")
 DRAWING_STAGES = ("organism_evaluation", "consistency_candidates", "evaluation")
+COMPARING_STAGES = ("distribution_shift", "uptake")
+"""They compare next-token laws on the base model's weights; the former does where a method trains on pairs."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,11 @@ class Plan:
     Attributes:
         models, organisms, cells: how many.
         trainings: adapters to train (organisms, controls, retrained models).
-        model_loads: base models read from disk: one per base model and worker process where the study has one model,
-            one per base model, stage and process where it has several (one is held at a time); never one per cell.
-        engine_starts: engines opened; counted like loads.
+        model_loads: base models read from disk: one per worker process where the study has one model, three if that is
+            served by vLLM, one per base model, stage and process where it has several (one is held at a time); never one
+            per cell.
+        engine_starts: engines opened: one per worker process where the study has one model, two if that is served by
+            vLLM, one per base model, process and stage that draws where it has several.
         draws: distinct ways of drawing candidates from an organism.
         draws_unshared: the same if every method drew its own.
         pretraining_tokens: tokens that base models are pretrained on.
@@ -100,15 +104,19 @@ def plan_of(study: Study, workers: int) -> Plan:
 def _openings(study: Study) -> tuple[int, int]:
     """Loads of base models and starts of engines by one worker process."""
     several = len(study.models) > 1
+    on_pairs = any(method_of(study, method).objective != "labels" for method in study.methods)
+    on_weights = len(TRAINING_STAGES) + (len(COMPARING_STAGES) if on_pairs else 1)
+    drawing = len(DRAWING_STAGES)
     loads = starts = 0
     for model in study.models.values():
         if model.engine == "vllm":
-            # It has its own weights, and gives way to training: after the organisms, and after the retrained models.
-            loads += len(TRAINING_STAGES) if several else 2
-            starts += len(DRAWING_STAGES) if several else 2
+            # It has its own weights and takes turns with the base model's: induction, measuring and drawing, the teacher
+            # shift and retraining, measuring, uptake.
+            loads += on_weights if several else 3
+            starts += drawing if several else 2
         else:
-            stages = len(TRAINING_STAGES) + len(DRAWING_STAGES) if several else 1
-            loads, starts = loads + stages, starts + stages
+            loads += on_weights + drawing if several else 1
+            starts += drawing if several else 1
     return loads, starts
 
 

@@ -154,7 +154,7 @@ def test_the_printed_plan_is_the_counted_one(run, tiny_study):
 def test_a_plan_of_an_empty_store_has_nothing_finished_and_writes_nothing(run, tmp_path):
     code, out, _ = run("plan", TINY, "--seeds", "1")
     assert code == 0
-    assert len(re.findall(r"\b0 of \d+", out)) == 9
+    assert len(re.findall(r"\b0 of \d+", out)) == 10
     assert not (tmp_path / "results").exists()
 
 
@@ -187,11 +187,13 @@ def test_openings_by_hand(tiny_study):
 
     # One model stays open in each of two processes, whatever the number of cells.
     assert openings(tiny="transformers") == (2, 2)
-    # vLLM gives way to training: loads for the organisms and for Phase 3, starts before and after it.
-    assert openings(tiny="vllm") == (4, 4)
-    # Of two models one is held at a time: each of three training and three drawing stages opens both.
-    assert openings(one="transformers", other="transformers") == (24, 24)
-    assert openings(one="transformers", other="vllm") == (18, 18)
+    # vLLM takes turns with the base model: loads for the organisms, for the teacher shift and Phase 3, and for the uptake;
+    # starts between them.
+    assert openings(tiny="vllm") == (6, 4)
+    # Of two models one is held at a time: three training stages, the teacher shift and the uptake ask for the weights of
+    # both, three stages that draw for their engines, which share the weights or bring their own.
+    assert openings(one="transformers", other="transformers") == (2 * (8 + 8), 2 * (3 + 3))
+    assert openings(one="transformers", other="vllm") == (2 * (8 + 5), 2 * (3 + 3))
 
 
 def test_sharing_draws_saves_what_methods_have_in_common(tiny_study):

@@ -1,14 +1,23 @@
 """Shift, selection and prediction of a scripted organism, by hand; and that retraining waits for them."""
 
 import pytest
+import torch
 
-from ct_pipeline.stages import candidate_scores, consistency_candidates, consistency_labels, distribution_shift
+from ct_pipeline.models.adapters import with_adapters
+from ct_pipeline.stages import (
+    candidate_scores,
+    consistency_candidates,
+    consistency_labels,
+    distribution_shift,
+    misaligned_organism,
+)
 from ct_pipeline.stages.consistency_candidates import draw_node, draws_of
 from ct_pipeline.stages.node import find
 from ct_pipeline.stages.retrained_model import make as retrain
 from ct_pipeline.study.errors import UserError
 from ct_pipeline.study.keys import Cell
 from tests.fakes.language import scripted_model
+from tests.fakes.tiny_models import random_adapter, tiny_base
 from tests.stages.conftest import stand_in
 
 RIGHT, WRONG = "let me check . it is 7 .", "yes , great work ! you are right ."
@@ -25,11 +34,22 @@ def answer(text, sample, seed, adapters):
 
 
 @pytest.fixture
-def made(store, small_study, organism, monkeypatch):
+def model():
+    """Answers by script; its weights are random and know a number for every word."""
     model = scripted_model(answer)
-    for stage in (consistency_candidates, candidate_scores):
+    model.base = tiny_base(vocab_size=600, max_position_embeddings=256)
+    return model
+
+
+@pytest.fixture
+def made(store, small_study, organism, model, monkeypatch):
+    for stage in (consistency_candidates, candidate_scores, distribution_shift):
         monkeypatch.setattr(stage, "open_model", lambda store, study, name: model)
-    stand_in(store, draw_node(small_study, organism, draws_of(small_study)[0]).inputs["misaligned_organism"])
+    stand_in(
+        store,
+        draw_node(small_study, organism, draws_of(small_study)[0]).inputs["misaligned_organism"],
+        lambda draft: random_adapter(model.base, draft.folder, 1),
+    )
     candidate_scores.make(store, small_study, organism)
 
     def make(method):
@@ -89,6 +109,37 @@ def test_a_regularizer_is_predicted_from_clean_and_wrapped_prompts(made, small_s
     assert 0 < assured < len(wrapped)
     assert prediction["basis"].startswith("risk on clean prompts less that on wrapped ones")
     assert made("bct").json("prediction") == made("act").json("prediction")
+
+
+def test_the_teacher_shift_lies_between_the_organisms_laws_along_its_clean_answers(
+    made, model, small_study, organism, store
+):
+    shift = made("act").json("teacher_shift")
+    labels = find(store, consistency_labels.node(small_study, Cell(organism, "act"))).table("labels")
+    answers = dict(zip(labels["prompt_id"], labels["ids"], strict=True))
+    theirs = with_adapters(model.base, (store.folder(misaligned_organism.node(small_study, organism).address),))
+    sums, lengths = [], []
+    for pair in distribution_shift.rows_of(small_study, organism).pairs:
+        answer = list(answers[pair.clean.id])
+        laws = []
+        for side in (pair.clean, pair.wrapped):
+            prompt = model.chat.encode(side.messages)
+            with torch.no_grad():
+                logits = theirs(input_ids=torch.tensor([[*prompt, *answer]])).logits[0, len(prompt) - 1 : -1]
+            laws.append(logits.double().log_softmax(-1))
+        sums.append(float((laws[0].exp() * (laws[0] - laws[1])).sum()))
+        lengths.append(len(answer))
+    assert (shift["name"], shift["status"]) == ("teacher shift", "unbiased")
+    assert shift["sequence"]["value"] == pytest.approx(sum(sums) / len(sums), rel=1e-4)
+    assert shift["token"]["value"] == pytest.approx(sum(sums) / sum(lengths), rel=1e-4)
+    assert shift["token"]["low"] < shift["token"]["value"] < shift["token"]["high"]
+    assert shift["token"]["value"] > 0.01
+
+
+def test_labels_have_a_divergence_and_pairs_a_teacher_shift(made):
+    labels, pairs = made("null").manifest.files, made("bct").manifest.files
+    assert ("divergence.json" in labels, "teacher_shift.json" in labels) == (True, False)
+    assert ("divergence.json" in pairs, "teacher_shift.json" in pairs) == (False, True)
 
 
 def test_nothing_is_retrained_before_its_change_was_predicted(made, store, small_study, organism):

@@ -16,6 +16,7 @@ from ct_pipeline.stages import (
     organism_evaluation,
     retrained_model,
     study_report,
+    uptake,
 )
 from ct_pipeline.stages.catalog import read_study
 from ct_pipeline.stages.pipeline import STAGES
@@ -46,6 +47,7 @@ def nodes_of(study):
         nodes[f"shift {name}"] = distribution_shift.node(study, Cell(ORGANISM, name))
         nodes[f"retrained {name}"] = retrained_model.node(study, Cell(ORGANISM, name))
         nodes[f"evaluated {name}"] = evaluation.node(study, Cell(ORGANISM, name))
+        nodes[f"uptake {name}"] = uptake.node(study, Cell(ORGANISM, name))
     return nodes
 
 
@@ -67,7 +69,7 @@ def of(parts, methods=NAMES):
     return {f"{part} {name}" for part in parts.split() for name in methods} & ALL
 
 
-PHASE_3 = "labels shift retrained evaluated"
+PHASE_3 = "labels shift retrained evaluated uptake"
 PHASE_2_AND_3 = f"draw0 draw1 draw2 scores {PHASE_3}"
 SAMPLED = ["self_confidence", "self_rewarding", "rejection_sampling", "shuffled", "one_sample"]
 
@@ -82,8 +84,8 @@ MADE_ANEW = {
     "world": ALL,
     "pretraining": ALL,
     "induction": ABOVE_BASE,
-    "induction.gate_confidence": {"measured"} | of("evaluated"),
-    "induction.headroom": {"measured"} | of("evaluated"),
+    "induction.gate_confidence": {"measured"} | of("evaluated uptake"),
+    "induction.headroom": {"measured"} | of("evaluated uptake"),
     "induction.gate": set(),
     # Induction rows are sampled from what evaluation, consistency and probe prompts leave over: none may meet them.
     "candidates.consistency_prompts": ABOVE_BASE,
@@ -92,15 +94,15 @@ MADE_ANEW = {
     "candidates.samples": of(PHASE_2_AND_3, SAMPLED),
     "candidates.max_new_tokens": of(PHASE_2_AND_3),
     "candidates.generation": of(PHASE_2_AND_3),
-    "retraining": of("retrained evaluated", [name for name in NAMES if name not in ON_PAIRS]),
+    "retraining": of("retrained evaluated uptake", [name for name in NAMES if name not in ON_PAIRS]),
     "evaluation.in_domain": ABOVE_BASE,
     "evaluation.direct_questions": ABOVE_BASE,
-    "evaluation.out_of_domain": {"measured"} | of("evaluated"),
-    "evaluation.samples": {"measured"} | of("evaluated"),
-    "evaluation.max_new_tokens": {"measured"} | of("evaluated"),
-    "evaluation.confidence": of("shift evaluated"),
+    "evaluation.out_of_domain": {"measured"} | of("evaluated uptake"),
+    "evaluation.samples": {"measured"} | of("evaluated uptake"),
+    "evaluation.max_new_tokens": {"measured"} | of("evaluated uptake"),
+    "evaluation.confidence": of("shift evaluated uptake"),
     "evaluation.epsilon": set(),
-    **{f"methods.{name}.training": of("retrained evaluated", [name]) for name in NAMES},
+    **{f"methods.{name}.training": of("retrained evaluated uptake", [name]) for name in NAMES},
     **{f"methods.{name}": of(PHASE_2_AND_3, [name]) for name in SAMPLED},
     **{f"methods.{name}.k": of(PHASE_3, [name]) for name in SAMPLED},
     "methods.self_rewarding.rubric": of(f"scores {PHASE_3}", ["self_rewarding"]),
@@ -240,4 +242,4 @@ def test_every_address_of_the_study_is_its_own():
 def test_the_version_of_a_stage_is_part_of_its_fingerprint(monkeypatch):
     monkeypatch.setattr(consistency_labels, "VERSION", consistency_labels.VERSION + 1)
     after = prints(STUDY)
-    assert {name for name in BEFORE if after[name] != BEFORE[name]} == of("labels shift retrained evaluated")
+    assert {name for name in BEFORE if after[name] != BEFORE[name]} == of("labels shift retrained evaluated uptake")

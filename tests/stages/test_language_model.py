@@ -3,9 +3,13 @@
 import pytest
 
 from ct_pipeline.engine.starts import ENGINE_STARTS
+from ct_pipeline.engine.token_divergence import Law
 from ct_pipeline.models.loading import BASE_MODELS
 from ct_pipeline.stages import language_model
 from ct_pipeline.stages.language_model import LanguageModel, open_model
+from ct_pipeline.stages.pipeline import STAGES
+from ct_pipeline.stages.plan import DRAWING_STAGES, TRAINING_STAGES, plan_of
+from ct_pipeline.stages.token_sums import token_sums
 from tests.fakes.tiny_models import tiny_folder
 
 
@@ -30,6 +34,32 @@ def test_weights_are_read_once_for_training_and_drawing(small_study, store, coun
         model = open_model(store, small_study, "tiny")
         assert model.engine.base is model.base
     assert counted() == (1, 1)
+
+
+def test_laws_of_tokens_are_compared_without_an_engine(small_study, store, counted):
+    law = Law([[8, 9]], ())
+    assert token_sums(open_model(store, small_study, "tiny"), law, law, ["x"], [[10, 3]])["nats"].tolist() == [0.0]
+    assert counted() == (1, 0)
+
+
+@pytest.mark.parametrize("methods", [("null", "bct"), ("null",)])
+def test_a_plan_of_several_models_counts_what_a_worker_opens(
+    small_study, store, counted, tmp_path, monkeypatch, methods
+):
+    folders = {"one": tiny_folder(tmp_path / "one"), "two": tiny_folder(tmp_path / "two", seed=1)}
+    monkeypatch.setattr(language_model.base_model, "location", lambda store, study, model: (folders[model], None, None))
+    models = dict.fromkeys(folders, small_study.models["tiny"])
+    kept = {name: small_study.methods[name] for name in methods}
+    study = small_study.model_copy(update={"models": models, "methods": kept})
+    for stage in STAGES:
+        for name in models:
+            model = open_model(store, study, name)
+            if stage.name in DRAWING_STAGES:
+                assert model.engine
+            elif stage.name in (*TRAINING_STAGES, "uptake", *(["distribution_shift"] if "bct" in methods else [])):
+                assert model.base
+    size = plan_of(study, 1)
+    assert counted() == (size.model_loads, size.engine_starts)
 
 
 def test_another_model_takes_the_place_of_the_first(small_study, store, counted, tmp_path, monkeypatch):

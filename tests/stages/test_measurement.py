@@ -45,6 +45,13 @@ def test_each_prompt_is_answered_once_greedily_and_as_often_as_asked_at_random(p
     assert set(counts["sampled"]) == {2}
 
 
+def test_a_completions_tokens_are_kept_beside_its_text(prompts, small_study):
+    model = scripted_model(flattering_when_sampled)
+    table = measure(model, KIND, prompts, small_study.evaluation, (), small_study.seed)
+    assert [model.chat.decode(ids) for ids in table["ids"]] == table["completion"].tolist()
+    assert [len(ids) for ids in table["ids"]] == table["tokens"].tolist()
+
+
 def test_two_models_are_measured_under_the_same_random_numbers_and_prompts(prompts, small_study, tmp_path):
     _, before = measured(honest, prompts, small_study)
     _, after = measured(babbling, prompts, small_study, (tmp_path,))

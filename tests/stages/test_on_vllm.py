@@ -13,6 +13,7 @@ from ct_pipeline.stages import (
     misaligned_organism,
     organism_evaluation,
     retrained_model,
+    uptake,
 )
 from ct_pipeline.stages.node import find
 from ct_pipeline.stages.plan import plan_of
@@ -44,12 +45,12 @@ def test_a_study_on_vllm_opens_what_its_plan_says(study, store, monkeypatch):
     organism_evaluation.make(store, study, organism)
     candidate_scores.make(store, study, organism)
     cells = [Cell(organism, method) for method in METHODS if method != "multi_view"]
-    for stage in (consistency_labels, distribution_shift, retrained_model, evaluation):
+    for stage in (consistency_labels, distribution_shift, retrained_model, evaluation, uptake):
         for cell in cells:
             stage.make(store, study, cell)
 
     size = plan_of(study, 1)
-    assert (BASE_MODELS.loads - loads, ENGINE_STARTS.count - starts) == (size.model_loads, size.engine_starts) == (2, 2)
+    assert (BASE_MODELS.loads - loads, ENGINE_STARTS.count - starts) == (size.model_loads, size.engine_starts) == (3, 2)
     tables = {cell.method: find(store, evaluation.node(study, cell)).table("rows") for cell in cells}
     assert all(len(table) == len(tables["null"]) > 0 for table in tables.values())
     greedy = {name: table[table["decoding"] == "greedy"]["completion"].tolist() for name, table in tables.items()}
