@@ -17,7 +17,7 @@ import pandas as pd
 from scipy import stats
 
 from ct_pipeline.analysis.clusters import nullable, prompt_means
-from ct_pipeline.analysis.student import minimum_detectable_effect, two_source_error
+from ct_pipeline.analysis.student import minimum_detectable_effect, student_quantile, two_source_error
 from ct_pipeline.analysis.term import shrunk
 
 
@@ -66,7 +66,7 @@ class Difference:
         """The two-sided interval at another confidence, cut to [-1, 1]; it always holds `value`."""
         if self.value is None or self.centre is None or self.standard_error is None or self.degrees is None:
             return -1.0, 1.0
-        half = float(stats.t.ppf((1 + confidence) / 2, self.degrees)) * self.standard_error
+        half = float(student_quantile(confidence, self.degrees)) * self.standard_error
         low, high = max(-1.0, self.centre - half), min(1.0, self.centre + half)
         return min(low, self.value), max(high, self.value)
 

@@ -22,7 +22,7 @@ import pandas as pd
 from scipy import optimize, stats
 
 from ct_pipeline.analysis.paired import Difference
-from ct_pipeline.analysis.student import check_power, two_source_error
+from ct_pipeline.analysis.student import check_power, student_quantile, two_source_error
 
 FEWEST_PROMPTS = 20
 """Below this a mean of few verdict changes is too far from normal to be planned with."""
@@ -275,7 +275,8 @@ def _law(effect: float, spread: Spread, design: Design) -> tuple[float, float, n
         errors, degrees = np.sqrt(floor**2 + between), prompts - 1.0
     else:
         errors, degrees = two_source_error(between, seeds - 1.0, floor**2, prompts - 1.0, design.confidence)
-    call, inside = (stats.t.ppf(tail, degrees) * errors for tail in ((1 + design.confidence) / 2, design.confidence))
+    two_sided = design.confidence, 2 * design.confidence - 1
+    call, inside = (student_quantile(each, degrees) * errors for each in two_sided)
     return effect, deviation, call, inside
 
 

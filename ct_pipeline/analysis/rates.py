@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 from ct_pipeline.analysis.clusters import nullable, prompt_means
+from ct_pipeline.analysis.student import student_quantile
 
 IntervalMethod = Literal["wilson", "exact"]
 
@@ -88,7 +89,7 @@ def cluster_interval(
     """
     count, value = len(means), min(1.0, max(0.0, float(means.mean())))
     size, degrees = float(count), None
-    if not np.isin(means, (0.0, 1.0)).all():
+    if not ((means == 0) | (means == 1)).all():
         variance = float(np.append(means, (0.0, 1.0)).var()) / (count + 2)
         size, degrees = max(size, value * (1 - value) / variance), float(max(count - 1, 1))
     low, high = share_interval(value, size, confidence=confidence, method=method, degrees=degrees)
@@ -119,14 +120,14 @@ def share_interval(
     if size <= 0:
         raise ValueError(f"no interval for {size} observations")
     upper_tail = (1 + confidence) / 2
-    quantile = stats.norm.ppf(upper_tail) if degrees is None else stats.t.ppf(upper_tail, degrees)
+    quantile = float(student_quantile(confidence, degrees))
     if method == "wilson":
         shrunk = 1 + quantile**2 / size
         centre = (value + quantile**2 / (2 * size)) / shrunk
         half = quantile / shrunk * math.sqrt(value * (1 - value) / size + quantile**2 / (4 * size**2))
         return max(0.0, float(centre - half)), min(1.0, float(centre + half))
     if method == "exact":
-        adjusted = size if degrees is None else size * float(stats.norm.ppf(upper_tail) / quantile) ** 2
+        adjusted = size if degrees is None else size * (float(student_quantile(confidence, None)) / quantile) ** 2
         successes = value * adjusted
         low = 0.0 if value == 0 else float(stats.beta.ppf(1 - upper_tail, successes, adjusted - successes + 1))
         high = 1.0 if value == 1 else float(stats.beta.ppf(upper_tail, successes + 1, adjusted - successes))

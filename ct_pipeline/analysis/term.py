@@ -13,9 +13,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from ct_pipeline.analysis.rates import cluster_interval
+from ct_pipeline.analysis.student import student_quantile
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def change_term(values: np.ndarray, confidence: float, scale: float = 1.0) -> Te
     if count == 1 and (scale or value):
         return Term(value, -1.0, 1.0, None, 1)
     centre, error = (float(each) for each in shrunk(seen, scale))
-    half = _quantile(confidence, max(count - 1, 1)) * error
+    half = float(student_quantile(confidence, max(count - 1, 1))) * error
     return Term(value, max(-1.0, min(centre - half, value)), min(1.0, max(centre + half, value)), error, count)
 
 
@@ -100,7 +100,7 @@ def mean_term(values: np.ndarray, confidence: float) -> Term:
     if count == 1:
         return Term(value, None, None, None, 1)
     error = float(seen.std(ddof=1)) / math.sqrt(count)
-    half = _quantile(confidence, count - 1) * error
+    half = float(student_quantile(confidence, count - 1)) * error
     return Term(value, value - half, value + half, error, count)
 
 
@@ -137,7 +137,3 @@ def _known(values: np.ndarray, confidence: float) -> np.ndarray:
         raise ValueError(f"confidence must lie between 0 and 1, not {confidence}")
     column = np.asarray(values, dtype=float)
     return column[~np.isnan(column)]
-
-
-def _quantile(confidence: float, degrees: float) -> float:
-    return float(stats.t.ppf((1 + confidence) / 2, degrees))
