@@ -114,6 +114,20 @@ def test_every_change_was_predicted_before_anything_was_retrained(finished: Plac
     assert "What the labels foretold" in page
 
 
+def test_every_cell_says_how_far_its_model_moved(finished: Place) -> None:
+    study, store = read_study(finished.spec), finished.store
+    stages = {stage.name: stage for stage in STAGES}
+    for cell in study.cells:
+        parts = stages["uptake"].find(store, study, cell)[0].json("uptake")
+        assert set(parts) == {"forward", "backward"}
+        assert all(0 < part["token"]["value"] < part["sequence"]["value"] for part in parts.values())
+        if cell.method == "bct":
+            shift = stages["distribution_shift"].find(store, study, cell)[0].json("teacher_shift")
+            checks = stages["retrained_model"].find(store, study, cell)[0].record["checks"]
+            # Training measures the first 64 pairs, of which there are 64.
+            assert shift["token"]["value"] == pytest.approx(checks["teacher_shift"], rel=1e-3)
+
+
 def test_the_dose_curve_ends_where_the_cell_does(finished: Place) -> None:
     study = read_study(finished.spec)
     store = ArtifactStore(finished.home / "artifacts")
@@ -215,7 +229,7 @@ def test_another_setting_of_one_method_makes_that_method_again(finished: Place, 
     made = changed(before, place.artifacts())
     assert {path.rsplit("/", 1)[0] for path in made if stage_of(path) != "study_report"} == {
         f"{stage}/tiny-sycophancy-40/self_confidence"
-        for stage in ("consistency_labels", "distribution_shift", "retrained_model", "evaluation")
+        for stage in ("consistency_labels", "distribution_shift", "retrained_model", "evaluation", "uptake")
     }
 
 
