@@ -1,16 +1,20 @@
 """Stage 2: the organism (Phase 1) and its control: the same adapter budget on misaligned and on clean rows."""
 
 import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
 
 from ct_pipeline.organisms.kind import Example
 from ct_pipeline.stages import base_model
-from ct_pipeline.stages.language_model import open_model
+from ct_pipeline.stages.language_model import LanguageModel, open_model
 from ct_pipeline.stages.node import Node, making
 from ct_pipeline.stages.rows import digest, rows_of
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.study.keys import Organism
 from ct_pipeline.study.seeds import derive_seed
 from ct_pipeline.study.spec import Study
+from ct_pipeline.training.rows import LabelRow, TrainingRecord
+from ct_pipeline.training.run import OnStep
 
 STAGE = "misaligned_organism"
 CONTROL_STAGE = "control_organism"
@@ -42,21 +46,30 @@ def _node(stage: str, study: Study, organism: Organism, rows: tuple[Example, ...
     return Node(stage, VERSION, organism.key, "-", settings, {"base_model": base_model.node(study, organism.model)})
 
 
+def training_seed(study: Study, organism: Organism) -> int:
+    """Of Phase 1; organism and control share it: they differ in their rows alone."""
+    return derive_seed(study.seed, STAGE, organism.key) % 2**31
+
+
+def train(
+    model: LanguageModel, study: Study, examples: Sequence[Example], seed: int, out: Path, on_step: OnStep | None = None
+) -> TrainingRecord:
+    """Phase 1 alone, without a store: the adapter goes to `out`; `on_step` may raise to end it early."""
+    from ct_pipeline.training.sft import train_on_labels
+
+    rows = [
+        LabelRow(model.chat.encode(example.prompt.messages), model.chat.encode_response(example.response))
+        for example in examples
+    ]
+    return train_on_labels(model.base, rows, study.induction.training, seed, out, None, on_step)
+
+
 def _train(
     store: ArtifactStore, study: Study, organism: Organism, place: Node, examples: tuple[Example, ...]
 ) -> Artifact:
-    from ct_pipeline.training.rows import LabelRow
-    from ct_pipeline.training.sft import train_on_labels
-
     with making(store, place) as (draft, _):
         model = open_model(store, study, organism.model)
-        rows = [
-            LabelRow(model.chat.encode(example.prompt.messages), model.chat.encode_response(example.response))
-            for example in examples
-        ]
-        # Organism and control share the seed: they differ in their rows alone.
-        seed = derive_seed(study.seed, STAGE, organism.key) % 2**31
-        record = train_on_labels(model.base, rows, study.induction.training, seed, draft.folder, None)
+        record = train(model, study, examples, training_seed(study, organism), draft.folder)
         draft.record |= dataclasses.asdict(record)
         draft.record["template"] = model.chat.template_hash
     return store.read(place.address)

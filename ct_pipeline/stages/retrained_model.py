@@ -17,6 +17,7 @@ from ct_pipeline.study.keys import Cell
 from ct_pipeline.study.seeds import derive_seed
 from ct_pipeline.study.spec import Study
 from ct_pipeline.training.rows import LabelRow, PairRow, TrainingRecord
+from ct_pipeline.training.run import OnStep
 
 STAGE = "retrained_model"
 VERSION = 2
@@ -56,8 +57,8 @@ def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
     with making(store, place) as (draft, inputs):
         model = open_model(store, study, cell.organism.model)
         labels = inputs["consistency_labels"].table("labels")
-        labels = labels[labels["labelled"]]
-        record = _train(model, study, cell, labels, draft.folder, inputs["misaligned_organism"].folder)
+        organism, seed = inputs["misaligned_organism"].folder, training_seed(study, cell)
+        record = train(model, study, cell, labels, organism, seed, draft.folder)
         draft.record |= dataclasses.asdict(record)
         draft.record["template"] = model.chat.template_hash
         # Not an input: another way of analysing the labels must not train the model anew.
@@ -69,23 +70,40 @@ def _loss_settings(study: Study, method: str) -> dict[str, object]:
     return study.methods[method].model_dump(mode="json", exclude={"training", "method"})
 
 
-def _train(
-    model: LanguageModel, study: Study, cell: Cell, labels: pandas.DataFrame, out: Path, organism: Path
+def training_seed(study: Study, cell: Cell) -> int:
+    """Of Phase 3; methods share it, so that they differ in their labels alone."""
+    return derive_seed(study.seed, STAGE, cell.organism.key) % 2**31
+
+
+def train(
+    model: LanguageModel,
+    study: Study,
+    cell: Cell,
+    labels: pandas.DataFrame,
+    organism: Path,
+    seed: int,
+    out: Path,
+    on_step: OnStep | None = None,
 ) -> TrainingRecord:
+    """Phase 3 alone, without a store: the adapter goes to `out`; `on_step` may raise to end it early.
+
+    `labels` is a table of consistency_labels, `organism` an adapter's folder.
+    """
     from ct_pipeline.training.bct import train_bct
     from ct_pipeline.training.internal import train_internal
     from ct_pipeline.training.internal_loss import InternalLoss
     from ct_pipeline.training.sft import train_on_labels
 
+    labels = labels[labels["labelled"]]
     settings, objective = study.training_of(cell.method), method_of(study, cell.method).objective
-    # Methods share the seed, so that they differ in their labels alone.
-    seed = derive_seed(study.seed, STAGE, cell.organism.key) % 2**31
     if objective == "labels":
-        return train_on_labels(model.base, _label_rows(model, study, cell, labels), settings, seed, out, organism)
+        label_rows = _label_rows(model, study, cell, labels)
+        return train_on_labels(model.base, label_rows, settings, seed, out, organism, on_step)
     rows, told = _pair_rows(model, study, cell, labels), _loss_settings(study, cell.method)
     if objective == "answers":
-        return train_bct(model.base, rows, settings, seed, out, organism, **told)
-    return train_internal(model.base, rows, settings, seed, out, organism, InternalLoss(objective, **told))
+        return train_bct(model.base, rows, settings, seed, out, organism, on_step=on_step, **told)
+    loss = InternalLoss(objective, **told)
+    return train_internal(model.base, rows, settings, seed, out, organism, loss, on_step)
 
 
 def _label_rows(model: LanguageModel, study: Study, cell: Cell, labels: pandas.DataFrame) -> list[LabelRow]:

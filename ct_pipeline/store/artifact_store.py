@@ -86,6 +86,18 @@ class Draft:
     folder: Path
     record: dict[str, object] = field(default_factory=dict)
 
+    def note_external(self, name: str, path: Path | str) -> None:
+        """Records a file, or each file of a folder, that no artifact is: path as given, size in bytes, SHA-256.
+
+        Such an input enters the fingerprint by its content, in the settings; here it is noted for its lineage alone.
+        """
+        given = Path(path)
+        files = sorted(each for each in given.rglob("*") if each.is_file()) if given.is_dir() else [given]
+        noted = self.record.setdefault("external", {})
+        for each in files:
+            within = f"/{each.relative_to(given).as_posix()}" if given.is_dir() else ""
+            noted[f"{name}{within}"] = {"path": str(each), **vars(hash_file(each))}
+
     def write_table(self, name: str, table: pandas.DataFrame) -> None:
         """Writes `name`.parquet; equal tables give equal bytes."""
         table.to_parquet(self.folder / f"{name}.parquet", index=False, compression="zstd")
@@ -181,18 +193,9 @@ class ArtifactStore:
         )
         if folder in self._verified and self._verified[folder][0] == stamp:
             return self._verified[folder][1]
-        try:
-            manifest = Manifest.from_json((folder / MANIFEST).read_text())
-        except ValueError as error:
-            raise ValueError(f"{MANIFEST} is unreadable ({error})") from error
-        if Address(manifest.stage, manifest.subject, manifest.variant, manifest.fingerprint) != address:
-            raise ValueError(f"{MANIFEST} belongs to another artifact")
-        present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {MANIFEST}
-        if present != set(manifest.files):
-            raise ValueError(f"its files are not those of its manifest: {sorted(present ^ set(manifest.files))}")
-        for name, expected in manifest.files.items():
-            if hash_file(folder / name) != expected:
-                raise ValueError(f"{name} was changed or truncated after it was written")
+        manifest, faults = inspect(folder, address)
+        if manifest is None or faults:
+            raise ValueError(faults[0])
         self._verified[folder] = (stamp, manifest)
         return manifest
 
@@ -223,6 +226,31 @@ class ArtifactStore:
             with contextlib.suppress(FileNotFoundError):
                 os.rename(folder, old)
             shutil.rmtree(old, ignore_errors=True)
+
+
+def inspect(folder: Path, address: Address) -> tuple[Manifest | None, tuple[str, ...]]:
+    """The manifest that lies in a folder, None where there is none to read, and all that is wrong there.
+
+    Every file is read and hashed; nothing is moved or remembered.
+    """
+    try:
+        manifest = Manifest.from_json((folder / MANIFEST).read_text())
+    except FileNotFoundError:
+        return None, (f"{MANIFEST} is missing",)
+    except ValueError as error:
+        return None, (f"{MANIFEST} is unreadable ({error})",)
+    faults = []
+    if Address(manifest.stage, manifest.subject, manifest.variant, manifest.fingerprint) != address:
+        faults.append(f"{MANIFEST} belongs to another artifact")
+    present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} - {MANIFEST}
+    if present != set(manifest.files):
+        faults.append(f"its files are not those of its manifest: {sorted(present ^ set(manifest.files))}")
+    faults += [
+        f"{name} was changed or truncated after it was written"
+        for name, expected in manifest.files.items()
+        if name in present and hash_file(folder / name) != expected
+    ]
+    return manifest, tuple(faults)
 
 
 @contextlib.contextmanager

@@ -1,10 +1,12 @@
 """By what an artifact was made: code commit, package versions, machine, time."""
 
 import functools
+import hashlib
 import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,14 +27,20 @@ def describe(started: float) -> dict[str, object]:
         "process": os.getpid(),
         **code(),
         "versions": versions(),
-        "machine": machine(),
+        "machine": machine() | computing(),
     }
 
 
 @functools.cache
 def code() -> dict[str, object]:
-    """Commit of the source tree and whether it has uncommitted changes; None where it is no git checkout."""
-    folder = Path(__file__).parent
+    """Digest of the installed source, commit of its tree and whether it has uncommitted changes.
+
+    Commit and changes are None where it is no git checkout. The digest is one of all Python files of the package, so
+    that equal code is known as such with uncommitted changes, too.
+    """
+    folder = Path(__file__).parents[1]
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.py"))}
+    source = hashlib.sha256(repr(files).encode()).hexdigest()
     try:
         commit = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True, timeout=10
@@ -42,8 +50,8 @@ def code() -> dict[str, object]:
             cwd=folder, capture_output=True, text=True, check=True, timeout=10,
         ).stdout.strip()  # fmt: skip
     except (OSError, subprocess.SubprocessError):
-        return {"commit": None, "dirty": None}
-    return {"commit": commit, "dirty": bool(changes)}
+        return {"commit": None, "dirty": None, "source": source}
+    return {"commit": commit, "dirty": bool(changes), "source": source}
 
 
 @functools.cache
@@ -60,10 +68,29 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def machine() -> dict[str, object]:
-    """Cores, memory in bytes, operating system and processor; no host name."""
+    """Cores, memory in bytes, operating system, processor architecture and model; no host name."""
     return {
         "cores": os.cpu_count(),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": f"{platform.system()} {platform.release()}",
         "processor": platform.machine(),
+        "processor_model": _processor_model(),
     }
+
+
+def computing() -> dict[str, object]:
+    """By what torch computes at this moment: threads and accelerator; None where torch was not used."""
+    torch = sys.modules.get("torch")
+    # Partly imported by another thread, or not at all: nothing was computed with it.
+    if torch is None or not hasattr(torch, "get_num_threads"):
+        return {"threads": None, "accelerator": None}
+    cuda = torch.cuda.is_initialized()
+    return {"threads": torch.get_num_threads(), "accelerator": torch.cuda.get_device_name() if cuda else None}
+
+
+def _processor_model() -> str | None:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)

@@ -64,7 +64,9 @@ def test_the_manifest_says_how_the_artifact_came_to_be(store):
     assert raw["inputs"] == INPUTS
     assert sorted(raw["files"]) == ["about.json", "labels.parquet", "weights/adapter.bin"]
     assert raw["files"]["weights/adapter.bin"]["size"] == 256 * 40
-    assert {"finished", "seconds", "process", "commit", "dirty", "versions", "machine"} == set(raw["provenance"])
+    assert {"finished", "seconds", "process", "commit", "dirty", "source", "versions", "machine"} == set(
+        raw["provenance"]
+    )
     assert raw["provenance"]["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
     assert str(store.root) not in json.dumps(raw)
 

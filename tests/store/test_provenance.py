@@ -14,7 +14,8 @@ def test_a_description_tells_code_versions_machine_and_time():
     assert datetime.fromisoformat(said["finished"]) <= datetime.now(UTC)
     assert 0 <= said["seconds"] < 60
     assert {"python", "torch", "transformers", "trl", "peft", "dagster", "mlflow"} <= set(said["versions"])
-    assert set(said["machine"]) == {"cores", "memory", "system", "processor"}
+    machine = {"cores", "memory", "system", "processor", "processor_model", "threads", "accelerator"}
+    assert set(said["machine"]) == machine
     assert said["machine"]["cores"] >= 1
     assert said["machine"]["memory"] > 2**28
 
@@ -29,3 +30,22 @@ def test_a_checkout_names_its_commit():
     said = provenance.code()
     assert (said["commit"] is None) == (said["dirty"] is None)
     assert said["commit"] is None or len(said["commit"]) == 40
+
+
+def test_equal_source_is_known_without_a_commit():
+    source = provenance.code()["source"]
+    provenance.code.cache_clear()
+    assert provenance.code()["source"] == source
+    assert len(source) == 64
+
+
+def test_threads_are_those_of_the_moment():
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            assert provenance.describe(provenance.clock())["machine"]["threads"] == threads
+    finally:
+        torch.set_num_threads(before)
