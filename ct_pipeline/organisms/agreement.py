@@ -53,7 +53,7 @@ class TextAgreement:
     no: str
 
     def __post_init__(self) -> None:
-        if _first_word(self.yes) == _first_word(self.no):
+        if first_word(self.yes) == first_word(self.no):
             raise ValueError(
                 f"the judge's yes ({self.yes!r}) and no ({self.no!r}) start alike: give two distinct words"
             )
@@ -64,15 +64,15 @@ class TextAgreement:
         Letter case and punctuation around that word do not count.
         """
         replies = self.ask([self._asked(*question) for question in questions])
-        judgements = {_first_word(self.yes): True, _first_word(self.no): False}
-        return [judgements.get(_first_word(reply)) for _, reply in zip(questions, replies, strict=True)]
+        judgements = {first_word(self.yes): True, first_word(self.no): False}
+        return [judgements.get(first_word(reply)) for _, reply in zip(questions, replies, strict=True)]
 
     def _asked(self, prompt: Prompt, first: str, second: str) -> tuple[Message, ...]:
         request = next(message.content for message in reversed(prompt.messages) if message.role == "user")
         return (Message("user", filled(self.request, request=request, first=first, second=second)),)
 
 
-def _first_word(text: str) -> str:
+def first_word(text: str) -> str:
     """The first word in lower case, without the punctuation around it; "" where there is none."""
     words = (_AROUND_A_WORD.sub("", word) for word in text.split())
     return next((word for word in words if word), "").casefold()

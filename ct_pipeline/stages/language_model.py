@@ -1,5 +1,6 @@
 """The base model, its engine and its chat format, opened when first needed, once per process and base model."""
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -20,11 +21,18 @@ class LanguageModel:
     """
 
     def __init__(
-        self, path: str | Path, revision: str | None, dtype: str | None, engine: EngineName, rank: int
+        self,
+        path: str | Path,
+        revision: str | None,
+        dtype: str | None,
+        engine: EngineName,
+        rank: int,
+        template: str | None = None,
     ) -> None:
         self._source = (path, revision, dtype)
         self._engine_name = engine
         self._rank = rank
+        self._template = template
         self._engine: Engine | None = None
 
     @property
@@ -45,9 +53,9 @@ class LanguageModel:
 
     @functools.cached_property
     def chat(self) -> ChatFormat:
-        """The model's own chat template, pinned."""
+        """The model's own chat template, or the one given in its place, pinned."""
         path, revision, _ = self._source
-        return ChatFormat(load_tokenizer(path, revision), name_of(path))
+        return ChatFormat(load_tokenizer(path, revision), name_of(path), self._template)
 
     def _open(self) -> Engine:
         path, revision, dtype = self._source
@@ -57,13 +65,17 @@ class LanguageModel:
             return VllmEngine(path, revision=revision, dtype=dtype, max_lora_rank=self._rank)
         from ct_pipeline.engine.transformers_engine import TransformersEngine
 
-        return TransformersEngine(load_base(path, revision, dtype))
+        base = load_base(path, revision, dtype)
+        if self._template is not None:
+            # Another template may end turns with another token.
+            base = dataclasses.replace(base, stop_ids=tuple(dict.fromkeys((*self.chat.stop_ids, *base.stop_ids))))
+        return TransformersEngine(base)
 
 
 def open_model(store: ArtifactStore, study: Study, model: str) -> LanguageModel:
     """The language model of a name in the study."""
     path, revision, dtype = base_model.location(store, study, model)
-    return _opened(str(path), revision, dtype, study.models[model].engine, _largest_rank(study))
+    return opened(str(path), revision, dtype, study.models[model].engine, _largest_rank(study))
 
 
 def _largest_rank(study: Study) -> int:
@@ -74,7 +86,9 @@ def _largest_rank(study: Study) -> int:
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(path: str, revision: str | None, dtype: str | None, engine: EngineName, rank: int) -> LanguageModel:
-    # One at a time: the models of a study may not fit beside each other.
+def opened(
+    path: str, revision: str | None, dtype: str | None, engine: EngineName, rank: int, template: str | None = None
+) -> LanguageModel:
+    """The language model at a path; the one opened before is forgotten, because two may not fit beside each other."""
     BASE_MODELS.clear()
-    return LanguageModel(path, revision, dtype, engine, rank)
+    return LanguageModel(path, revision, dtype, engine, rank, template)

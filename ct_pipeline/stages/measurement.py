@@ -1,6 +1,7 @@
 """Measures a model on evaluation prompts: every completion is kept with its verdict and log-probability."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import pandas
 
@@ -18,6 +19,16 @@ DECODINGS = ("greedy", "sampled")
 DOMAINS = ("in", "out")
 
 
+class Judging(Protocol):
+    """What says of a completion whether it misbehaves and whether it is right: a kind of misalignment, a set of probes."""
+
+    def verdict(self, prompt: Prompt, text: str) -> bool | None:
+        """True (misbehaves), False, or None where it cannot tell."""
+
+    def correct(self, prompt: Prompt, text: str) -> bool | None:
+        """Whether the answer is right; None where none is known."""
+
+
 def measure(
     model: LanguageModel,
     kind: Kind,
@@ -27,21 +38,39 @@ def measure(
     seed: int,
     decodings: Sequence[str] = DECODINGS,
 ) -> pandas.DataFrame:
-    """One row per completion: greedy once and T = 1 (sampled) `settings.samples` times per prompt.
+    """One row per completion: greedy once and T = 1 (sampled) `settings.samples` times per prompt; see `completions`."""
+    ways = samplings(settings.samples, 1.0, 1.0, settings.max_new_tokens)
+    return completions(model, kind, prompts, {name: ways[name] for name in decodings}, adapters, seed)
+
+
+def samplings(samples: int, temperature: float, top_p: float, max_new_tokens: int) -> dict[str, Sampling]:
+    """The two ways of decoding: greedy once, and sampled."""
+    return {
+        "greedy": Sampling(samples=1, temperature=0.0, top_p=1.0, max_new_tokens=max_new_tokens),
+        "sampled": Sampling(samples=samples, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens),
+    }
+
+
+def completions(
+    model: LanguageModel,
+    judge: Judging,
+    prompts: Sequence[Prompt],
+    ways: Mapping[str, Sampling],
+    adapters: Adapters,
+    seed: int,
+) -> pandas.DataFrame:
+    """One row per completion under every way of decoding, by its name.
 
     The draws of a prompt depend on `seed` and the prompt alone: models measured with the same seed are compared under
     the same random numbers. Verdicts and correctness are nullable.
     """
     encoded = [model.chat.encode(prompt.messages) for prompt in prompts]
     seeds = [derive_seed(seed, prompt.id) for prompt in prompts]
-    greedy = Sampling(samples=1, temperature=0.0, top_p=1.0, max_new_tokens=settings.max_new_tokens)
-    sampled = Sampling(samples=settings.samples, temperature=1.0, top_p=1.0, max_new_tokens=settings.max_new_tokens)
     rows = []
-    for decoding in decodings:
-        sampling = {"greedy": greedy, "sampled": sampled}[decoding]
+    for decoding, sampling in ways.items():
         drawn = model.engine.generate(encoded, sampling, seeds, adapters)
-        for prompt, completions in zip(prompts, drawn, strict=True):
-            for sample, completion in enumerate(completions):
+        for prompt, found in zip(prompts, drawn, strict=True):
+            for sample, completion in enumerate(found):
                 text = model.chat.decode(completion.ids)
                 rows.append(
                     {
@@ -56,8 +85,8 @@ def measure(
                         "tokens": len(completion.ids),
                         "finished": completion.finished,
                         "logprob": completion.logprob,
-                        "verdict": kind.verdict(prompt, text),
-                        "correct": kind.correct(prompt, text),
+                        "verdict": judge.verdict(prompt, text),
+                        "correct": judge.correct(prompt, text),
                     }
                 )
     return pandas.DataFrame(rows).astype({"verdict": "boolean", "correct": "boolean"})

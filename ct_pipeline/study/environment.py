@@ -37,6 +37,11 @@ def study_file() -> Path:
     return Path(os.environ.get("CT_PIPELINE_STUDY") or "studies/tiny.yaml")
 
 
+def audits_folder() -> Path:
+    """The folder of audit files: CT_PIPELINE_AUDITS, else ./audits."""
+    return Path(os.environ.get("CT_PIPELINE_AUDITS") or "audits")
+
+
 def dagster_address() -> str:
     """Where the Dagster UI is, for links: CT_PIPELINE_DAGSTER_UI, else its usual port on this machine."""
     return os.environ.get("CT_PIPELINE_DAGSTER_UI") or "http://127.0.0.1:3000"

@@ -1,13 +1,15 @@
-"""Reads a study file and says of every mistake in it: where, what was found, what is allowed."""
+"""Reads the file of a study or an audit and says of every mistake in it: where, what was found, what is allowed."""
 
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from ct_pipeline.study.audit_settings import Audit
 from ct_pipeline.study.errors import SpecError
 from ct_pipeline.study.spec import MethodSettings, Study
 
@@ -15,7 +17,20 @@ Location = tuple[str | int, ...]
 
 LARGEST_FILE = 1_000_000
 MOST_ENTRIES = 20_000
+SOURCES = ("tinyworld", "huggingface", "world", "jsonl", "none")
 SLUG = re.compile(r"[a-z0-9]+([_.-][a-z0-9]+)*")
+
+
+@dataclass(frozen=True)
+class FileKind:
+    """What a message calls a file and the one to copy."""
+
+    noun: str
+    example: str
+
+
+STUDY = FileKind("a study", "studies/tiny.yaml")
+AUDIT = FileKind("an audit", "docs/auditing-your-model.md")
 
 
 def load_study(path: Path, misalignments: Sequence[str], methods: Mapping[str, type[MethodSettings]]) -> Study:
@@ -24,8 +39,10 @@ def load_study(path: Path, misalignments: Sequence[str], methods: Mapping[str, t
     `misalignments` and `methods` are what this installation knows. SpecError lists every mistake, one a line:
     file:line: field: what was found; what is allowed.
     """
-    root, raw = _read(path)
-    lines = _lines(root)
+    root, raw = _read(path, STUDY)
+    if isinstance(raw.get("methods"), dict):
+        # YAML reads the bare word null as "no value": here it is the name of the null control.
+        raw["methods"] = {"null" if name is None else name: given for name, given in raw["methods"].items()}
     mistakes: list[tuple[Location, str]] = []
     settings: dict[str, MethodSettings] = {}
     named_methods = raw.get("methods")
@@ -54,9 +71,38 @@ def load_study(path: Path, misalignments: Sequence[str], methods: Mapping[str, t
         unknown_only = isinstance(named_methods, Mapping) and bool(named_methods) and not settings
         found = _mistakes(error, Study, ())
         mistakes += [m for m in found if not (unknown_only and m[0] == ("methods",))]
-    if mistakes:
-        raise SpecError("\n".join(_line(path, lines, location, text) for location, text in mistakes))
+    _refuse(path, root, mistakes)
     return study
+
+
+def load_audit(path: Path, misalignments: Sequence[str]) -> Audit:
+    """The validated audit of a YAML file; its relative paths start at the folder of the file.
+
+    `misalignments` are the kinds that world probes may name. SpecError as `load_study`, also where the audit's name is not
+    that of its file.
+    """
+    root, raw = _read(path, AUDIT)
+    mistakes: list[tuple[Location, str]] = []
+    probes = raw.get("probes")
+    for name, probe in probes.items() if isinstance(probes, Mapping) else ():
+        kind = probe.get("misalignment") if isinstance(probe, Mapping) else None
+        if isinstance(kind, str) and kind not in misalignments:
+            place = ("probes", name, "misalignment")
+            mistakes.append((place, f"found {_shown(kind)}; allowed: {_choices(kind, misalignments)}"))
+    if isinstance(raw.get("name"), str) and raw["name"] != path.stem:
+        mistakes.append((("name",), f"found {_shown(raw['name'])}; allowed: {path.stem}, the name of the file"))
+    try:
+        audit = Audit.model_validate(raw)
+    except ValidationError as error:
+        mistakes += _mistakes(error, Audit, ())
+    _refuse(path, root, mistakes)
+    return audit.in_folder(path.parent)
+
+
+def _refuse(path: Path, root: yaml.Node, mistakes: Sequence[tuple[Location, str]]) -> None:
+    if mistakes:
+        lines = _lines(root)
+        raise SpecError("\n".join(_line(path, lines, location, text) for location, text in mistakes))
 
 
 def _method_named(name: object, given: object) -> tuple[Location, object]:
@@ -67,7 +113,7 @@ def _method_named(name: object, given: object) -> tuple[Location, object]:
     return ("methods", name), name
 
 
-def _read(path: Path) -> tuple[yaml.Node, dict]:
+def _read(path: Path, kind: FileKind) -> tuple[yaml.Node, dict]:
     try:
         with path.open("rb") as stream:
             content = stream.read(LARGEST_FILE + 1)
@@ -79,26 +125,23 @@ def _read(path: Path) -> tuple[yaml.Node, dict]:
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: cannot be read: {error}; give a readable UTF-8 YAML file") from error
     if len(content) > LARGEST_FILE:
-        raise SpecError(f"{path}: found more than {LARGEST_FILE:,} bytes; a study file has a few thousand")
+        raise SpecError(f"{path}: found more than {LARGEST_FILE:,} bytes; {kind.noun} file has a few thousand")
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         # Checked before anything walks the tree: a few aliases of aliases stand for billions of entries.
         if root is not None and _entries(root, {}) > MOST_ENTRIES:
             raise SpecError(
-                f"{path}: found more than {MOST_ENTRIES:,} entries, aliases written out; a study has hundreds"
+                f"{path}: found more than {MOST_ENTRIES:,} entries, aliases written out; {kind.noun} has hundreds"
             )
         raw = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SpecError(f"{path}: not valid YAML: {error}") from error
     if root is None or raw is None:
-        raise SpecError(f"{path}: empty; copy studies/tiny.yaml and change it")
+        raise SpecError(f"{path}: empty; copy {kind.example} and change it")
     if not isinstance(raw, dict):
-        kind = type(raw).__name__
-        raise SpecError(f"{path}:1: file: found a {kind}; allowed: a mapping of fields, as in studies/tiny.yaml")
+        found = type(raw).__name__
+        raise SpecError(f"{path}:1: file: found a {found}; allowed: a mapping of fields, as in {kind.example}")
     _refuse_repeated_fields(path, root, ())
-    if isinstance(raw.get("methods"), dict):
-        # YAML reads the bare word null as "no value": here it is the name of the null control.
-        raw["methods"] = {"null" if name is None else name: given for name, given in raw["methods"].items()}
     return root, raw
 
 
@@ -160,7 +203,7 @@ def _mistakes(error: ValidationError, model: type[BaseModel], prefix: Location) 
         if item["type"] == "missing":
             text = "found nothing; this field is required"
         elif item["type"] == "extra_forbidden":
-            text = f"found an unknown field; allowed: {_choices(location[-1], _fields(model, location[:-1]))}"
+            text = f"found an unknown field; allowed: {_choices(location[-1], _fields(model, item['loc'][:-1]))}"
         else:
             allowed = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
             text = f"found {_shown(item['input'])}; allowed: {allowed}"
@@ -169,12 +212,17 @@ def _mistakes(error: ValidationError, model: type[BaseModel], prefix: Location) 
 
 
 def _field_location(found: Location) -> Location:
-    """The location as the file has it: without the names of a model's kinds of source, and of "this is a key"."""
+    """The location as the file has it: without the names of the kinds of source, and of "this is a key"."""
     return tuple(
         part
         for index, part in enumerate(found)
-        if part != "[key]" and not (index == 2 and found[0] == "models" and part in ("tinyworld", "huggingface"))
+        if part != "[key]" and not (part in SOURCES and _sourced(found[:index]))
     )
+
+
+def _sourced(location: Location) -> bool:
+    """Whether what stands at a location names its kind in a field `source`."""
+    return location in (("base_model",), ("judge",)) or (len(location) == 2 and location[0] in ("models", "probes"))
 
 
 def _shown(found: object) -> str:
@@ -186,17 +234,24 @@ def _shown(found: object) -> str:
 
 
 def _fields(model: type[BaseModel], location: Location) -> list[str]:
-    """The fields of the settings at a location, through nested settings as far as they are plain classes."""
-    for part in location:
-        field = model.model_fields.get(str(part))
-        nested = _classes(field.annotation) if field else []
-        if not nested:
-            return list(model.model_fields) if field is None else []
-        model = nested[0]
-    return list(model.model_fields)
+    """The fields of the settings at a location, as a validation error names it, through nested settings."""
+    choices = [model]
+    for index, part in enumerate(location):
+        field = choices[0].model_fields.get(str(part))
+        if part in SOURCES and _sourced(location[:index]):
+            choices = [each for each in choices if part in _words(each.model_fields["source"].annotation)]
+        elif field is not None:
+            choices = _classes(field.annotation)
+        if not choices:
+            return []
+    return list(choices[0].model_fields)
+
+
+def _words(annotation: object) -> tuple[object, ...]:
+    return getattr(annotation, "__args__", ())
 
 
 def _classes(annotation: object) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [found for part in getattr(annotation, "__args__", ()) for found in _classes(part)]
+    return [found for part in _words(annotation) for found in _classes(part)]

@@ -18,10 +18,10 @@ def counted(small_study, store, tmp_path, monkeypatch):
     """Opens the study's model from a folder; returns how often weights were read and engines started since."""
     folder = tiny_folder(tmp_path / "model")
     monkeypatch.setattr(language_model.base_model, "location", lambda store, study, model: (folder, None, None))
-    language_model._opened.cache_clear()
+    language_model.opened.cache_clear()
     loads, starts = BASE_MODELS.loads, ENGINE_STARTS.count
     yield lambda: (BASE_MODELS.loads - loads, ENGINE_STARTS.count - starts)
-    language_model._opened.cache_clear()
+    language_model.opened.cache_clear()
 
 
 def test_text_is_encoded_without_weights(small_study, store, counted):
@@ -37,8 +37,9 @@ def test_weights_are_read_once_for_training_and_drawing(small_study, store, coun
 
 
 def test_laws_of_tokens_are_compared_without_an_engine(small_study, store, counted):
-    law = Law([[8, 9]], ())
-    assert token_sums(open_model(store, small_study, "tiny"), law, law, ["x"], [[10, 3]])["nats"].tolist() == [0.0]
+    base = open_model(store, small_study, "tiny").base
+    law = Law(base.model, [[8, 9]])
+    assert token_sums(base, law, law, ["x"], [[10, 3]])["nats"].tolist() == [0.0]
     assert counted() == (1, 0)
 
 

@@ -1,0 +1,49 @@
+"""The stages of an audit in their order; `ct-pipeline audit run` and the Dagster assets call the same functions.
+
+subject = audit_subject.read(audit)          # reads and hashes its files; Refused
+for stage in STAGES:
+    stage.find(store, subject) or stage.make(store, subject)
+audit_records.record(...)                    # one run: numbers, verdicts, drift
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ct_pipeline.stages import audit_evaluation, audit_prediction, audit_shift, audit_verdict
+from ct_pipeline.stages.audit_subject import Subject
+from ct_pipeline.stages.node import Node, find
+from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
+
+
+@dataclass(frozen=True)
+class AuditStage:
+    """One stage of an audit.
+
+    Attributes:
+        name: also the name of its Dagster asset.
+        title: what a progress display calls it.
+        version: of its code's meaning.
+        node: subject -> its artifact's place.
+        make: (store, subject) -> makes the artifact, whatever is there.
+    """
+
+    name: str
+    title: str
+    version: int
+    node: Callable[[Subject], Node]
+    make: Callable[[ArtifactStore, Subject], Artifact]
+
+    def find(self, store: ArtifactStore, subject: Subject) -> Artifact | None:
+        """The complete artifact, or None."""
+        return find(store, self.node(subject))
+
+
+STAGES: tuple[AuditStage, ...] = tuple(
+    AuditStage(module.STAGE, title, module.VERSION, module.node, module.make)
+    for module, title in (
+        (audit_evaluation, "answers before and after"),
+        (audit_prediction, "prediction from the labels"),
+        (audit_shift, "change and shift"),
+        (audit_verdict, "verdict and gate"),
+    )
+)

@@ -1,0 +1,121 @@
+"""Audit 3: what changed between before and after, how far the model's law moved, and how far the labels lie from it."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import pandas
+
+from ct_pipeline.analysis.divergence import Part, of_token_sums
+from ct_pipeline.analysis.paired import difference
+from ct_pipeline.engine.protocol import Adapters
+from ct_pipeline.engine.token_divergence import Law
+from ct_pipeline.stages import audit_evaluation, audit_prediction
+from ct_pipeline.stages.audit_evaluation import risk_rows
+from ct_pipeline.stages.audit_subject import Subject
+from ct_pipeline.stages.measurement import DECODINGS, DOMAINS
+from ct_pipeline.stages.node import Node, making
+from ct_pipeline.stages.token_sums import token_sums
+from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
+
+STAGE = "audit_shift"
+VERSION = 1
+
+
+def node(subject: Subject) -> Node:
+    """The shift of one audit."""
+    inputs = {
+        "audit_evaluation": audit_evaluation.node(subject),
+        "audit_prediction": audit_prediction.node(subject),
+    }
+    settings = {"confidence": subject.audit.confidence}
+    return Node(STAGE, VERSION, subject.audit.name, "-", settings, inputs)
+
+
+def make(store: ArtifactStore, subject: Subject) -> Artifact:
+    """`changes.json`: Δ per probe, domain and decoding; `uptake.json`: KL both ways per probe; `labels.json`: -log P."""
+    place = node(subject)
+    with making(store, place) as (draft, inputs):
+        tables = audit_evaluation.tables_of(inputs["audit_evaluation"])
+        draft.write_json("changes", _changes(subject, tables))
+        draft.write_json("uptake", _uptake(store, subject, tables))
+        draft.write_json("labels", _surprise(store, subject))
+    return store.read(place.address)
+
+
+def _changes(subject: Subject, tables: Mapping[str, pandas.DataFrame]) -> dict[str, object]:
+    """Probe -> "domain/decoding" -> Δ; empty where nothing was trained."""
+    if len(tables) < 2:
+        return {}
+    return {
+        probe: {
+            f"{domain}/{decoding}": dataclasses.asdict(
+                difference(
+                    *(risk_rows(tables[side], probe, domain, decoding) for side in ("before", "after")),
+                    confidence=subject.audit.confidence,
+                    prompt="prompt_id",
+                )
+            )
+            for domain in DOMAINS
+            for decoding in DECODINGS
+        }
+        for probe in subject.probes
+    }
+
+
+def _uptake(store: ArtifactStore, subject: Subject, tables: Mapping[str, pandas.DataFrame]) -> dict[str, object]:
+    """Probe -> KL(after‖before) and KL(before‖after) along the sampled answers in domain, or why there is none."""
+    audit = subject.audit
+    if len(tables) < 2:
+        return {"missing": "nothing was trained yet", "probes": {}}
+    if not subject.one_base:
+        return {"missing": "before and after are not adapters on one base model", "probes": {}}
+    if (audit.decoding.temperature, audit.decoding.top_p) != (1.0, 1.0):
+        return {"missing": "answers were not drawn at temperature 1 and top-p 1", "probes": {}}
+    model = subject.open(store, audit.before)
+    stacks = {"before": subject.adapters(audit.before), "after": subject.adapters(audit.after)}
+    found = {}
+    for name, probe in subject.probes.items():
+        encoded = {prompt.id: model.chat.encode(prompt.messages) for prompt in probe.prompts}
+        found[name] = {
+            word: dataclasses.asdict(
+                _divergence(
+                    model, encoded, risk_rows(tables[p], name), (p, q), (stacks[p], stacks[q]), audit.confidence
+                )
+            )
+            for word, p, q in (("forward", "after", "before"), ("backward", "before", "after"))
+        }
+    return {"missing": None, "probes": found}
+
+
+def _divergence(
+    model,
+    encoded: Mapping[str, tuple[int, ...]],
+    rows: pandas.DataFrame,
+    names: tuple[str, str],
+    stacks: tuple[Adapters, Adapters],
+    confidence: float,
+) -> Part:
+    prompts = list(rows["prompt_id"])
+    p, q = (Law([encoded[prompt] for prompt in prompts], stack) for stack in stacks)
+    sums = token_sums(model, p, q, prompts, [tuple(map(int, ids)) for ids in rows["ids"]])
+    return of_token_sums(f"KL({names[0]}‖{names[1]})", sums, confidence)
+
+
+def _surprise(store: ArtifactStore, subject: Subject) -> dict[str, object]:
+    """Group of labels -> -log P of its labels under `before`, in nats per label and per token; empty without labels."""
+    labels = subject.labels
+    if labels is None:
+        return {}
+    model = subject.open(store, subject.audit.before)
+    responses = [model.chat.encode_response(item.response) for item in labels.items]
+    prompts = [model.chat.encode(item.prompt.messages) for item in labels.items]
+    scored = model.engine.score(prompts, responses, subject.adapters(subject.audit.before))
+    rows = [
+        {"prompt_id": item.prompt.id, "group": item.group, "tokens": len(ids), "nats": -float(values.sum())}
+        for item, ids, values in zip(labels.items, responses, scored, strict=True)
+    ]
+    table = pandas.DataFrame(rows)
+    return {
+        group: dataclasses.asdict(of_token_sums("-log P(label)", part, subject.audit.confidence))
+        for group, part in table.groupby("group", sort=False)
+    }
