@@ -24,6 +24,9 @@ SpecOption = Annotated[Path, typer.Option("--spec", help="The study file.")]
 OnlyOption = Annotated[
     str, typer.Option("--only", help="Models, misalignments, methods or seeds, separated by commas.")
 ]
+ArtifactArgument = Annotated[
+    str, typer.Argument(help="Its folder or fingerprint, stage/subject/variant, organism/method, or a report's page.")
+]
 SeedsOption = Annotated[int | None, typer.Option("--seeds", help="Only the first N seeds of the study.")]
 WorkersOption = Annotated[int, typer.Option(help="Worker processes; 0: one per GPU, else one per core.", min=0)]
 
@@ -105,6 +108,35 @@ def report(spec: SpecOption = Path("studies/tiny.yaml")) -> None:
     Console(highlight=False).print(
         f"Report: {study_report.make(store, read_study(spec), home() / 'reports')}", soft_wrap=True
     )
+
+
+@app.command()
+def lineage(
+    artifact: ArtifactArgument,
+    json: Annotated[Path | None, typer.Option("--json", help="A file for all of it as JSON.")] = None,
+) -> None:
+    """Shows all that led to an artifact: data, seeds, settings, code, versions; exit code 1 where a link is broken."""
+    from ct_pipeline.commands.lineage import print_lineage
+
+    raise typer.Exit(0 if print_lineage(artifact, json, Console(highlight=False)) else 1)
+
+
+@app.command()
+def verify(
+    artifact: ArtifactArgument,
+    reexecute: Annotated[
+        bool, typer.Option("--reexecute", help="Train one segment, chosen by chance, again and compare.")
+    ] = False,
+    reexecute_all: Annotated[
+        bool, typer.Option("--reexecute-all", help="Train everything in the chain again, to its end.")
+    ] = False,
+    spec: SpecOption = Path("studies/tiny.yaml"),
+) -> None:
+    """Checks hashes and seals of an artifact and of all it was made from; exit code 1 where something does not fit."""
+    from ct_pipeline.commands.verify import verify as check
+
+    amount = "all" if reexecute_all else "one" if reexecute else "nothing"
+    raise typer.Exit(0 if check(artifact, amount, spec, Console(highlight=False)) else 1)
 
 
 @app.command()

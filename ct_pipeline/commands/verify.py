@@ -1,0 +1,79 @@
+"""`ct-pipeline verify`: checks an artifact and all that it was made from, and trains a piece of it again."""
+
+import random
+import time
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.markup import escape
+
+from ct_pipeline.commands.lineage import print_faults
+from ct_pipeline.stages import base_model
+from ct_pipeline.stages.catalog import read_study
+from ct_pipeline.stages.lineage import find_artifact
+from ct_pipeline.stages.reexecution import Comparison, Segment, reexecute, segments, strangers
+from ct_pipeline.store.artifact_store import ArtifactStore
+from ct_pipeline.store.lineage import Chain, trace
+from ct_pipeline.study.environment import home
+from ct_pipeline.study.errors import UserError
+from ct_pipeline.study.spec import Study
+
+Amount = Literal["nothing", "one", "all"]
+
+
+def verify(artifact: str, amount: Amount, spec: Path, console: Console) -> bool:
+    """Checks hashes, seals and inputs up the chain and returns whether all is as recorded.
+
+    With `amount` "one", a segment that chance chooses is trained again, with "all" every training to its end. UserError
+    where no artifact is meant, or nothing in its chain can be trained again.
+    """
+    study = read_study(spec) if amount != "nothing" else None
+    index, address = find_artifact(home() / "artifacts", artifact)
+    chain = trace(index, address)
+    print_faults(chain, console)
+    whole = not chain.faults
+    if study is None:
+        return whole
+    for segment in _chosen(chain, study, amount, console):
+        started = time.perf_counter()
+        comparison = reexecute(ArtifactStore(index.root), study, segment)
+        whole = whole and not comparison.faults
+        _print_comparison(comparison, time.perf_counter() - started, console)
+    if any(step.stage == base_model.STAGE for step in chain.steps):
+        console.print("The base model was checked by its hashes alone: its pretraining is not repeated.")
+    return whole
+
+
+def _chosen(chain: Chain, study: Study, amount: Amount, console: Console) -> list[Segment]:
+    """One segment by chance that a trainer cannot foresee, or the longest of each training."""
+    for sentence in strangers(chain, study):
+        console.print(f"[yellow]not trained again[/] {escape(sentence)}", soft_wrap=True)
+    known = segments(chain, study)
+    if not known:
+        raise UserError(
+            f"nothing was trained again: no training in the chain of {'/'.join(vars(chain.root).values())} is one of study "
+            f"{study.name}; give the study it was made by with --spec"
+        )
+    if amount == "all":
+        return [segment for segment in known if "." in segment.folders]
+    place = random.SystemRandom().randrange(len(known))
+    console.print(f"Segment {place + 1} of {len(known)}, chosen by chance.")
+    return [known[place]]
+
+
+def _print_comparison(comparison: Comparison, seconds: float, console: Console) -> None:
+    title = escape(comparison.segment.title)
+    if comparison.exact:
+        console.print(
+            f"Trained again: {title} ({seconds:.1f} s): losses and adapter are the recorded ones, bit for bit."
+        )
+        return
+    if not comparison.faults:
+        console.print(
+            f"Trained again: {title} ({seconds:.1f} s): not bit for bit, on "
+            f"{'the same' if comparison.same_conditions else 'another'} machine or versions; of the distance to a training "
+            f"of another seed, losses are {comparison.loss_distance:.2%} and weights {comparison.weight_distance:.2%} off."
+        )
+    for fault in comparison.faults:
+        console.print(f"[red]does not fit[/] {title}: {escape(fault)}", soft_wrap=True)
