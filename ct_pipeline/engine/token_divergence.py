@@ -7,20 +7,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ct_pipeline.engine.batches import check_lengths, left_padded, shares_by_length
-from ct_pipeline.engine.protocol import Adapters
-from ct_pipeline.models.adapters import with_adapters
 from ct_pipeline.models.loading import BaseModel
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-_POSITIONS = {"cpu": 4096, "cuda": 65_536}
-"""Most positions of one forward pass, padding included."""
+_POSITIONS = {"cpu": 1024, "cuda": 65_536}
+"""Most positions of one forward pass, padding included; on a CPU more of them fall out of its cache and take longer."""
 _LOGITS = {"cpu": 1 << 24, "cuda": 1 << 28}
 """Most logits that are held of each side, unless one response alone has more."""
 _FLOATS = {"cpu": 1 << 20, "cuda": 1 << 26}
-"""Most elements of one float32 log-softmax; on a CPU more of them fall out of its cache and take longer."""
+"""Most elements of one float32 log-softmax."""
 
 
 @dataclass(frozen=True)
@@ -28,25 +26,25 @@ class Law:
     """What a model says after some prompts.
 
     Attributes:
+        model: the base model, or `with_adapters` of it.
         prompts: token ids, one prompt per response.
-        adapters: the stack on the base model.
     """
 
+    model: "PreTrainedModel"
     prompts: Sequence[Sequence[int]]
-    adapters: Adapters
 
 
 def token_divergences(base: BaseModel, p: Law, q: Law, responses: Sequence[Sequence[int]]) -> list[np.ndarray]:
     """KL(P(·|prompt, y<t) ‖ Q(·|prompt, y<t)) in nats at every token of each response, at temperature 1.
 
     By the chain rule KL(P‖Q) of sequences is the expectation over y ~ P of Σ_t log P(y_t|y<t)/Q(y_t|y<t); here the log
-    ratio is replaced by its expectation given y<t (Rao-Blackwell), so that the sums over tokens are unbiased for KL(P‖Q)
-    where responses were drawn from P at temperature 1 without truncation, and vary less. The two prompts of a response may
-    differ in length. A law compared with itself gives exactly 0. Log-probabilities are float32, made for few positions
-    at a time; sums over the vocabulary are float64.
+    ratio is replaced by its expectation given y<t (Rao-Blackwell, arXiv 2504.10637), so that the sums over tokens are
+    unbiased for KL(P‖Q) where responses were drawn from P at temperature 1 without truncation, and vary no more. The two
+    prompts of a response may differ in length. A law compared with itself gives exactly 0. Log-probabilities are float32,
+    made for few positions at a time; sums over the vocabulary are float64.
 
     Args:
-        base: the loaded base model of both laws; stays as it is.
+        base: the base of both models.
         p: the law that the responses were drawn from.
         q: the law it is compared with.
         responses: token ids, end-of-sequence token included.
@@ -55,8 +53,8 @@ def token_divergences(base: BaseModel, p: Law, q: Law, responses: Sequence[Seque
         One array per response, of its length.
 
     Raises:
-        ValueError: not one prompt per response on each side, a prompt that is empty, a row that exceeds the context
-            window, or an adapter that does not fit.
+        ValueError: not one prompt per response on each side, a prompt that is empty, or a row that exceeds the context
+            window.
     """
     import torch
 
@@ -65,26 +63,15 @@ def token_divergences(base: BaseModel, p: Law, q: Law, responses: Sequence[Seque
         if len(law.prompts) != len(responses):
             raise ValueError(f"{len(responses)} responses need as many prompts of {side}, not {len(law.prompts)}")
         check_lengths(law.prompts, lengths, base.context_window, "response")
-    models = _models(base, p.adapters, q.adapters)
     found = [np.zeros(0)] * len(responses)
     with torch.inference_mode():
         for rows in _batches(base, p, q, lengths):
-            logits = [
-                _logits(
-                    base, model, [(*law.prompts[row], *responses[row]) for row in rows], max(lengths[r] for r in rows)
-                )
-                for model, law in zip(models, (p, q), strict=True)
-            ]
             sizes = [lengths[row] for row in rows]
+            logits = [_logits(base, law, rows, responses, max(sizes)) for law in (p, q)]
             values = _divergences(*logits, sizes).cpu().numpy()
             for row, part in zip(rows, np.split(values, np.cumsum(sizes)[:-1]), strict=True):
                 found[row] = part
     return found
-
-
-def _models(base: BaseModel, *stacks: Adapters) -> "list[PreTrainedModel]":
-    made = {stack: with_adapters(base, stack) if stack else base.model for stack in dict.fromkeys(stacks)}
-    return [made[stack] for stack in stacks]
 
 
 def _batches(base: BaseModel, p: Law, q: Law, lengths: Sequence[int]) -> Iterator[list[int]]:
@@ -98,13 +85,17 @@ def _batches(base: BaseModel, p: Law, q: Law, lengths: Sequence[int]) -> Iterato
         yield from (rows[start : start + size] for start in range(0, len(rows), size))
 
 
-def _logits(base: BaseModel, model: "PreTrainedModel", texts: Sequence[Sequence[int]], last: int) -> "torch.Tensor":
+def _logits(
+    base: BaseModel, law: Law, rows: Sequence[int], responses: Sequence[Sequence[int]], last: int
+) -> "torch.Tensor":
     """Logits at the positions that predict the `last` last tokens; shape (rows, last, vocabulary)."""
-    # Padded on the left, so that a response's tokens have the same columns on both sides, whatever the prompts' lengths.
+    # Padded on the left, so that a response's tokens have the same columns on both sides, whatever the prompts' lengths;
+    # nothing is predicted after the last token.
+    texts = [(*law.prompts[row], *responses[row][:-1]) for row in rows]
     ids, mask, position_ids = left_padded(texts, base.device)
-    return model(
-        input_ids=ids, attention_mask=mask, position_ids=position_ids, use_cache=False, logits_to_keep=last + 1
-    ).logits[:, :-1]
+    return law.model(
+        input_ids=ids, attention_mask=mask, position_ids=position_ids, use_cache=False, logits_to_keep=last
+    ).logits
 
 
 def _divergences(p: "torch.Tensor", q: "torch.Tensor", sizes: Sequence[int]) -> "torch.Tensor":

@@ -8,6 +8,7 @@ The prediction is an artifact of its own stage, so that it stands before any ret
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 
 import pandas
 
@@ -25,9 +26,9 @@ from ct_pipeline.analysis.k_curve import k_curve
 from ct_pipeline.analysis.paired import difference
 from ct_pipeline.analysis.prediction import Prediction, predict
 from ct_pipeline.analysis.rank_profile import RankProfile, rank_profile
-from ct_pipeline.engine.protocol import Adapters
 from ct_pipeline.engine.token_divergence import Law
 from ct_pipeline.methods.catalog import method_of
+from ct_pipeline.models.adapters import with_adapters
 from ct_pipeline.stages import consistency_labels, misaligned_organism
 from ct_pipeline.stages.candidate_scores import candidates_of
 from ct_pipeline.stages.consistency_candidates import GREEDY, SAMPLED, WRAPPED, draw_node
@@ -72,7 +73,7 @@ def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
         else:
             prediction = _of_pairs(study, cell, labels, inputs["wrapped"].table("candidates"))
             model = open_model(store, study, cell.organism.model)
-            shift = _teacher_shift(model, study, cell, labels, (inputs["misaligned_organism"].folder,))
+            shift = _teacher_shift(model, study, cell, labels, inputs["misaligned_organism"].folder)
             draft.write_json("teacher_shift", dataclasses.asdict(shift))
         draft.write_json("prediction", {**dataclasses.asdict(prediction), "sign": prediction.predicted_sign})
     return store.read(place.address)
@@ -138,15 +139,16 @@ def _of_pairs(study: Study, cell: Cell, labels: pandas.DataFrame, wrapped: panda
 
 
 def _teacher_shift(
-    model: LanguageModel, study: Study, cell: Cell, labels: pandas.DataFrame, organism: Adapters
+    model: LanguageModel, study: Study, cell: Cell, labels: pandas.DataFrame, folder: Path
 ) -> divergence.Part:
     """KL(π_0(·|clean)‖π_0(·|wrapped)) along the organism's clean answers, which the teacher of BCT and ACT would give."""
     drawn = dict(zip(labels["prompt_id"], labels["ids"], strict=True))
     pairs = [pair for pair in rows_of(study, cell.organism).pairs if pair.clean.id in drawn]
-    clean = Law([model.chat.encode(pair.clean.messages) for pair in pairs], organism)
-    wrapped = Law([model.chat.encode(pair.wrapped.messages) for pair in pairs], organism)
+    organism = with_adapters(model.base, (folder,))
+    clean = Law(organism, [model.chat.encode(pair.clean.messages) for pair in pairs])
+    wrapped = Law(organism, [model.chat.encode(pair.wrapped.messages) for pair in pairs])
     answers = [tuple(map(int, drawn[pair.clean.id])) for pair in pairs]
-    sums = token_sums(model, clean, wrapped, [pair.clean.id for pair in pairs], answers)
+    sums = token_sums(model.base, clean, wrapped, [pair.clean.id for pair in pairs], answers)
     return divergence.of_token_sums("teacher shift", sums, study.evaluation.confidence)
 
 

@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import pandas
 
 from ct_pipeline.analysis.divergence import Part, of_token_sums
-from ct_pipeline.engine.protocol import Adapters
 from ct_pipeline.engine.token_divergence import Law
+from ct_pipeline.models.adapters import with_adapters
 from ct_pipeline.stages import evaluation, misaligned_organism, organism_evaluation, retrained_model
 from ct_pipeline.stages.language_model import LanguageModel, open_model
 from ct_pipeline.stages.measurement import judged
@@ -17,6 +18,9 @@ from ct_pipeline.stages.token_sums import token_sums
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.study.keys import Cell
 from ct_pipeline.study.spec import Study
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 STAGE = "uptake"
 VERSION = 1
@@ -42,13 +46,13 @@ def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
     with making(store, place) as (draft, inputs):
         model = open_model(store, study, cell.organism.model)
         encoded = {prompt.id: model.chat.encode(prompt.messages) for prompt in rows_of(study, cell.organism).evaluation}
-        organism = (inputs["misaligned_organism"].folder,)
-        retrained = retrained_model.adapters_of(store, study, cell)
+        organism = with_adapters(model.base, (inputs["misaligned_organism"].folder,))
+        retrained = with_adapters(model.base, retrained_model.adapters_of(store, study, cell))
         before = inputs["organism_evaluation"].table("organism")
         after = inputs["evaluation"].table("rows")
         confidence = study.evaluation.confidence
-        forward = _divergence("KL(retrained‖organism)", model, encoded, after, (retrained, organism), confidence)
-        backward = _divergence("KL(organism‖retrained)", model, encoded, before, (organism, retrained), confidence)
+        forward = _divergence("KL(retrained‖organism)", model, encoded, after, retrained, organism, confidence)
+        backward = _divergence("KL(organism‖retrained)", model, encoded, before, organism, retrained, confidence)
         draft.write_json("uptake", {"forward": dataclasses.asdict(forward), "backward": dataclasses.asdict(backward)})
     return store.read(place.address)
 
@@ -58,10 +62,12 @@ def _divergence(
     model: LanguageModel,
     encoded: Mapping[str, tuple[int, ...]],
     table: pandas.DataFrame,
-    adapters: tuple[Adapters, Adapters],
+    p: "PreTrainedModel",
+    q: "PreTrainedModel",
     confidence: float,
 ) -> Part:
     rows = judged(table, "in", "sampled")
-    p, q = (Law([encoded[prompt] for prompt in rows["prompt_id"]], stack) for stack in adapters)
+    prompts = [encoded[prompt] for prompt in rows["prompt_id"]]
     responses = [tuple(map(int, ids)) for ids in rows["ids"]]
-    return of_token_sums(name, token_sums(model, p, q, list(rows["prompt_id"]), responses), confidence)
+    sums = token_sums(model.base, Law(p, prompts), Law(q, prompts), list(rows["prompt_id"]), responses)
+    return of_token_sums(name, sums, confidence)
