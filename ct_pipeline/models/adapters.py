@@ -1,51 +1,20 @@
 """LoRA adapter folders: checked, read, and added to a base model whose own weights stay as they are."""
 
 import copy
-import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ct_pipeline.models.adapter_check import CONFIG_FILE as CONFIG_FILE
+from ct_pipeline.models.adapter_check import PREFIX, misfits, read_adapter_files, scale_of
+from ct_pipeline.models.adapter_check import WEIGHTS_FILE as WEIGHTS_FILE
 from ct_pipeline.models.loading import BaseModel
+from ct_pipeline.study.errors import Refused
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
-
-WEIGHTS_FILE = "adapter_model.safetensors"
-CONFIG_FILE = "adapter_config.json"
-_PREFIX = "base_model.model."
-
-_READ_KEYS = frozenset({"peft_type", "r", "lora_alpha", "use_rslora", "rank_pattern"})
-_HARMLESS_KEYS = frozenset(
-    [
-        "base_model_name_or_path",
-        "revision",
-        "task_type",
-        "inference_mode",
-        "target_modules",
-        "exclude_modules",
-        "lora_dropout",
-        "layers_to_transform",
-        "layers_pattern",
-        "peft_version",
-        "qalora_group_size",
-        "corda_config",
-        "eva_config",
-        "loftq_config",
-        "runtime_config",
-        "ensure_weight_tying",
-        "lora_ga_config",
-    ]
-)
-_NEUTRAL_VALUES: dict[str, tuple[object, ...]] = {
-    "bias": ("none",),
-    "megatron_core": ("megatron.core",),
-    # Other initialisations (pissa, olora, ...) also change the base weights, so the deltas alone would be wrong.
-    "init_lora_weights": (True, "gaussian", "orthogonal", "eva"),
-}
 
 
 @dataclass(frozen=True)
@@ -60,55 +29,43 @@ class LowRank:
 def read_adapter(folder: Path, base: BaseModel) -> dict[str, LowRank]:
     """Reads a LoRA folder after checking that it holds plain low-rank deltas for this very base.
 
-    Only `adapter_model.safetensors` and `adapter_config.json` are read; the base model's name in the configuration is
-    ignored.
+    Only `adapter_model.safetensors` and `adapter_config.json` are read, each once, and what is checked is what is used;
+    the base model's name in the configuration is ignored.
 
     Returns:
         module name in the base model -> its delta.
 
     Raises:
-        ValueError: a file is missing, a feature beyond plain LoRA is used, or the shapes are those of another base.
+        Refused: (a ValueError) with all that is wrong: a file is missing, a feature beyond plain LoRA is used, a header
+            or a number is broken, or the shapes are those of another base.
     """
-    from safetensors.torch import load_file
+    from safetensors.torch import load
+
+    files = read_adapter_files(folder)
+    if refusals := files.refusals or misfits(files, linear_layers(base), base.name, folder, _head_name(base)):
+        raise Refused(refusals)
+    tensors = load(files.weights)
+    deltas = {}
+    for module in sorted(files.modules):
+        a, b = (tensors[f"{PREFIX}{module}.lora_{factor}.weight"].float() for factor in "AB")
+        deltas[module] = LowRank(a, b, scale_of(files.config, len(a)))
+    return deltas
+
+
+def linear_layers(base: BaseModel) -> dict[str, tuple[int, int]]:
+    """Every linear layer of a base, the output embedding too: name -> (inputs, outputs)."""
     from torch import nn
 
-    for name in (WEIGHTS_FILE, CONFIG_FILE):
-        if not (folder / name).is_file():
-            raise ValueError(
-                f"{folder} holds no {name}: an adapter is {WEIGHTS_FILE} and {CONFIG_FILE}, nothing else is read"
-            )
-    config = json.loads((folder / CONFIG_FILE).read_text())
-    _check_config(config, folder)
-    modules = dict(base.model.named_modules())
+    return {
+        name: (module.in_features, module.out_features)
+        for name, module in base.model.named_modules()
+        if isinstance(module, nn.Linear)
+    }
+
+
+def _head_name(base: BaseModel) -> str | None:
     head = base.model.get_output_embeddings()
-    factors: dict[str, dict[str, torch.Tensor]] = {}
-    for key, tensor in load_file(folder / WEIGHTS_FILE).items():
-        module, _, factor = key.removeprefix(_PREFIX).rpartition(".lora_")
-        if factor not in ("A.weight", "B.weight") or not key.startswith(_PREFIX):
-            raise ValueError(f"{folder}: tensor {key} is not a plain LoRA factor of a linear layer")
-        factors.setdefault(module, {})[factor[0]] = tensor.float()
-    deltas = {}
-    for module, pair in sorted(factors.items()):
-        layer = modules.get(module)
-        if layer is head and head is not None:
-            raise ValueError(
-                f"{folder} changes the output embedding {module}: only adapters of inner layers are accepted"
-            )
-        if not isinstance(layer, nn.Linear):
-            raise ValueError(f"{folder} is an adapter for another base: {base.name} has no linear layer {module}")
-        if set(pair) != {"A", "B"}:
-            raise ValueError(f"{folder}: {module} lacks one of its two LoRA factors")
-        a, b = pair["A"], pair["B"]
-        if a.shape[1] != layer.in_features or b.shape[0] != layer.out_features or a.shape[0] != b.shape[1]:
-            raise ValueError(
-                f"{folder} is an adapter for another base: {module} is {layer.in_features} -> {layer.out_features} in "
-                f"{base.name}, the adapter has factors {tuple(a.shape)} and {tuple(b.shape)}"
-            )
-        rank = a.shape[0]
-        deltas[module] = LowRank(a, b, config["lora_alpha"] / (math.sqrt(rank) if config.get("use_rslora") else rank))
-    if not deltas:
-        raise ValueError(f"{folder} holds no LoRA factors")
-    return deltas
+    return next((name for name, module in base.model.named_modules() if head is not None and module is head), None)
 
 
 def with_adapters(base: BaseModel, folders: Sequence[Path]) -> "PreTrainedModel":
@@ -236,13 +193,3 @@ def _low_rank_hook(deltas: Sequence[LowRank], device: "torch.device") -> Callabl
         return output + ((inputs[0].float() @ a.T) @ b.T).to(output.dtype)
 
     return add
-
-
-def _check_config(config: dict, folder: Path) -> None:
-    if config.get("peft_type") != "LORA":
-        raise ValueError(f"{folder} is a {config.get('peft_type')} adapter; only LORA is accepted")
-    for key, value in config.items():
-        if key in _READ_KEYS or key in _HARMLESS_KEYS:
-            continue
-        if value and value not in _NEUTRAL_VALUES.get(key, ()):
-            raise ValueError(f"{folder}/{CONFIG_FILE} uses {key} = {value!r}, which plain LoRA does not have")

@@ -1,11 +1,11 @@
 """Base models: loaded once per process, from safetensors only, and never changed afterwards."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ct_pipeline.models.chat import ChatFormat
+from ct_pipeline.models.quarantine import inspect_checkpoint, require_clean
 
 if TYPE_CHECKING:
     import torch
@@ -55,6 +55,7 @@ class BaseModels:
 
         Raises:
             ValueError: neither a model folder nor a pinned Hub id, or an architecture that the engine cannot serve.
+            Refused: (a ValueError) the folder holds what `quarantine.inspect_checkpoint` does not accept.
         """
         key = (str(path), str(revision), str(dtype), *_state_of(Path(path)))
         if key not in self.held:
@@ -125,7 +126,7 @@ def _load(path: str | Path, revision: str | None, dtype: str | None) -> BaseMode
 def _checked_source(path: str | Path, revision: str | None) -> dict[str, object]:
     local = Path(path).is_dir()
     if local:
-        _check_folder(Path(path))
+        require_clean(inspect_checkpoint(Path(path)))
     elif str(path).startswith(("/", "./", "../")):
         raise ValueError(f"there is no model folder at {path}")
     elif revision is None:
@@ -161,12 +162,3 @@ def wrap_model(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", n
         context_window=int(config.max_position_embeddings),
         stop_ids=tuple(stops),
     )
-
-
-def _check_folder(folder: Path) -> None:
-    if not (folder / "config.json").is_file():
-        raise ValueError(f"{folder} holds no config.json: it is not a model folder in the Hugging Face layout")
-    if not any(folder.glob("*.safetensors")):
-        raise ValueError(f"{folder} holds no safetensors file: convert its weights, pickled weights are never read")
-    if "auto_map" in json.loads((folder / "config.json").read_text()):
-        raise ValueError(f"{folder}/config.json asks for remote code (auto_map): remove the entry if it is not needed")
