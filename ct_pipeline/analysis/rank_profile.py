@@ -80,16 +80,30 @@ def rank_profile(
 
     Args:
         candidates: one row per completion: prompt_id, candidate, verdict (nullable), score (NaN where missing).
+        confidence, bins, pooled_bins: as for `grid_profile`.
+
+    Raises:
+        ValueError: as `grid_profile`, or a table that `grid` refuses.
+    """
+    return grid_profile(grid(candidates), confidence, bins=bins, pooled_bins=pooled_bins)
+
+
+def grid_profile(
+    cells: Grid, confidence: float = 0.95, *, bins: int | None = None, pooled_bins: int = 10
+) -> RankProfile:
+    """Both profiles of candidates in matrices.
+
+    Args:
+        cells: prompts × candidates.
         confidence: of every interval, two-sided, in (0, 1).
         bins: of equal width in u; None for one per rank of the smallest prompt. Never more than that.
         pooled_bins: by quantiles of the pooled score; equal scores share a bin, so that there may be fewer.
 
     Raises:
-        ValueError: less than one bin, confidence outside (0, 1), or a table that `grid` refuses.
+        ValueError: less than one bin, or confidence outside (0, 1).
     """
     if (bins is not None and bins < 1) or pooled_bins < 1:
         raise ValueError(f"a profile needs at least one bin, not {bins} and {pooled_bins}")
-    cells = grid(candidates)
     within = _within(cells, confidence, bins)
     pooled = _pooled(cells, confidence, pooled_bins)
     return RankProfile(within, pooled, _opposed(within.slope, pooled.slope))

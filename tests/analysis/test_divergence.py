@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ct_pipeline.analysis.best_of import tie_groups
 from ct_pipeline.analysis.divergence import (
     of_best_of,
     of_filtered,
@@ -17,7 +18,10 @@ from ct_pipeline.analysis.divergence import (
     of_reranked,
     of_samples,
     of_token_sums,
+    plugged_divergence,
+    selection_divergence,
 )
+from ct_pipeline.analysis.grid import grid
 from tests.analysis.discrete_worlds import DISTINCT, WORLDS, divergence, kept_law, population, table
 
 
@@ -83,11 +87,33 @@ def test_expected_second_term_of_best_of_k_is_the_true_one(world, k):
 def test_first_term_is_exact_where_the_sample_is_the_law(world, k):
     copies = np.round(np.array(world.proposal) * 20).astype(int)
     draws = tuple(np.repeat(np.arange(4), copies))
-    selection = of_best_of(table(world, [draws]), k).parts[0]
-    assert (selection.name, selection.status) == ("selection", "estimate")
+    cells = grid(table(world, [draws]))
+    below, upto = tie_groups(cells.scores, cells.present)
+    plugged = plugged_divergence(below, upto, cells.present, upto - below > 1, k)
     law = np.array(world.proposal)
     kept = sum_ties(kept_law(world, k), world.score)
-    assert selection.sequence.value == pytest.approx(divergence(kept, tuple(sum_ties(law, world.score))), abs=1e-9)
+    truth = divergence(kept, tuple(sum_ties(law, world.score)))
+    assert plugged == pytest.approx([truth], abs=1e-9)
+    selection = of_best_of(table(world, [draws]), k).parts[0]
+    assert (selection.name, selection.status) == ("selection", "estimate")
+    assert selection.sequence.value == pytest.approx(truth, abs=0.05)
+
+
+def test_leaving_candidates_out_by_hand():
+    """Three of one score below one of another: the jackknife of k = 2, each candidate left out in turn."""
+
+    def tied_below_one(tied: int) -> float:
+        share = tied / (tied + 1)
+        return share**2 * math.log(share) + _piece(1.0) - _piece(share)
+
+    whole, left = tied_below_one(3), 3 * tied_below_one(2) + 0.0  # all three tied alone: log 1
+    got = selection_divergence(np.array([[1.0, 0.0, 0.0, 0.0]]), np.ones((1, 4), dtype=bool), 2)
+    assert got == pytest.approx([4 * whole - 3 * left / 4], abs=1e-12)
+    assert 0 < got[0] < math.log(2) - 0.5
+
+
+def _piece(u: float) -> float:
+    return u**2 * (math.log(2) - 0.5) + u**2 * math.log(u)
 
 
 def sum_ties(law: np.ndarray, scores: tuple[float, ...]) -> np.ndarray:
