@@ -43,6 +43,18 @@ def test_laws_of_tokens_are_compared_without_an_engine(small_study, store, count
     assert counted() == (1, 0)
 
 
+def walk(store, study):
+    """Asks for what each stage needs of each model, stage after stage."""
+    on_pairs = ["distribution_shift"] if "bct" in study.methods else []
+    for stage in STAGES:
+        for name in study.models:
+            model = open_model(store, study, name)
+            if stage.name in DRAWING_STAGES:
+                assert model.engine
+            elif stage.name in (*TRAINING_STAGES, "uptake", *on_pairs):
+                assert model.base
+
+
 @pytest.mark.parametrize("methods", [("null", "bct"), ("null",)])
 def test_a_plan_of_several_models_counts_what_a_worker_opens(
     small_study, store, counted, tmp_path, monkeypatch, methods
@@ -52,13 +64,7 @@ def test_a_plan_of_several_models_counts_what_a_worker_opens(
     models = dict.fromkeys(folders, small_study.models["tiny"])
     kept = {name: small_study.methods[name] for name in methods}
     study = small_study.model_copy(update={"models": models, "methods": kept})
-    for stage in STAGES:
-        for name in models:
-            model = open_model(store, study, name)
-            if stage.name in DRAWING_STAGES:
-                assert model.engine
-            elif stage.name in (*TRAINING_STAGES, "uptake", *(["distribution_shift"] if "bct" in methods else [])):
-                assert model.base
+    walk(store, study)
     size = plan_of(study, 1)
     assert counted() == (size.model_loads, size.engine_starts)
 
@@ -92,6 +98,16 @@ def test_vllm_and_training_do_not_hold_weights_at_once(tmp_path, monkeypatch):
     assert not engine.open
     assert model.engine is engine
     assert not BASE_MODELS.held
+
+
+@pytest.mark.parametrize("methods", [("null", "bct"), ("null",)])
+def test_a_plan_of_one_model_on_vllm_counts_what_a_worker_loads(small_study, store, counted, monkeypatch, methods):
+    monkeypatch.setattr("ct_pipeline.engine.vllm_engine.VllmEngine", FakeVllm)
+    models = {"tiny": small_study.models["tiny"].model_copy(update={"engine": "vllm"})}
+    kept = {name: small_study.methods[name] for name in methods}
+    study = small_study.model_copy(update={"models": models, "methods": kept})
+    walk(store, study)
+    assert counted()[0] == plan_of(study, 1).model_loads == 3
 
 
 def test_vllm_opens_for_the_largest_stack_of_a_study(small_study):
