@@ -86,8 +86,8 @@ def test_each_distinct_draw_is_made_once_and_each_score_asked_for_once(small_stu
     assert laws == [
         (1.0, 1.0, 1, 1),  # null
         (0.7, 0.9, 4, 1),  # shuffled and self-confidence
+        (0.7, 1.0, 4, 1),  # one sample, rejection sampling and self-rewarding
         (0.0, 1.0, 1, 1),  # greedy self-training, diverse decoding, multi-view, and the draft of self-refinement
-        (0.7, 1.0, 4, 1),  # rejection sampling and self-rewarding
         (0.8, 0.9, 1, 1),  # diverse decoding
         (0.0, 1.0, 1, 4),
         (0.0, 1.0, 1, 1),  # multi-view
@@ -120,9 +120,9 @@ def test_in_faithful_mode_every_method_draws_its_own_as_published(faithful_study
     make(store, faithful_study, organism)
 
     draws = draws_of(faithful_study)
-    # Thirteen methods; diverse decoding and multi-view draw three each, self-refinement its draft as well; and what all
+    # Fourteen entries; diverse decoding and multi-view draw three each, self-refinement its draft as well; and what all
     # are compared with: greedy and sampled answers, and those to wrapped prompts.
-    assert len(draws) == 13 + 2 + 2 + 1 + 3
+    assert len(draws) == 14 + 2 + 2 + 1 + 3
     assert len({draw.id for draw in draws}) == len(draws)
     assert draw_of(faithful_study, "self_confidence").samples == 4
     seeds = [seed for call in model.engine.calls[: len(draws)] for seed in call.seeds]
