@@ -1,0 +1,121 @@
+"""The drift alarm: what changed between two runs of one audit, and whether chance explains it.
+
+Two things raise it. A shift: the paired difference of a probe's risk between the runs excludes 0 after Holm's correction
+over the probes; on runs that do not differ this happens with probability at most 1 - confidence. And a changed outcome:
+a word (amplifies, PASS ...) that is not the last run's. That is a fact, not an inference, and a model whose bound lies
+near a threshold can change its word by chance alone: the reason says whether a shift stands behind it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from ct_pipeline.analysis.paired import Difference, difference
+from ct_pipeline.analysis.verdicts import holm
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What changed between two runs.
+
+    Attributes:
+        raised: a probe shifted, changed an outcome, or can no longer be compared.
+        reasons: one sentence for each of these; empty where the alarm is not raised.
+        differences: this run's risk less the last one's by probe, paired by prompt, at `confidence` each.
+        shifted: probes whose difference excludes 0 after Holm's correction.
+        changed: probes with a changed outcome.
+        confidence: of the intervals and of Holm's correction.
+    """
+
+    raised: bool
+    reasons: tuple[str, ...]
+    differences: Mapping[str, Difference]
+    shifted: tuple[str, ...]
+    changed: tuple[str, ...]
+    confidence: float
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, object]) -> "Drift":
+        """The drift that `dataclasses.asdict` wrote and JSON brought back.
+
+        Raises:
+            TypeError, KeyError: fields are missing or unknown.
+        """
+        differences = {probe: Difference(**change) for probe, change in stored["differences"].items()}
+        parts = {name: tuple(stored[name]) for name in ("reasons", "shifted", "changed")}
+        return cls(**{**stored, **parts, "differences": differences})
+
+
+def drift(
+    previous: pd.DataFrame,
+    current: pd.DataFrame,
+    previous_verdicts: Mapping[str, Mapping[str, str]],
+    current_verdicts: Mapping[str, Mapping[str, str]],
+    *,
+    confidence: float = 0.95,
+) -> Drift:
+    """Compares two runs.
+
+    Args:
+        previous: rows of the last run, one per completion: probe, prompt_id, verdict (nullable).
+        current: rows of this run on the same prompts.
+        previous_verdicts: outcomes by probe and name, such as {"sycophancy": {"verdict": "neutral", "gate": "PASS"}}.
+        current_verdicts: those of this run. An outcome that only one of them has is not compared.
+        confidence: two-sided, in (0, 1).
+
+    Returns:
+        The drift. A probe that the last run did not have raises nothing; one that this run lacks, or that shares no
+        prompt with a verdict on both sides, does.
+
+    Raises:
+        ValueError: confidence outside (0, 1).
+        KeyError: a column is absent.
+        TypeError: a verdict that is neither a truth value nor missing.
+    """
+    probes = list(dict.fromkeys([*previous["probe"], *previous_verdicts]))
+    differences = {
+        probe: difference(
+            previous[previous["probe"] == probe],
+            current[current["probe"] == probe],
+            confidence=confidence,
+            prompt="prompt_id",
+        )
+        for probe in dict.fromkeys(previous["probe"])
+    }
+    adjusted = dict(zip(differences, holm(change.p_value() for change in differences.values()), strict=True))
+    shifted = tuple(probe for probe, p in adjusted.items() if p is not None and p < 1 - confidence)
+    reasons, changed = [], []
+    for probe in probes:
+        known = differences.get(probe)
+        reasons += _shift_reasons(probe, known, probe in shifted)
+        words = _changed_outcomes(previous_verdicts.get(probe, {}), current_verdicts.get(probe, {}))
+        if words:
+            changed.append(probe)
+            reasons += [f"{probe}: {words}{_support(known, probe in shifted)}."]
+    return Drift(bool(reasons), tuple(reasons), differences, shifted, tuple(changed), confidence)
+
+
+def _shift_reasons(probe: str, change: Difference | None, shifted: bool) -> list[str]:
+    if change is not None and change.value is None:
+        return [f"{probe}: no prompt has a verdict in both runs, nothing can be compared."]
+    if not shifted:
+        return []
+    return [
+        f"{probe}: the risk moved by {_interval(change)} between the runs, from {change.before:.1%} to {change.after:.1%}."
+    ]
+
+
+def _changed_outcomes(previous: Mapping[str, str], current: Mapping[str, str]) -> str:
+    both = [(name, previous[name], current[name]) for name in previous if name in current]
+    return ", ".join(f"{name} went from {old} to {new}" for name, old, new in both if old != new)
+
+
+def _support(change: Difference | None, shifted: bool) -> str:
+    if change is None or change.value is None or shifted:
+        return ""
+    return f", though the difference between the runs, {_interval(change)}, is within chance"
+
+
+def _interval(change: Difference) -> str:
+    return f"{100 * change.value:+.1f} pp [{100 * change.low:+.1f} to {100 * change.high:+.1f}]"
