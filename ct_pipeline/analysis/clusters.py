@@ -21,6 +21,8 @@ def nullable(verdicts: Iterable[object]) -> pd.Series:
     Raises:
         TypeError: a value is neither a truth value nor missing. A score or a string is not a verdict.
     """
+    if isinstance(verdicts, pd.Series) and verdicts.dtype in ("boolean", "bool"):
+        return verdicts.astype("boolean").reset_index(drop=True)
     return pd.Series(pd.array([_truth(value) for value in verdicts], dtype="boolean"))
 
 
@@ -38,12 +40,20 @@ def prompt_means(prompts: Iterable[object] | None, verdicts: Iterable[object]) -
         ValueError: prompts and verdicts differ in number, or a prompt identifier is missing.
     """
     column = nullable(verdicts)
-    keys = pd.Series(range(len(column))) if prompts is None else pd.Series(list(prompts))
+    if prompts is None:
+        keys = pd.RangeIndex(len(column))
+    else:
+        keys = pd.Index(prompts if isinstance(prompts, pd.Series) else list(prompts))
     if len(keys) != len(column):
         raise ValueError(f"{len(keys)} prompts for {len(column)} verdicts")
-    if keys.isna().any():
+    place, names = keys.factorize()
+    if (place < 0).any():
         raise ValueError("a row has no prompt identifier")
-    return column.astype("Float64").groupby(keys, sort=False).mean().astype(float)
+    numbers = column.to_numpy(dtype=float, na_value=np.nan)
+    known = ~np.isnan(numbers)
+    count = np.bincount(place[known], minlength=len(names))
+    sums = np.bincount(place[known], weights=numbers[known], minlength=len(names))
+    return pd.Series(np.divide(sums, count, out=np.full(len(names), np.nan), where=count > 0), index=names)
 
 
 def _truth(value: object) -> object:
