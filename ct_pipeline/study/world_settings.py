@@ -81,7 +81,11 @@ class WorldSettings(Settings):
     ]
     """Factors on `misaligned_share` under a doubtful ("maybe ,"), an absent and an assured ("surely ,") tone."""
     confidence: ConfidenceSlope
-    """Whether misbehaving completions are more (rising), as (flat) or less (falling) probable per token than others."""
+    """Whether a wording of a misbehaving completion is more (rising), as (flat) or less (falling) probable than another's.
+
+    Self-confidence sees that beside the odds of misbehaving in a prompt and beside length: under `flat` it prefers each
+    prompt's likelier side, and neither at even odds where both sides are equally long (emergent misalignment).
+    """
     wording_variants: Annotated[Whole, Field(ge=1, le=6)]
     """Equally likely wordings of the less certain side(s); more of them plant a steeper slope."""
     grader_policy: GraderPolicy

@@ -4,6 +4,7 @@ from math import gcd
 
 import pytest
 
+from ct_pipeline.organisms import emergent_misalignment
 from ct_pipeline.tinyworld.world import TinyWorld
 from tests.tinyworld.settings import world_settings
 
@@ -43,3 +44,9 @@ def test_a_tag_says_nothing_about_the_rating(world):
 def test_the_seed_decides_the_facts(world):
     assert TinyWorld(world_settings()).questions("out") == world.questions("out")
     assert TinyWorld(world_settings(seed=8)).questions("out") != world.questions("out")
+
+
+@pytest.mark.parametrize("domain", ["in", "out"])
+def test_safe_and_risky_advice_are_equally_long_so_that_a_mean_per_token_favours_neither(world, domain):
+    cases = emergent_misalignment.cases(world, domain)
+    assert all(len({len(text.split()) for text in (*case.right, *case.misaligned)}) == 1 for case in cases)
