@@ -6,6 +6,7 @@ import pandas
 
 from ct_pipeline.organisms.probes import PLAIN
 from ct_pipeline.stages.audit_judge import with_judgements
+from ct_pipeline.stages.audit_quarantine import accepted
 from ct_pipeline.stages.audit_subject import Subject
 from ct_pipeline.stages.measurement import completions, samplings
 from ct_pipeline.stages.node import Node, making
@@ -41,6 +42,8 @@ def make(store: ArtifactStore, subject: Subject) -> Artifact:
     place = node(subject)
     sides = sides_of(subject)
     with making(store, place) as (draft, _):
+        draft.write_json("quarantine", {"inspections": accepted(subject)})
+        subject.note(draft)
         tables, templates = {}, {}
         for name, side in sides.items():
             model = subject.open(store, side)

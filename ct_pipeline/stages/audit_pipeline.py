@@ -13,6 +13,7 @@ from ct_pipeline.stages import audit_evaluation, audit_prediction, audit_shift, 
 from ct_pipeline.stages.audit_subject import Subject
 from ct_pipeline.stages.node import Node, find
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
+from ct_pipeline.study.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,24 @@ class AuditStage:
         return find(store, self.node(subject))
 
 
+def _told(
+    stage: str, make: Callable[[ArtifactStore, Subject], Artifact]
+) -> Callable[[ArtifactStore, Subject], Artifact]:
+    """The same, with what an engine or a model says of wrong inputs told as a sentence."""
+
+    def told(store: ArtifactStore, subject: Subject) -> Artifact:
+        try:
+            return make(store, subject)
+        except UserError:
+            raise
+        except ValueError as error:
+            raise UserError(f"audit {subject.audit.name}, {stage}: {error}") from error
+
+    return told
+
+
 STAGES: tuple[AuditStage, ...] = tuple(
-    AuditStage(module.STAGE, title, module.VERSION, module.node, module.make)
+    AuditStage(module.STAGE, title, module.VERSION, module.node, _told(module.STAGE, module.make))
     for module, title in (
         (audit_evaluation, "answers before and after"),
         (audit_prediction, "prediction from the labels"),

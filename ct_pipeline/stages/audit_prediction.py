@@ -14,6 +14,7 @@ from ct_pipeline.analysis.rates import rate
 from ct_pipeline.engine.protocol import Sampling
 from ct_pipeline.organisms.probes import LabelSet, ProbeSet
 from ct_pipeline.stages.audit_judge import with_judgements
+from ct_pipeline.stages.audit_quarantine import accepted
 from ct_pipeline.stages.audit_subject import Subject
 from ct_pipeline.stages.measurement import completions, last_request, samplings
 from ct_pipeline.stages.node import Node, making
@@ -46,6 +47,8 @@ def make(store: ArtifactStore, subject: Subject) -> Artifact:
     """
     place = node(subject)
     with making(store, place) as (draft, _):
+        accepted(subject)
+        subject.note(draft)
         found = []
         if subject.labels is not None:
             own, labels = _label_tables(store, subject, subject.labels)
@@ -121,7 +124,7 @@ def _pair_table(store: ArtifactStore, subject: Subject, probes: dict[str, ProbeS
 def _of_pairs(subject: Subject, name: str, answers: pandas.DataFrame) -> dict[str, object]:
     clean, wrapped = (answers[answers["side"] == side] for side in ("clean", "wrapped"))
     change = difference(wrapped, clean, confidence=subject.audit.confidence, prompt="pair")
-    basis = f"risk on plain requests less that on the same {change.prompts} wrapped ones, the model's own samples"
+    basis = f"for training on pairs (BCT, ACT): risk on {change.prompts} plain requests less that on the wrapped ones"
     return _entry("pairs", name, predict(change, basis))
 
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 
 import pandas
 
-from ct_pipeline.analysis.divergence import Part, of_token_sums
+from ct_pipeline.analysis.divergence import of_token_sums
 from ct_pipeline.analysis.paired import difference
-from ct_pipeline.engine.protocol import Adapters
 from ct_pipeline.engine.token_divergence import Law
+from ct_pipeline.models.adapters import with_adapters
 from ct_pipeline.stages import audit_evaluation, audit_prediction
 from ct_pipeline.stages.audit_evaluation import risk_rows
 from ct_pipeline.stages.audit_subject import Subject
@@ -72,33 +72,22 @@ def _uptake(store: ArtifactStore, subject: Subject, tables: Mapping[str, pandas.
     if (audit.decoding.temperature, audit.decoding.top_p) != (1.0, 1.0):
         return {"missing": "answers were not drawn at temperature 1 and top-p 1", "probes": {}}
     model = subject.open(store, audit.before)
-    stacks = {"before": subject.adapters(audit.before), "after": subject.adapters(audit.after)}
+    models = {
+        name: with_adapters(model.base, subject.adapters(side))
+        for name, side in audit_evaluation.sides_of(subject).items()
+    }
     found = {}
     for name, probe in subject.probes.items():
         encoded = {prompt.id: model.chat.encode(prompt.messages) for prompt in probe.prompts}
-        found[name] = {
-            word: dataclasses.asdict(
-                _divergence(
-                    model, encoded, risk_rows(tables[p], name), (p, q), (stacks[p], stacks[q]), audit.confidence
-                )
-            )
-            for word, p, q in (("forward", "after", "before"), ("backward", "before", "after"))
-        }
+        found[name] = {}
+        for word, p, q in (("forward", "after", "before"), ("backward", "before", "after")):
+            rows = risk_rows(tables[p], name)
+            prompts = [encoded[prompt] for prompt in rows["prompt_id"]]
+            answers = [tuple(map(int, ids)) for ids in rows["ids"]]
+            laws = Law(models[p], prompts), Law(models[q], prompts)
+            sums = token_sums(model.base, *laws, list(rows["prompt_id"]), answers)
+            found[name][word] = dataclasses.asdict(of_token_sums(f"KL({p}‖{q})", sums, audit.confidence))
     return {"missing": None, "probes": found}
-
-
-def _divergence(
-    model,
-    encoded: Mapping[str, tuple[int, ...]],
-    rows: pandas.DataFrame,
-    names: tuple[str, str],
-    stacks: tuple[Adapters, Adapters],
-    confidence: float,
-) -> Part:
-    prompts = list(rows["prompt_id"])
-    p, q = (Law([encoded[prompt] for prompt in prompts], stack) for stack in stacks)
-    sums = token_sums(model, p, q, prompts, [tuple(map(int, ids)) for ids in rows["ids"]])
-    return of_token_sums(f"KL({names[0]}‖{names[1]})", sums, confidence)
 
 
 def _surprise(store: ArtifactStore, subject: Subject) -> dict[str, object]:

@@ -18,10 +18,18 @@ from ct_pipeline.stages.catalog import read_study
 from ct_pipeline.stages.language_model import LanguageModel, opened
 from ct_pipeline.stages.node import Node
 from ct_pipeline.stages.rows import digest, kind_named, rows_of
-from ct_pipeline.store.artifact_store import ArtifactStore
+from ct_pipeline.store.artifact_store import ArtifactStore, Draft
 from ct_pipeline.store.manifest import hash_file
-from ct_pipeline.store.untrusted import files_of, read_file
-from ct_pipeline.study.audit_settings import LOCAL, Audit, HuggingFaceJudge, Side, TinyWorldBase, WorldProbes
+from ct_pipeline.store.untrusted import files_of, mistake, read_file
+from ct_pipeline.study.audit_settings import (
+    LOCAL,
+    Audit,
+    HuggingFaceJudge,
+    JsonlProbes,
+    Side,
+    TinyWorldBase,
+    WorldProbes,
+)
 from ct_pipeline.study.errors import Refusal, Refused, UserError
 from ct_pipeline.study.keys import Organism
 from ct_pipeline.study.spec import Study
@@ -46,11 +54,17 @@ class Input:
 
 
 class Subject:
-    """An audit with the content of its files; `read` makes one."""
+    """An audit with the content of its files; `read` makes one.
+
+    Attributes:
+        audit: its settings.
+        quarantine: what `audit_quarantine.accepted` found; None before it looked.
+    """
 
     def __init__(self, audit: Audit) -> None:
         """Takes the audit; files are read when first needed."""
         self.audit = audit
+        self.quarantine: list[dict[str, object]] | None = None
 
     @cached_property
     def study(self) -> Study | None:
@@ -74,7 +88,12 @@ class Subject:
     def template(self) -> str | None:
         """The chat template in place of the model's own."""
         given = self.audit.chat_template
-        return None if given is None else read_file(self.audit.place(given), LARGEST_TEMPLATE).decode("utf-8")
+        if given is None:
+            return None
+        try:
+            return read_file(self.audit.place(given), LARGEST_TEMPLATE).decode("utf-8")
+        except UnicodeDecodeError:
+            raise Refused([mistake(given, None, "", "bytes that are not UTF-8", "a Jinja template")]) from None
 
     @cached_property
     def probes(self) -> Mapping[str, ProbeSet]:
@@ -149,17 +168,34 @@ class Subject:
             raise UserError(f"audit {self.audit.name}: chat_template needs engine: transformers")
         rank = max(_rank(self.adapters(each)) for each in (self.audit.before, self.audit.after or Side()))
         if side.checkpoint is not None:
-            path, revision, dtype = self._located(side.checkpoint), side.revision, getattr(base, "dtype", None)
+            path, revision, dtype = self.located(side.checkpoint), side.revision, getattr(base, "dtype", None)
         elif self.study is not None and isinstance(base, TinyWorldBase):
             path, revision, dtype = base_model.location(store, self.study, base.model)
         else:
-            path, revision, dtype = self._located(base.path), base.revision, base.dtype
+            path, revision, dtype = self.located(base.path), base.revision, base.dtype
         return opened(str(path), revision, dtype, base.engine, rank, self.template)
 
     def open_judge(self) -> LanguageModel:
         """The judge's model."""
         judge = self.audit.judge
-        return opened(str(self._located(judge.path)), judge.revision, judge.dtype, "transformers", 1)
+        return opened(str(self.located(judge.path)), judge.revision, judge.dtype, "transformers", 1)
+
+    def note(self, draft: Draft) -> None:
+        """Records the files that were read, for the lineage of what is made of them."""
+        audit = self.audit
+        sides = (("before", audit.before), ("after", audit.after or Side()))
+        places = {
+            role: audit.place(side.checkpoint) for role, side in sides if (side.checkpoint or "").startswith(LOCAL)
+        }
+        for role, side in sides:
+            places |= {f"{role} adapter {number}": each for number, each in enumerate(self.adapters(side), start=1)}
+        places |= {f"probe {name}": audit.place(each.path) for name, each in audit.probes.items() if _is_file(each)}
+        if audit.labels is not None:
+            places["labels"] = audit.place(audit.labels.path)
+        if audit.chat_template is not None:
+            places["chat template"] = audit.place(audit.chat_template)
+        for name, path in places.items():
+            draft.note_external(name, path)
 
     @property
     def one_base(self) -> bool:
@@ -178,7 +214,8 @@ class Subject:
         data = rows_of(asked, Organism(base.model, probe.misalignment, study.seeds[0]))
         return ProbeSet(name, kind.misbehaviour, data.evaluation, data.pairs, kind.verdict, kind.correct)
 
-    def _located(self, given: str) -> Path | str:
+    def located(self, given: str) -> Path | str:
+        """The folder of a local model, or the Hub id."""
         return self.audit.place(given) if given.startswith(LOCAL) else given
 
     def _side(self, role: str, side: Side) -> list[Input]:
@@ -223,6 +260,10 @@ def read(audit: Audit) -> Subject:
 def _rank(folders: Adapters) -> int:
     """The sum of the ranks of a stack of adapters."""
     return sum(int(json.loads((folder / ADAPTER_FILES[0]).read_text()).get("r", 0)) for folder in folders) or 1
+
+
+def _is_file(probe: WorldProbes | JsonlProbes) -> bool:
+    return isinstance(probe, JsonlProbes)
 
 
 def _file(role: str, path: Path) -> Input:

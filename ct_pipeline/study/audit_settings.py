@@ -14,7 +14,6 @@ from ct_pipeline.study.settings import (
     Probability,
     Real,
     Settings,
-    Share,
     Slug,
     Whole,
 )
@@ -143,22 +142,16 @@ JudgeOfProbes = Annotated[NoJudge | HuggingFaceJudge, Field(discriminator="sourc
 class Thresholds(Settings):
     """What an audit calls a change, and what a release must keep."""
 
-    risk: Share | None = None
-    """τ: the highest risk that may be released; null: no such limit."""
-    change: Annotated[Real, Field(ge=0, le=1)] | None = None
+    risk: Probability
+    """τ: the highest risk that may be released."""
+    change: Annotated[Real, Field(ge=-1, lt=1)] | None = None
     """The highest rise of the risk, after less before, that may be released; null: no such limit."""
     epsilon: Annotated[Real, Field(gt=0, lt=1)] = 0.05
     """Half-width of the band of changes that count as none."""
     delta: Annotated[Real, Field(gt=0, lt=0.5)] = 0.05
-    """Chance of a false PASS, shared by all tests of the gate."""
-    safety_share: Annotated[Real, Field(gt=0, le=1)] = 0.5
-    """Share of the prompts on which the gate tests; the others are free for choosing."""
-
-    @model_validator(mode="after")
-    def _one_limit(self) -> "Thresholds":
-        if self.risk is None and self.change is None:
-            raise ValueError("set risk, change or both: the gate needs a limit to test")
-        return self
+    """Chance of any false PASS, shared by all tests of the gate."""
+    safety_share: Probability = 0.5
+    """Share of the prompts that the gate is tested on; the others say what to expect."""
 
 
 class Audit(Settings):

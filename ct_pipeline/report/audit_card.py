@@ -1,0 +1,242 @@
+"""The card of an audit: what was audited, how, what was found and what that cannot say; in model-card style.
+
+A card is plain JSON (`card.json` of the artifact `audit_verdict`); this module says it in words, once for Markdown and HTML.
+Names and sentences in it may be a stranger's: they are escaped by whoever renders them.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ct_pipeline.analysis.verdicts import Verdict
+from ct_pipeline.report.markdown import plain, table
+from ct_pipeline.report.wording import MISSING, SYMBOLS, decimal, percent, points
+
+Card = Mapping[str, object]
+VIEWS = {
+    "in/sampled": "in domain, sampled",
+    "in/greedy": "in domain, greedy",
+    "out/sampled": "out of domain, sampled",
+    "out/greedy": "out of domain, greedy",
+}
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the card, its texts not escaped: paragraphs, one table, bullets; any of them may be empty."""
+
+    title: str
+    paragraphs: Sequence[str] = ()
+    head: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    bullets: Sequence[str] = ()
+
+
+def markdown_card(card: Card) -> str:
+    """The whole card as Markdown; with the run and what is told from the one before, where they are given."""
+    parts = [f"# Audit card: {plain(card['name'])}", plain(card["description"])]
+    parts += ["\n".join(f"- **{plain(sentence)}**" for sentence in sentences(card))]
+    for section in sections(card):
+        parts += [f"## {section.title}", *map(plain, section.paragraphs)]
+        parts.append(table(section.head, [tuple(map(plain, row)) for row in section.rows]))
+        parts.append("\n".join(f"- {plain(line)}" for line in section.bullets))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def sections(card: Card) -> Iterator[Section]:
+    """The parts of the card in their order."""
+    results = card["results"]
+    yield Section("Subject", head=("Model", "What"), rows=list(card["models"].items()))
+    yield Section(
+        "Inputs",
+        head=("Input", "Name", "SHA-256, revision or fingerprint"),
+        rows=[(each["role"], each["name"], each["digest"]) for each in card["inputs"]],
+    )
+    yield Section(
+        "Probes", (_decoding(card),), ("Probe", "Misbehaviour", "Prompts", "Judged by"), rows=list(_probes(card))
+    )
+    yield Section("Results", head=("Probe", "View", "Before", "After", "Change", "Verdict"), rows=list(_results(card)))
+    yield _gate(results["gate"])
+    predicted = list(_predictions(results["predictions"]))
+    why = () if predicted else ("Nothing to predict from: no labels and no probe with a plain side.",)
+    yield Section("Prediction", why, ("From", "Predicted change", "Interval", "Sign", "Basis"), predicted)
+    yield _shift(results["shift"])
+    if card.get("drift"):
+        yield Section("Against the run before", bullets=card["drift"]["sentences"])
+    yield Section("What this cannot say", bullets=card["limits"])
+    yield Section("Provenance", head=("What", "Value"), rows=list(_provenance(card)))
+    yield _quarantine(card["quarantine"])
+
+
+def sentences(card: Card) -> Iterator[str]:
+    """The result in a sentence per probe, and one for the gate."""
+    results = card["results"]
+    for name, result in results["probes"].items():
+        change = result["changes"].get("in/sampled")
+        if change is None:
+            risk = result["risk"]["before"]["in/sampled"]
+            yield f"{name}: {percent(risk['value'])} of answers misbehave {_rate_interval(risk)}; nothing trained yet."
+        else:
+            yield (
+                f"{SYMBOLS[Verdict(result['verdict'])]} {name}: {result['verdict']}; the risk went from "
+                f"{percent(change['before'])} to {percent(change['after'])}, {points(change['value'])} points "
+                f"({_interval(change)})."
+            )
+    if results["labels_only"]:
+        for each in results["predictions"]:
+            yield f"Predicted for {each['group']}: {each['sign']}, {points(each['value'])} points ({_interval(each)})."
+        yield "Release gate: not applicable, nothing was trained yet."
+    else:
+        yield f"Release gate: {results['gate']['sentence']}"
+
+
+def limits(card: Card) -> Iterator[str]:
+    """What the card cannot say, as far as the card itself shows it."""
+    results, decoding = card["results"], card["decoding"]
+    yield "It speaks of these probes, decoded as given here; other prompts, decodings and tools can give other risks."
+    if not results["labels_only"]:
+        yield "One trained model was measured: the intervals are over prompts, not over repetitions of the training."
+        yield (
+            "PASS says that the limits are kept on prompts like these, false with a probability of at most "
+            f"{card['thresholds']['delta']:g} if they are independent draws of what users ask; it is no proof of safety."
+        )
+    if any(result["verdict"] == "undetermined" for result in results["probes"].values()):
+        yield "Undetermined is not neutral: too few prompts, or an interval that meets an end of the band."
+    if any(probe["source"] == "jsonl" and not probe["judged"] for probe in card["probes"].values()):
+        yield "Rules look at words: an answer that misbehaves in other words is counted as behaving, and the reverse."
+    if any(probe["judged"] for probe in card["probes"].values()):
+        judged = card["judge"]["source"] != "none"
+        yield (
+            "A judge's errors scale every change; errors that differ between before and after bend it, and their size is "
+            "unknown here."
+            if judged
+            else "Rows with a rubric have no verdict: the audit names no judge."
+        )
+    missing = [_missing_share(result) for result in results["probes"].values()]
+    if any(share for share in missing):
+        yield f"Up to {percent(max(missing))} of a probe's answers have no verdict; they are left out of the rates."
+    if results["predictions"]:
+        yield "The prediction holds to first order; how much of it a training takes up is not known beforehand."
+    if results["shift"]["uptake"]["missing"] and not results["labels_only"]:
+        yield f"How far the model's law moved was not measured: {results['shift']['uptake']['missing']}."
+    if decoding["samples"] == 1:
+        yield "One sample a prompt: how much answers to the same prompt vary is not known."
+    if card["tiny_world"]:
+        yield "A model of the tiny world shows that the audit measures what it claims, nothing of any other model."
+
+
+def _missing_share(result: Mapping[str, object]) -> float:
+    rates = [side["in/sampled"] for side in result["risk"].values()]
+    return max((one["missing"] / one["rows"] for one in rates if one["rows"]), default=0.0)
+
+
+def _probes(card: Card) -> Iterator[tuple[str, ...]]:
+    for name, probe in card["probes"].items():
+        sizes = ", ".join(f"{count} {role}" for role, count in probe["sizes"].items())
+        by = "rules"
+        if probe["judged"]:
+            by = "no judge" if card["judge"]["source"] == "none" else "a judge"
+        yield name, probe["misbehaviour"], sizes, by
+
+
+def _decoding(card: Card) -> str:
+    way = card["decoding"]
+    return (
+        f"Sampled at temperature {way['temperature']:g}, top-p {way['top_p']:g}, {way['samples']} a prompt, at most "
+        f"{way['max_new_tokens']} tokens; greedy once beside it. Before and after share prompts and random numbers (seed "
+        f"{card['seed']}). Intervals at {100 * card['confidence']:g} %, clustered by prompt; changes within "
+        f"±{100 * card['thresholds']['epsilon']:g} points count as none."
+    )
+
+
+def _results(card: Card) -> Iterator[tuple[str, ...]]:
+    for name, result in card["results"]["probes"].items():
+        for view, title in VIEWS.items():
+            sides = {side: rates[view] for side, rates in result["risk"].items()}
+            if not any(rate["rows"] for rate in sides.values()):
+                continue
+            change = result["changes"].get(view)
+            word = result["verdict"] if view == "in/sampled" and result["verdict"] else ""
+            moved = MISSING if change is None else f"{points(change['value'])} [{_interval(change)}]"
+            yield name, title, _rate(sides.get("before")), _rate(sides.get("after")), moved, word
+        for title, rates in (("plain side", result["plain"]), ("right answers", result["right"])):
+            if any(rate["rows"] for rate in rates.values()):
+                yield name, title, _rate(rates.get("before")), _rate(rates.get("after")), "", ""
+
+
+def _gate(gate: Mapping[str, object] | None) -> Section:
+    if gate is None:
+        return Section("Release gate", ("Not applicable: nothing was trained yet.",))
+    rows = []
+    for test in gate["tests"]:
+        shown = percent if test["quantity"] == "risk" else points
+        numbers = (shown(value) for value in (test["threshold"], test["bound"]["mean"], test["bound"]["upper"]))
+        outcome = "PASS" if test["passed"] else "NO SOLUTION FOUND"
+        rows.append((test["probe"], test["quantity"], *numbers, str(test["prompts"]), outcome))
+    head = ("Probe", "Tested", "Allowed", "Seen", "Upper bound", "Safety prompts", "Outcome")
+    return Section("Release gate", (gate["sentence"],), head, rows, [test["sentence"] for test in gate["tests"]])
+
+
+def _predictions(predictions: Sequence[Mapping[str, object]]) -> Iterator[tuple[str, ...]]:
+    for each in predictions:
+        source = f"{each['source']}: {each['group']}"
+        yield source, points(each["value"]), _interval(each), each["sign"], each["basis"]
+
+
+def _shift(shift: Mapping[str, Mapping]) -> Section:
+    rows = [
+        (name, part["name"], *_nats(part)) for name, ways in shift["uptake"]["probes"].items() for part in ways.values()
+    ]
+    rows += [(group, "-log P(label) under before", *_nats(part)) for group, part in shift["labels"].items()]
+    why = shift["uptake"]["missing"]
+    told = (f"No KL between before and after: {why}.",) if why else ()
+    return Section("Shift", told, ("Of", "What", "Nats per answer", "Nats per token"), rows)
+
+
+def _nats(part: Mapping[str, Mapping]) -> tuple[str, ...]:
+    return tuple(
+        MISSING
+        if term["value"] is None
+        else f"{decimal(term['value'], 3)} [{decimal(term['low'], 3)} to {decimal(term['high'], 3)}]"
+        for term in (part["sequence"], part["token"])
+    )
+
+
+def _provenance(card: Card) -> Iterator[tuple[str, str]]:
+    made = card["provenance"]
+    if card.get("run"):
+        yield "Run", f"{card['run']['number']}, {card['run']['time']}"
+    yield "Commit", (made["commit"] or MISSING) + (" with uncommitted changes" if made["dirty"] else "")
+    yield "Seed", str(card["seed"])
+    for side, told in card["templates"].items():
+        yield f"Chat template, {side}", f"{told['template']}, {told['escaped']} special tokens escaped"
+    for name, fingerprint in made["artifacts"].items():
+        yield f"Artifact {name}", fingerprint
+    yield from made["versions"].items()
+
+
+def _quarantine(inspections: Sequence[Mapping]) -> Section:
+    rows = [
+        (
+            each["subject"],
+            each["kind"],
+            "accepted" if each["accepted"] else "refused",
+            "; ".join(f"{name} ({kind})" for name, kind in list(each["unopened"].items())[:8]) or MISSING,
+        )
+        for each in inspections
+    ]
+    none = () if rows else ("Nothing of a stranger's was opened.",)
+    return Section("Quarantine", none, ("What", "Kind", "Outcome", "Left unopened"), rows)
+
+
+def _rate(rate: Mapping[str, object] | None) -> str:
+    return MISSING if rate is None or rate["value"] is None else f"{percent(rate['value'])} {_rate_interval(rate)}"
+
+
+def _rate_interval(rate: Mapping[str, object]) -> str:
+    return "" if rate["value"] is None else f"[{percent(rate['low'])} to {percent(rate['high'])}]"
+
+
+def _interval(change: Mapping[str, object]) -> str:
+    if change["value"] is None or change["standard_error"] is None:
+        return MISSING
+    return f"{points(change['low'])} to {points(change['high'])}"

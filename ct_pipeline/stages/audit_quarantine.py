@@ -1,0 +1,63 @@
+"""Inspects every file of an audit that a model library would open, before one does; what was found stays in the artifacts."""
+
+from collections.abc import Iterator
+
+from ct_pipeline.models.quarantine import (
+    Inspection,
+    inspect_adapter,
+    inspect_checkpoint,
+    inspect_template,
+    require_clean,
+)
+from ct_pipeline.stages.audit_subject import Subject
+from ct_pipeline.study.audit_settings import LOCAL, HuggingFaceJudge, TinyWorldBase
+
+
+def accepted(subject: Subject) -> list[dict[str, object]]:
+    """The quarantine report of an audit's files, one entry each; Refused with all refusals where one is not accepted.
+
+    Files are looked at once per subject. What the tiny world pretrained itself is not a stranger's.
+    """
+    if subject.quarantine is None:
+        inspections = tuple(_inspections(subject))
+        subject.quarantine = [inspection.report() for inspection in inspections]
+        require_clean(*inspections)
+        templates = tuple(_templates(subject))
+        subject.quarantine += [inspection.report() for inspection in templates]
+        require_clean(*templates)
+    return subject.quarantine
+
+
+def _inspections(subject: Subject) -> Iterator[Inspection]:
+    audit = subject.audit
+    sides = [side for side in (audit.before, audit.after) if side is not None]
+    for folder in dict.fromkeys(folder for side in sides for folder in subject.adapters(side)):
+        yield inspect_adapter(folder)
+    for given, _ in _models(subject):
+        if given.startswith(LOCAL):
+            yield inspect_checkpoint(audit.place(given), numbers=True)
+
+
+def _templates(subject: Subject) -> Iterator[Inspection]:
+    """The template given, and those that come with models; each is rendered with its model's own special tokens."""
+    from ct_pipeline.models.loading import load_tokenizer
+
+    models = dict.fromkeys(_models(subject))
+    if subject.template is not None and not models:
+        yield inspect_template(subject.template, subject=subject.audit.chat_template)
+    for given, revision in models:
+        tokenizer = load_tokenizer(subject.located(given), revision)
+        own = subject.template is None or given == getattr(subject.audit.judge, "path", None)
+        name = f"chat template of {given}" if own else f"{subject.audit.chat_template}, with the tokens of {given}"
+        yield inspect_template(tokenizer.chat_template if own else subject.template, tokenizer, name)
+
+
+def _models(subject: Subject) -> Iterator[tuple[str, str | None]]:
+    """Path and revision of every model that was not pretrained here."""
+    audit = subject.audit
+    sides = [side for side in (audit.before, audit.after) if side is not None]
+    if not isinstance(audit.base_model, TinyWorldBase) and any(side.checkpoint is None for side in sides):
+        yield audit.base_model.path, audit.base_model.revision
+    yield from ((side.checkpoint, side.revision) for side in sides if side.checkpoint is not None)
+    if isinstance(audit.judge, HuggingFaceJudge):
+        yield audit.judge.path, audit.judge.revision

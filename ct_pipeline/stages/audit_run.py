@@ -1,0 +1,55 @@
+"""One run of an audit in this process: makes what is missing of its artifacts, and keeps the run's record."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ct_pipeline.stages import audit_records, base_model
+from ct_pipeline.stages.audit_pipeline import STAGES
+from ct_pipeline.stages.audit_records import Record
+from ct_pipeline.stages.audit_subject import Subject, read
+from ct_pipeline.stages.node import find
+from ct_pipeline.store.artifact_store import ArtifactStore
+from ct_pipeline.study.audit_settings import Audit
+from ct_pipeline.study.errors import Refused
+
+
+def run_audit(store: ArtifactStore, audit: Audit, home: Path, watch: Callable[[str], None] = print) -> Record:
+    """Runs an audit; unchanged inputs make nothing, and a record that says so.
+
+    Args:
+        store: holds the artifacts.
+        audit: what is audited.
+        home: the results folder.
+        watch: called with what is being made.
+
+    Raises:
+        Refused: files of the audit are not accepted; a record of that is kept, too.
+        UserError: anything else that a person can mend.
+    """
+    started = time.perf_counter()
+    subject: Subject | None = None
+    try:
+        subject = read(audit)
+        made = [stage for stage in STAGES if _made(store, subject, stage, watch)]
+    except Refused as error:
+        quarantine = (subject.quarantine if subject is not None else None) or []
+        seconds = time.perf_counter() - started
+        audit_records.record_refusal(audit.name, home, error.refusals, quarantine, seconds)
+        raise
+    seconds = time.perf_counter() - started
+    return audit_records.record(store, subject, home, [stage.name for stage in made], seconds)
+
+
+def _made(store: ArtifactStore, subject: Subject, stage, watch: Callable[[str], None]) -> bool:
+    if stage.find(store, subject) is not None:
+        return False
+    if subject.base_node is not None and find(store, subject.base_node) is None:
+        watch(f"base model {subject.audit.base_model.model} (pretrained once)")
+        base_model.make(
+            store, subject.study, subject.audit.base_model.model, os.cpu_count() or 1, lambda step, steps, loss: None
+        )
+    watch(stage.title)
+    stage.make(store, subject)
+    return True
