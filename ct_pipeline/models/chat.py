@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 ROLES = ("system", "user", "assistant")
 _PROBE = "probe"
+MOST_CHARACTERS = 8_000_000
+"""Of one text: more than any context window holds."""
 _REMEMBERED = 50_000
 """Conversations whose token ids are kept: evaluation prompts are the same for every cell."""
 
@@ -102,7 +104,12 @@ class ChatFormat:
         return self._tokenizer.decode(words, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
     def _ids(self, text: str) -> tuple[int, ...]:
-        return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        if len(text) > MOST_CHARACTERS:
+            raise ValueError(f"a text of {len(text):,} characters; at most {MOST_CHARACTERS:,} are tokenised")
+        try:
+            return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        except (UnicodeError, TypeError) as error:
+            raise ValueError(f"a text of {len(text):,} characters holds half a character (a lone surrogate)") from error
 
     def _render(self, turns: list[dict[str, str]], generation: bool) -> str:
         from jinja2.exceptions import TemplateError
@@ -111,22 +118,23 @@ class ChatFormat:
             return self._tokenizer.apply_chat_template(
                 turns, chat_template=self._template, tokenize=False, add_generation_prompt=generation
             )
-        except TemplateError as error:
+        except (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError) as error:
             raise ValueError(f"the chat template of {self.name} refuses a conversation: {error}") from error
 
     def _neutralised(self, text: str) -> str:
         # A space after its first character breaks a special token up; tokenising again shows whether it worked, also
         # for tokens that only a normalizer forms.
-        while found := next((i for i in self._ids(text) if i in self._control), None):
-            token = self._control[found]
-            broken = f"{token[0]} {token[1:]}" if len(token) > 1 else " "
-            count = text.count(token)
-            if not count or token in broken:
+        while found := [self._control[i] for i in dict.fromkeys(self._ids(text)) if i in self._control]:
+            before = text
+            for token in found:
+                broken = f"{token[0]} {token[1:]}" if len(token) > 1 else " "
+                if token not in broken:
+                    self.escaped += text.count(token)
+                    text = text.replace(token, broken)
+            if text == before:
                 raise ValueError(
-                    f"a text of {len(text)} characters forms the special token {token!r} and cannot be escaped"
+                    f"a text of {len(text)} characters forms the special token {found[0]!r} and cannot be escaped"
                 )
-            text = text.replace(token, broken)
-            self.escaped += count
         return text
 
     def _renders_system(self) -> bool:

@@ -106,7 +106,8 @@ def default_device() -> str:
 
 def _state_of(folder: Path) -> tuple[str, ...]:
     # A folder that was overwritten under the same name must not be served from memory.
-    return tuple(f"{file.name}:{file.stat().st_mtime_ns}" for file in sorted(folder.glob("*.safetensors")))
+    files = [file for file in sorted(folder.glob("*.safetensors")) if file.is_file()]
+    return tuple(f"{file.name}:{file.stat().st_mtime_ns}" for file in files)
 
 
 def _load(path: str | Path, revision: str | None, dtype: str | None) -> BaseModel:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from ct_pipeline.models import config_check
 from ct_pipeline.models.adapter_check import CONFIG_FILE, WEIGHTS_FILE, misfits, read_adapter_files
 from ct_pipeline.models.safetensors_header import not_finite, read_header
-from ct_pipeline.models.template_probes import probe_template
-from ct_pipeline.models.template_syntax import syntax_faults
-from ct_pipeline.store.untrusted import files_of, inside, read_json
+from ct_pipeline.models.template_probes import probe_template, stalls
+from ct_pipeline.models.template_syntax import LONGEST, syntax_faults
+from ct_pipeline.store.untrusted import files_of, inside, read_file, read_json
 from ct_pipeline.study.errors import Refusal, Refused, printable, shown
 
 if TYPE_CHECKING:
@@ -27,8 +27,13 @@ if TYPE_CHECKING:
 INDEX = "model.safetensors.index.json"
 _TOKENIZER_SETTINGS = frozenset(["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"])
 _TOKENIZER_TABLES = frozenset(["tokenizer.json", "vocab.json"])
-_OPENED = frozenset(["config.json", "generation_config.json", INDEX]) | _TOKENIZER_SETTINGS | _TOKENIZER_TABLES
-_TEXTS = frozenset(["merges.txt", "vocab.txt", "tokenizer.model", "spiece.model", "chat_template.jinja"])
+_TEMPLATE = "chat_template.jinja"
+_OPENED = (
+    frozenset(["config.json", "generation_config.json", "chat_template.json", INDEX])
+    | _TOKENIZER_SETTINGS
+    | _TOKENIZER_TABLES
+)
+_TEXTS = frozenset(["merges.txt", "vocab.txt", "tokenizer.model", "spiece.model"])
 _LARGEST_TEXT = 100_000_000
 _KINDS = {
     "pickled weights": "bin pt pth pkl pickle ckpt joblib dill npy npz h5 hdf5 msgpack mar nemo",
@@ -37,6 +42,7 @@ _KINDS = {
 }
 _KIND_OF = {suffix: kind for kind, suffixes in _KINDS.items() for suffix in suffixes.split()}
 _LARGEST_SHARD = 1 << 40
+_VARIABLES = {"bos_token": "<s>", "eos_token": "</s>"}
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,12 @@ def inspect_checkpoint(folder: Path, numbers: bool = False) -> Inspection:
         refusals.append(Refusal("holds no config.json", f"{folder}", why))
     elif "config.json" in documents:
         refusals += config_check.config_faults(documents["config.json"], f"{folder}/config.json", _model_types())
+    with _kept(refusals):
+        if _TEMPLATE in here:
+            documents[_TEMPLATE] = read_file(folder / _TEMPLATE, LONGEST, reach).decode("utf-8", "replace")
+    for name, template in _templates(documents):
+        if any(syntax_faults(template)) and (fault := stalls(template, _VARIABLES)):
+            refusals.append(Refusal(fault, f"{folder / name}", "allowed: a template that ends"))
     if CONFIG_FILE in here:
         why = "the adapter, and the base that it names, would be loaded unseen; allowed: the entry removed"
         refusals.append(Refusal("an adapter within a checkpoint", f"{folder / CONFIG_FILE}", why))
@@ -175,7 +187,7 @@ def inspect_template(
     faults = list(syntax_faults(template))
     notes: dict[str, object] = {}
     if not faults:
-        variables, tokens = {"bos_token": "<s>", "eos_token": "</s>"}, ["<s>", "</s>"]
+        variables, tokens = _VARIABLES, tuple(_VARIABLES.values())
         if tokenizer is not None:
             named = {
                 name: getattr(tokenizer, name, None) for name in ("bos_token", "eos_token", "pad_token", "unk_token")
@@ -195,6 +207,17 @@ def reach_of(folder: Path) -> Path:
     if folder.parent.name == "snapshots" and (folder.parent.parent / "blobs").is_dir():
         return folder.parent.parent
     return folder
+
+
+def _templates(documents: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Every chat template of a folder with the file that holds it; one that is no text is no template."""
+    for name in (_TEMPLATE, "chat_template.json", "tokenizer_config.json"):
+        found = documents.get(name)
+        found = found.get("chat_template") if isinstance(found, dict) else found
+        entries = found if isinstance(found, list) else [{"template": found}]
+        for entry in entries[:20]:
+            if isinstance(entry, dict) and isinstance(entry.get("template"), str):
+                yield name, entry["template"]
 
 
 def _check_shards(index: object, folder: Path) -> None:

@@ -2,13 +2,14 @@
 
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from ct_pipeline.models.template_sandbox import Rendered, render_apart
 
 Turns = tuple[str, ...]
+Renderer = Callable[[str, Sequence[tuple[Sequence[Mapping[str, str]], bool]], Mapping[str, str]], list[Rendered]]
 SHAPES: tuple[tuple[Turns, bool], ...] = (
     (("user",), True),
     (("user", "assistant"), False),
@@ -67,7 +68,11 @@ class Findings:
 
 
 def probe_template(
-    template: str, variables: Mapping[str, str], tokens: Sequence[str] = (), accepted: Sequence[str] = ()
+    template: str,
+    variables: Mapping[str, str],
+    tokens: Sequence[str] = (),
+    accepted: Sequence[str] = (),
+    render: Renderer = render_apart,
 ) -> Findings:
     """Renders conversations of several shapes and contents apart and compares what stands around the contents.
 
@@ -76,6 +81,7 @@ def probe_template(
         variables: bos_token and the other texts that a tokenizer gives to its template.
         tokens: the tokenizer's added tokens, which markers may consist of.
         accepted: fixed texts of the template that a person has read and agrees with.
+        render: template, conversations, variables -> one Rendered a conversation.
     """
     asked = [(shape, number, _contents(shape, kind)) for shape in SHAPES for number, kind in enumerate(CONTENTS)]
     # The first conversation of each shape once more: the same question has to get the same answer.
@@ -84,7 +90,7 @@ def probe_template(
         ([{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)], begin)
         for (roles, begin), _, texts in asked
     ]
-    rendered = render_apart(template, conversations, variables)
+    rendered = render(template, conversations, variables)
     faults: list[str] = []
     markers: dict[str, tuple[str, ...]] = {}
     together = sorted(zip(asked, rendered, strict=True), key=lambda pair: SHAPES.index(pair[0][0]))
@@ -95,6 +101,15 @@ def probe_template(
             markers[_name(shape)] = pieces
     faults += [fault for name, pieces in markers.items() for fault in _marker_faults(name, pieces, tokens, accepted)]
     return Findings(tuple(dict.fromkeys(faults)), markers)
+
+
+def stalls(template: str, variables: Mapping[str, str]) -> str | None:
+    """Why rendering a template would not end or would fill the memory, as far as plain conversations show it."""
+    conversations = [
+        ([{"role": role, "content": CONTENTS[0]} for role in roles], begin) for roles, begin in SHAPES[:NEEDED]
+    ]
+    answers = render_apart(template, conversations, variables)
+    return next((f"rendering it: {answer.error}" for answer in answers if answer.exhausted), None)
 
 
 def _contents(shape: tuple[Turns, bool], kind: str) -> tuple[str, ...]:

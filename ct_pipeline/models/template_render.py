@@ -31,12 +31,15 @@ def main() -> None:
                 **asked["variables"],
             )
             left -= len(texts[0])
-            answer = {"text": texts[0]} if left >= 0 else {"error": "its text is too long"}
+            answer = {"text": texts[0]} if left >= 0 else {"error": "it takes more text than allowed"}
         except MemoryError:
-            answer = {"error": "it needs too much memory"}
+            answer = {"error": "it takes too much memory"}
         except Exception as error:  # noqa: BLE001 - whatever a stranger's template raises is an answer
             answer = {"error": f"{type(error).__name__}: {error}"[:300]}
         sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+        if answer.get("error", "").startswith("it takes"):
+            return
 
 
 if __name__ == "__main__":

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from ct_pipeline.models import template_render
 
-SECONDS = 10
+SECONDS = 4
 MEMORY = 512 * 2**20
 CHARACTERS = 5_000_000
-_START_SECONDS = 60
+EXHAUSTED = "it takes"
+_START_SECONDS = 40
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,11 @@ class Rendered:
 
     text: str | None
     error: str = ""
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it reached the bound of time, of memory or of its texts' length."""
+        return self.error.startswith(EXHAUSTED)
 
 
 def render_apart(
@@ -71,5 +77,5 @@ def render_apart(
         except ValueError:
             break
         answers.append(Rendered(answer.get("text"), answer.get("error", "")))
-    stopped = Rendered(None, f"it did not end within {seconds} s")
+    stopped = Rendered(None, f"{EXHAUSTED} more than {seconds} s or another conversation takes too much")
     return answers + [stopped] * (len(conversations) - len(answers))

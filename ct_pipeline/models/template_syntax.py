@@ -21,7 +21,7 @@ _METHODS = frozenset(
 _FILTERS = frozenset(
     ["trim", "tojson", "length", "count", "string", "list", "first", "last", "default", "d", "join", "replace", "upper",
      "lower", "capitalize", "title", "items", "select", "reject", "selectattr", "rejectattr", "map", "reverse", "safe",
-     "int", "sort", "dictsort", "unique"]
+     "int", "sort", "dictsort", "unique", "indent"]
 )  # fmt: skip
 _NODES = (
     nodes.Template, nodes.Output, nodes.TemplateData, nodes.For, nodes.If, nodes.Macro, nodes.Assign, nodes.AssignBlock,
