@@ -1,15 +1,20 @@
 """How the labels differ from the organism, and what is predicted of it before anything is retrained."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
 
 from ct_pipeline.assets.consistency_labels import consistency_labels
-from ct_pipeline.assets.materialization import GROUP, OWNERS, POOL, make_partitions, table_of
-from ct_pipeline.partitions import cells
+from ct_pipeline.assets.materialization import GROUP, OWNERS, POOL, make_partitions, picture_of, table_of
+from ct_pipeline.partitions import STUDY, cells
+from ct_pipeline.report.curves import k_curve, rank_curve
+from ct_pipeline.report.figures.small import small_shift_plot
+from ct_pipeline.report.split import BASES, Split
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.stages.pipeline import Key, stage_named
+from ct_pipeline.stages.study_record import method_record, shift_of
 from ct_pipeline.store.artifact_store import Artifact
 
 STAGE = stage_named("distribution_shift")
@@ -54,12 +59,30 @@ def _describe(key: Key, made: tuple[Artifact, ...]) -> Mapping[str, Any]:
         for base, against in parts["against"].items():
             terms |= {f"shift against {base}": against["shift"], f"total against {base}": against["total"]}
         total = artifact.json("divergence")["total"]
+        shown["picture"] = _picture(key.method, artifact)
         shown["shift_and_selection"] = table_of({"term": name, "points": _points(term)} for name, term in terms.items())
         shown["kl_nats_per_label"] = f"{total['sequence']['value']:.3f} ({total['status']})"
     if "teacher_shift.json" in artifact.manifest.files:
         shift = artifact.json("teacher_shift")
         shown["teacher_shift_nats_per_answer"] = f"{shift['sequence']['value']:.3f} ({shift['status']})"
     return shown
+
+
+def _picture(method: str, artifact: Artifact) -> dg.MetadataValue:
+    """Bars of shift and selection against each base; for best of k the curve over k and the risk by rank beside them."""
+    shift = shift_of(artifact)
+    named = method_record(STUDY, method)
+    rows = [
+        Split(replace(named, title=f"less {base}"), dict(zip(("shift", "selection"), parts, strict=True)), total, 1)
+        for base, *parts, total in (
+            (name, shift.terms[f"shift_from_{place}"], shift.terms["selection"], shift.terms[f"total_from_{place}"])
+            for place, name in BASES.items()
+        )
+    ]
+    curve = k_curve(named, [shift]) if shift.curve else None
+    ranks = rank_curve(named, [shift], STUDY.evaluation.confidence) if shift.profile else None
+    text = "Labels' rate less the organism's: shift, selection and their sum; along k; by rank of the score"
+    return picture_of(small_shift_plot(rows, curve, ranks), text)
 
 
 def _points(term: Mapping[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """What consistency training did to the risk: the retrained model against the organism, on the same prompts."""
 
-import base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,16 +7,18 @@ import dagster as dg
 
 from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.verdicts import verdict
-from ct_pipeline.assets.materialization import GROUP, OWNERS, POOL, make_partitions, table_of
+from ct_pipeline.assets.materialization import GROUP, OWNERS, POOL, make_partitions, picture_of, table_of
 from ct_pipeline.assets.organism_evaluation import organism_evaluation
 from ct_pipeline.assets.retrained_model import retrained_model
 from ct_pipeline.assets.tracked import cell_run, organism_run
 from ct_pipeline.partitions import STUDY, cells
-from ct_pipeline.report.figures import small_delta_plot
+from ct_pipeline.report.figures.forest import small_delta_plot
+from ct_pipeline.report.figures.small import small_dose_plot
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.resources.tracking import TrackingResource
 from ct_pipeline.stages.cell_results import differing_rows
 from ct_pipeline.stages.pipeline import Key, stage_named
+from ct_pipeline.stages.study_record import doses_of, method_record
 from ct_pipeline.store.artifact_store import Artifact
 
 STAGE = stage_named("evaluation")
@@ -63,7 +64,7 @@ def evaluation(
         before = ORGANISM_STAGE.find(store, STUDY, key.organism)[0]
         parent = runs.record(organism_run(STUDY, key.organism, before, context.run_id))
         run_id = runs.record(cell_run(store, STUDY, key, made[0], parent, context.run_id))
-        return _describe(before, made[0]) | {"mlflow": dg.MetadataValue.url(runs.url(run_id))}
+        return _describe(key.method, before, made[0]) | {"mlflow": dg.MetadataValue.url(runs.url(run_id))}
 
     made = make_partitions(context, STAGE, artifacts, accelerator, describe)
     faults = {key.key: fault for key, (artifact,) in made.items() if (fault := _fault(artifact))}
@@ -91,18 +92,23 @@ def _fault(artifact: Artifact) -> str | None:
     return None
 
 
-def _describe(before: Artifact, after: Artifact) -> Mapping[str, Any]:
+def _describe(method: str, before: Artifact, after: Artifact) -> Mapping[str, Any]:
     changes = after.json("changes")
     differences = {name: Difference(**fields) for name, fields in changes["changes"].items()}
     main = differences["in/sampled"]
-    plot = base64.b64encode(small_delta_plot(list(differences.items()), STUDY.evaluation.epsilon)).decode()
+    epsilon = STUDY.evaluation.epsilon
+    doses = doses_of(after)
+    dosed = {}
+    if doses:
+        curve = small_dose_plot([(dose.step, dose.change) for dose in doses], method_record(STUDY, method), epsilon)
+        dosed["dose_curve"] = picture_of(curve, "Change of risk along the steps of retraining; the numbers stand below")
     return {
         "delta": main.value if main.value is not None else "none",
         "delta_low": main.low,
         "delta_high": main.high,
-        "verdict": str(verdict(main, STUDY.evaluation.epsilon)),
+        "verdict": str(verdict(main, epsilon)),
         "direct_accuracy": changes["direct_accuracy_after"]["value"],
-        "plot": dg.MetadataValue.md(f"![Change of risk with its interval](data:image/png;base64,{plot})"),
+        "plot": picture_of(small_delta_plot(list(differences.items()), epsilon), "Change of risk with its interval"),
         "changes": table_of(
             [
                 {
@@ -116,14 +122,15 @@ def _describe(before: Artifact, after: Artifact) -> Mapping[str, Any]:
                 for name, one in differences.items()
             ]
         ),
+        **dosed,
         "changes_by_dose": table_of(
             [
                 {
-                    "step": dose["step"],
-                    "delta": _number(dose["value"]),
-                    "interval": f"[{dose['low']:+.3f}, {dose['high']:+.3f}]",
+                    "step": dose.step,
+                    "delta": _number(dose.change.value),
+                    "interval": f"[{dose.change.low:+.3f}, {dose.change.high:+.3f}]",
                 }
-                for dose in after.json("doses")
+                for dose in doses
             ]
         ),
         "completions_that_differ": table_of(

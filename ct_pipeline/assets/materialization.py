@@ -1,11 +1,14 @@
 """What every stage's asset does: partition keys to keys, one call to the workers, metadata per partition."""
 
+import base64
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import dagster as dg
+from matplotlib.figure import Figure
 
 from ct_pipeline.partitions import STUDY, key_of, partition_key
+from ct_pipeline.report.figures.style import as_png
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.stages.pipeline import Key, Stage
 from ct_pipeline.stages.workers import Outcome
@@ -23,6 +26,17 @@ def table_of(rows: Iterable[Mapping[str, Any]]) -> dg.MetadataValue:
     """Rows as a table on an asset's page; "none" where there are none, which Dagster would refuse as a table."""
     records = [dg.TableRecord(dict(row)) for row in rows]
     return dg.MetadataValue.table(records) if records else dg.MetadataValue.text("none")
+
+
+def picture_of(figure: Figure, text: str) -> dg.MetadataValue:
+    """A figure on an asset's page, as a small picture with a text for those who do not see it."""
+    return embedded(as_png(figure), text)
+
+
+def embedded(png: bytes, text: str) -> dg.MetadataValue:
+    """A small picture on an asset's page."""
+    picture = base64.b64encode(png).decode()
+    return dg.MetadataValue.md(f"![{text}](data:image/png;base64,{picture})")
 
 
 def make_partitions(

@@ -3,10 +3,11 @@
 import dagster as dg
 
 from ct_pipeline.assets.evaluation import evaluation
-from ct_pipeline.assets.materialization import GROUP, OWNERS
+from ct_pipeline.assets.materialization import GROUP, OWNERS, embedded
 from ct_pipeline.assets.organism_evaluation import organism_evaluation
 from ct_pipeline.assets.uptake import uptake
 from ct_pipeline.partitions import WHOLE_STUDY
+from ct_pipeline.report.pictures import PICTURES
 from ct_pipeline.resources.accelerator import ArtifactStoreResource
 from ct_pipeline.stages import study_report as stage
 from ct_pipeline.study.environment import home
@@ -31,5 +32,13 @@ def study_report(context: dg.AssetExecutionContext, artifacts: ArtifactStoreReso
         raise dg.Failure(description=str(error)) from error
     summary = page.with_name("report.md").read_text()
     return dg.MaterializeResult(
-        metadata={"report": dg.MetadataValue.path(str(page)), "summary": dg.MetadataValue.md(summary[:20_000])}
+        metadata={
+            "report": dg.MetadataValue.path(str(page)),
+            "summary": dg.MetadataValue.md(summary[:20_000]),
+            **{
+                name: embedded(picture.read_bytes(), text)
+                for name, text in PICTURES.items()
+                if (picture := page.parent / "figures" / f"{name}.png").is_file()
+            },
+        }
     )

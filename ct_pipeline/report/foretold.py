@@ -8,7 +8,7 @@ import pandas as pd
 from ct_pipeline.analysis.prediction import Score, Scores, score_predictions
 from ct_pipeline.report.records import MAIN_VIEW, CellRecord, StudyRecord
 from ct_pipeline.report.summary import columns
-from ct_pipeline.report.wording import absent, percent
+from ct_pipeline.report.wording import absent, decimal, percent
 
 REGULARIZER = "regularizer"
 DRAWN_LAWS = ("proposal", "best of k", "refinement")
@@ -21,7 +21,7 @@ class Foretold:
 
     Attributes:
         title: which family.
-        cells: those with a prediction and a change, of organisms that passed the gate.
+        cells: those with a prediction and a change, of the organisms that are used.
         scores: over them.
     """
 
@@ -32,12 +32,12 @@ class Foretold:
 
 def foretold(record: StudyRecord) -> tuple[Foretold, ...]:
     """Label methods and regularizers, each if it has a cell; apart, since their predictions rest on other things."""
-    passed = {key for column in columns(record) for key in column.passed}
+    used = {key for column in columns(record) for key in column.used}
     roles = {method.name: method.role for method in record.methods}
     families = {"Methods that train on labels": [], "Regularizers": []}
     for cell in record.cells:
         change = cell.differences.get(MAIN_VIEW)
-        if cell.organism in passed and cell.shift and change is not None and change.value is not None:
+        if cell.organism in used and cell.shift and change is not None and change.value is not None:
             regularizer = roles[cell.method] == REGULARIZER
             families["Regularizers" if regularizer else "Methods that train on labels"].append(cell)
     return tuple(
@@ -65,9 +65,9 @@ def foretold_rows(cells: Sequence[CellRecord]) -> pd.DataFrame:
     )
 
 
-def foretold_sentences(record: StudyRecord) -> list[str]:
+def foretold_sentences(families: Sequence[Foretold]) -> list[str]:
     """How well changes were foretold, one sentence per family."""
-    return [_sentence(one.title, one.scores.overall) for one in foretold(record)]
+    return [_sentence(one.title, one.scores.overall) for one in families]
 
 
 def _scores(cells: Sequence[CellRecord], confidence: float) -> Scores:
@@ -81,12 +81,12 @@ def _sentence(title: str, score: Score) -> str:
         parts.append(f"in {percent(clear.value, 0)} of the {clear.cells} in which both are clear")
     text = ", ".join(parts)
     if not absent(slope.value):
-        text += f"; the change was {slope.value:.2f} of the predicted one"
+        text += f"; the change was {decimal(slope.value)} of the predicted one"
         if not absent(slope.low):
-            text += f" (interval {slope.low:.2f} to {slope.high:.2f})"
+            text += f" (interval {decimal(slope.low)} to {decimal(slope.high)})"
     if not absent(score.sizes.kl.value):
         text += (
             f". Over the {score.sizes.kl.cells} runs whose labels are drawn, its size goes with the predicted size by a rank "
-            f"correlation of {score.sizes.prediction.value:.2f}, with the labels' KL by {score.sizes.kl.value:.2f}"
+            f"correlation of {decimal(score.sizes.prediction.value)}, with the labels' KL by {decimal(score.sizes.kl.value)}"
         )
     return text + "."

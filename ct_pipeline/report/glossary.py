@@ -37,5 +37,34 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
     ("Neutral", "Two one-sided tests (TOST) put the change inside that band."),
     ("Undetermined", "Neither: the data do not settle it. It is not the same as “no effect”."),
     ("Holm's correction", "A stricter test that allows for the number of comparisons made."),
+    (
+        "Distribution shift",
+        "How far the misbehaviour rate of one random candidate of a method differs from that of the organism's own answers: "
+        "what drawing in another way does, before anything is chosen.",
+    ),
+    ("Selection", "How far choosing among the candidates moves that rate further."),
+    ("k-curve", "The misbehaviour rate of the best of k candidates, for k = 1, 2, 3 and so on."),
+    (
+        "η̄(u)",
+        "The misbehaviour rate of candidates whose score has rank u among those of the same prompt; 0 is worst, 1 best. The "
+        "pooled η(s) ranks candidates of all prompts together.",
+    ),
+    (
+        "KL",
+        "How far one distribution of answers lies from another, in nats; 0 where they are the same. One nat per answer: the "
+        "answer is on average 2.7 times as probable under the one as under the other.",
+    ),
+    ("Uptake", "KL between the retrained model and the organism: how far retraining moved the model."),
+    ("Teacher shift", "KL between the organism's answers to a clean prompt and to the same prompt with a cue."),
+    ("λ", "How much of the change that the labels predict came: 1 all of it, 0 nothing."),
+    (
+        "Arms, drift",
+        "The same organism retrained on its own samples, on one random candidate and on what a method keeps. What the first "
+        "of these moves is drift: noise and the optimizer alone.",
+    ),
+    (
+        "Minimum detectable effect (“finds”)",
+        "The smallest true change that would be called amplifying or suppressing with a chance of 80 %.",
+    ),
     ("Headroom", "The rate is far enough from 0 % and 100 % to move both ways."),
 )

@@ -1,12 +1,15 @@
 """The report as Markdown: the same statement and tables, for terminals and pull requests."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from ct_pipeline.report.foretold import foretold_sentences
+from ct_pipeline.report.curves import curves, missing_scores_sentence, simpson_sentence
+from ct_pipeline.report.foretold import foretold, foretold_sentences
+from ct_pipeline.report.planted import planted_context
 from ct_pipeline.report.records import MAIN_VIEW, VIEWS, OrganismRecord, StudyRecord, View
+from ct_pipeline.report.split import ColumnSplit, Split, split_sentences, splits
 from ct_pipeline.report.statement import limits, result_sentences
-from ct_pipeline.report.summary import GridCell, columns, grid, known
+from ct_pipeline.report.summary import Column, GridCell, columns, grid, known
 from ct_pipeline.report.wording import (
     MISSING,
     SYMBOLS,
@@ -16,6 +19,7 @@ from ct_pipeline.report.wording import (
     points,
     rate_value,
     signed,
+    term_interval,
     view_title,
     visible,
 )
@@ -38,11 +42,23 @@ def markdown_report(record: StudyRecord) -> str:
             parts.append(
                 f"In percentage points: mean over seeds, {100 * record.confidence:g} % interval, verdict; in brackets "
                 f"the number of arXiv 2606.03810. ▲ amplifies, ▼ suppresses, = neutral (within ±{band}), "
-                "? undetermined; † holds after Holm's correction."
+                f"? undetermined; † holds after Holm's correction.{_finds(record)}"
             )
-    if sentences := foretold_sentences(record):
+    if found := splits(record):
+        parts += ["## Why: shift and selection", " ".join(map(plain, split_sentences(found, record.epsilon)))]
+        parts += [
+            "The labels against the organism's own answers at T = 1, in percentage points:",
+            _labels(record, found),
+        ]
+        if any(one.arms for one in found):
+            parts += ["What retraining did, in percentage points:", _arms(record, found)]
+        lines = curves(record)
+        why = [missing_scores_sentence(lines), simpson_sentence(lines)] if lines else []
+        parts.append("\n".join(f"- {plain(sentence)}" for sentence in why if sentence))
+    if sentences := foretold_sentences(foretold(record)):
         parts += ["## What the labels foretold", "\n".join(f"- {plain(sentence)}" for sentence in sentences)]
     parts += [
+        *_planted(record),
         "## Organisms",
         _organisms(record),
         "## Time",
@@ -80,6 +96,51 @@ def _grid_cell(cell: GridCell) -> str:
         f"{SYMBOLS[cell.verdict]} {points(cell.change.value)} [{change_interval(cell.change)}] "
         f"{cell.verdict}{mark}{published}"
     )
+
+
+def _finds(record: StudyRecord) -> str:
+    """The range of the smallest true changes that the fields of the main grid could have called."""
+    cells = [cell.change for row in grid(record, MAIN_VIEW) for cell in row if known(cell)]
+    finds = [found for change in cells if (found := change.smallest_called(record.epsilon)) is not None]
+    if not finds:
+        return ""
+    return (
+        " The smallest true change that a field would have called, with a chance of 80 %, lies between "
+        f"{100 * min(finds):.1f} and {100 * max(finds):.1f}."
+    )
+
+
+def _labels(record: StudyRecord, found: Sequence[ColumnSplit]) -> str:
+    return _split_table(record, {one.column: one.labels["sampled"] for one in found})
+
+
+def _arms(record: StudyRecord, found: Sequence[ColumnSplit]) -> str:
+    return _split_table(record, {one.column: one.arms for one in found})
+
+
+def _split_table(record: StudyRecord, by_column: Mapping[Column, Sequence[Split]]) -> str:
+    """A row per method, a column per kind: the parts and their sum."""
+    fields = {(column, row.method.name): row for column, rows in by_column.items() for row in rows}
+    methods = [method for method in record.methods if any((column, method.name) in fields for column in by_column)]
+    rows = [
+        (plain(one.title), *(_split_cell(fields.get((column, one.name))) for column in by_column)) for one in methods
+    ]
+    return table(("Method", *(plain(column.title) for column in by_column)), rows)
+
+
+def _split_cell(row: Split | None) -> str:
+    if row is None:
+        return MISSING
+    parts = ", ".join(f"{name} {points(part.value)}" for name, part in row.parts.items())
+    return f"{parts}; sum {points(row.total.value)} [{term_interval(row.total)}]"
+
+
+def _planted(record: StudyRecord) -> list[str]:
+    found = planted_context(record.planted)
+    if found is None:
+        return []
+    rows = [tuple(plain(cell) for cell in row) for row in found["rows"]]
+    return ["## Planted effects recovered", plain(found["sentence"]), table(found["head"], rows)]
 
 
 def _organisms(record: StudyRecord) -> str:

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from ct_pipeline.analysis.arms import Arms
 from ct_pipeline.analysis.divergence import Part
 from ct_pipeline.analysis.gate import Gate
 from ct_pipeline.analysis.paired import Difference
+from ct_pipeline.analysis.planted import Recovered
 from ct_pipeline.analysis.prediction import Prediction
 from ct_pipeline.analysis.rates import Rate
 from ct_pipeline.analysis.term import Term
@@ -23,12 +25,18 @@ MAIN_VIEW: View = VIEWS[0]
 
 @dataclass(frozen=True)
 class MethodRecord:
-    """A consistency method as a reader meets it; `role` is "method", "control" or "regularizer"."""
+    """A consistency method as a reader meets it.
+
+    `k` is how many candidates compete, None where none do; `one` names the entry of the study that trains on one random
+    candidate of the same proposal, None where there is none.
+    """
 
     name: str
     title: str
     summary: str
     role: Literal["method", "control", "regularizer"]
+    k: int | None = None
+    one: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,8 @@ class OrganismRecord:
     """One model organism, measured before any consistency training.
 
     `rates` maps each view to the risk of the three arms; `direct_accuracy` is the share of plain questions answered
-    rightly; `gate` is None where the induction was not judged, and such an organism counts as not passed.
+    rightly; `gate` is None where the induction was not judged; `used` says whether means contain the organism: it passed,
+    or the study only reports the gate.
     """
 
     key: str
@@ -69,6 +78,7 @@ class OrganismRecord:
     rates: Mapping[View, ArmRates]
     direct_accuracy: ArmRates
     gate: Gate | None
+    used: bool
 
 
 @dataclass(frozen=True)
@@ -87,16 +97,70 @@ class LabelSummary:
 
 
 @dataclass(frozen=True)
+class CurvePoint:
+    """Best of k at one k: the labels' risk and selection; `missing` says how missing scores were treated."""
+
+    missing: Literal["worst", "dropped"]
+    k: int
+    risk: float | None
+    risk_low: float | None
+    risk_high: float | None
+    selection: float | None
+    selection_low: float | None
+    selection_high: float | None
+
+
+@dataclass(frozen=True)
+class ProfilePoint:
+    """One bin of the candidates' risk, `by` "rank within prompt" (η̄) or "pooled score" (η); `centre` on that axis."""
+
+    by: str
+    low: float
+    high: float
+    centre: float
+    candidates: int
+    risk: float | None
+    risk_low: float | None
+    risk_high: float | None
+
+
+@dataclass(frozen=True)
 class ShiftSummary:
     """What was known of a cell before it was retrained.
 
-    `terms` maps names such as "selection" to rates and changes on the probe prompts, empty for regularizers; `kl` is that of
-    the labels' law from the organism's, in nats per label.
+    Attributes:
+        prediction: of the change of risk.
+        terms: names such as "selection" to rates and changes on the probe prompts; empty for regularizers.
+        kl: of the labels' law from the organism's; None for regularizers.
+        teacher: KL between the organism's answers to clean and to wrapped prompts; None for label methods.
+        curve: over k, for best of k; empty otherwise.
+        profile: η̄ and η, for best of k; empty otherwise.
+        simpson_warning: whether η̄ and η slope in opposite directions; None where there is no profile.
     """
 
     prediction: Prediction
     terms: Mapping[str, Term]
     kl: Part | None
+    teacher: Part | None = None
+    curve: tuple[CurvePoint, ...] = ()
+    profile: tuple[ProfilePoint, ...] = ()
+    simpson_warning: bool | None = None
+
+
+@dataclass(frozen=True)
+class Uptake:
+    """How far retraining moved the model: `forward` is KL(θ_3‖θ_0), `backward` KL(θ_0‖θ_3), on evaluation prompts."""
+
+    forward: Part
+    backward: Part
+
+
+@dataclass(frozen=True)
+class Dose:
+    """The change after `step` optimizer steps, in domain at T = 1."""
+
+    step: int
+    change: Difference
 
 
 @dataclass(frozen=True)
@@ -125,7 +189,8 @@ class ExampleRow:
 class CellRecord:
     """One organism under one method: what changed, what it was trained on, and where to look further.
 
-    `organism` is the organism's key; `null_rate` is the share of evaluation rows without a verdict.
+    `organism` is the organism's key; `null_rate` is the share of evaluation rows without a verdict; `arms` takes the change
+    apart where the study has the arms for it.
     """
 
     organism: str
@@ -143,6 +208,9 @@ class CellRecord:
     seconds: float | None
     mlflow_url: str | None
     shift: ShiftSummary | None = None
+    doses: tuple[Dose, ...] = ()
+    arms: Arms | None = None
+    uptake: Uptake | None = None
 
 
 @dataclass(frozen=True)
@@ -169,6 +237,7 @@ class StudyRecord:
         organisms: in the order of the study; kinds appear in the order of their first organism.
         cells: organism × method, those that were run.
         tables: name to relative path of the stored tables behind the report.
+        planted: effects planted in the study's world, and whether they were found; empty where none was.
     """
 
     name: str
@@ -190,3 +259,4 @@ class StudyRecord:
     organisms: tuple[OrganismRecord, ...]
     cells: tuple[CellRecord, ...]
     tables: Mapping[str, str]
+    planted: tuple[Recovered, ...] = ()

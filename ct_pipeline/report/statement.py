@@ -4,7 +4,7 @@ from collections import Counter
 
 from ct_pipeline.analysis.verdicts import Verdict
 from ct_pipeline.report.records import MAIN_VIEW, StudyRecord
-from ct_pipeline.report.summary import GridCell, cell_signs, columns, grid, known, organism_signs
+from ct_pipeline.report.summary import GridCell, cell_signs, grid, known, organism_signs
 from ct_pipeline.report.wording import change_interval, joined, points, signed
 
 
@@ -14,7 +14,7 @@ def result_sentences(record: StudyRecord) -> tuple[str, ...]:
     cells = [cell for row in rows for cell in row if known(cell)]
     if not cells:
         return (
-            "No result yet: no organism passed the induction gate, or no cell has been measured. "
+            "No result yet: no organism passed the induction gate, or no run has been measured. "
             "Without an organism that misbehaves, a change cannot be attributed to consistency training.",
         )
     studied = [cell for cell in cells if cell.method.role != "control"]
@@ -113,8 +113,12 @@ def _signs(record: StudyRecord) -> list[str]:
 
 
 def _excluded(record: StudyRecord) -> list[str]:
-    planned = sum(column.planned for column in columns(record))
-    passed = sum(len(column.passed) for column in columns(record))
-    if passed == planned:
+    planned, used = len(record.organisms), sum(one.used for one in record.organisms)
+    failed = sum(one.gate is None or not one.gate.passed for one in record.organisms)
+    if not failed:
         return [f"All {planned} organisms passed the induction gate."]
-    return [f"{planned - passed} of {planned} organisms did not pass the induction gate; no mean contains them."]
+    if used == planned:
+        return [
+            f"{failed} of {planned} organisms did not pass the induction gate, which this study only reports: all are used."
+        ]
+    return [f"{planned - used} of {planned} organisms did not pass the induction gate; no mean contains them."]

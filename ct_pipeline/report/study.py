@@ -1,8 +1,8 @@
 """Writes the report of a study: one self-contained HTML page, a page per cell, a Markdown file, and their tables."""
 
-import base64
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
@@ -12,14 +12,19 @@ from ct_pipeline.analysis.published import SOURCE, SOURCE_URL, published_kind
 from ct_pipeline.analysis.verdicts import verdict
 from ct_pipeline.report import wording
 from ct_pipeline.report.colours import DARK, LIGHT, diverging
-from ct_pipeline.report.figures import axis_limits, forest_plot, foretold_plot
-from ct_pipeline.report.foretold import foretold, foretold_sentences
+from ct_pipeline.report.figures.forest import axis_limits, forest_plot, organism_plot
+from ct_pipeline.report.figures.scatter import foretold_plot
+from ct_pipeline.report.figures.style import as_svg
+from ct_pipeline.report.foretold import Foretold, foretold, foretold_sentences
 from ct_pipeline.report.glossary import GLOSSARY
 from ct_pipeline.report.markdown import markdown_report
+from ct_pipeline.report.pictures import write_pictures
+from ct_pipeline.report.planted import planted_context
 from ct_pipeline.report.records import MAIN_VIEW, VIEWS, CellRecord, ExampleRow, StudyRecord
 from ct_pipeline.report.statement import limits, result_sentences
 from ct_pipeline.report.summary import Column, GridCell, columns, grid, known
 from ct_pipeline.report.tables import report_tables, write_tables
+from ct_pipeline.report.why import data_address, why_context
 
 TEMPLATES = Path(__file__).parent / "templates"
 METHODS_WITH_EXAMPLES_PER_KIND = 2
@@ -27,7 +32,7 @@ PATH_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,120}")
 
 
 def write_report(record: StudyRecord, out_dir: Path) -> Path:
-    """Writes index.html, report.md, cells/<organism>/<method>.html, tables/*.csv and *.parquet.
+    """Writes index.html, report.md, cells/<organism>/<method>.html, tables/*.csv and *.parquet, figures/*.png.
 
     The same record gives the same bytes.
 
@@ -56,6 +61,7 @@ def write_report(record: StudyRecord, out_dir: Path) -> Path:
         _write(page, text)
     tables = report_tables(record)
     write_tables(tables, folder / "tables")
+    write_pictures(record, folder / "figures")
     _write(folder / "report.md", markdown_report(record))
     index = folder / "index.html"
     _write(index, environment.get_template("study.html.j2").render(**_context(record, list(tables))))
@@ -85,7 +91,7 @@ def _environment() -> jinja2.Environment:
     )
     names = (
         "points", "change_interval", "percent", "rate_value", "rate_interval", "duration", "count", "decimal",
-        "memory", "moment", "verdict_word", "view_title", "signed",
+        "memory", "moment", "verdict_word", "view_title", "signed", "term_interval",
     )  # fmt: skip
     environment.filters.update({name: getattr(wording, name) for name in names})
     environment.globals.update(
@@ -112,7 +118,7 @@ def _context(record: StudyRecord, table_names: list[str]) -> dict[str, object]:
     grids = {view: grid(record, view) for view in VIEWS}
     sizes = [abs(cell.change.value) for rows in grids.values() for row in rows for cell in row if known(cell)]
     limit = max([0.1, *sizes])
-    kinds = columns(record)
+    kinds, families = columns(record), foretold(record)
     return {
         "record": record,
         "sentences": result_sentences(record),
@@ -123,12 +129,15 @@ def _context(record: StudyRecord, table_names: list[str]) -> dict[str, object]:
         "shade": lambda cell: _shade(cell, limit),
         "published_kind": published_kind,
         "figures": _figures(record, kinds, grids[MAIN_VIEW]),
-        "foretold": _foretold(record),
-        "foretold_sentences": foretold_sentences(record),
+        "foretold": _foretold(families),
+        "foretold_sentences": foretold_sentences(families),
+        "why": why_context(record),
+        "planted": planted_context(record.planted),
         "cells_by_column": _cells_by_column(record, kinds),
         "examples": _examples(record, kinds),
         "methods": {method.name: method for method in record.methods},
         "settings_text": json.dumps(record.settings, indent=2, ensure_ascii=False, default=str),
+        "all_passed": all(one.gate is not None and one.gate.passed for one in record.organisms),
         "glossary": GLOSSARY,
         "table_names": table_names,
     }
@@ -153,29 +162,32 @@ def _figures(
     figures = []
     for position, column in enumerate(kinds):
         cells = [row[position] for row in rows]
-        svg = forest_plot(cells, record.epsilon, ends)
+        several = any(len(cell.by_seed) > 1 for cell in cells)
         figures.append(
             {
                 "column": column,
                 "cells": cells,
-                "address": "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii"),
+                "address": data_address(as_svg(forest_plot(cells, record.epsilon, ends))),
+                "by_organism": data_address(as_svg(organism_plot(cells, record.epsilon, ends))) if several else None,
+                "by_organism_alt": f"Interval plot of single organisms, {column.title}: "
+                + "; ".join(_spoken_seeds(cell) for cell in cells if cell.by_seed)
+                + ".",
                 "alt": f"Interval plot for {column.title}: " + "; ".join(_spoken(cell) for cell in cells) + ".",
             }
         )
     return figures
 
 
-def _foretold(record: StudyRecord) -> list[dict[str, object]]:
+def _foretold(families: Sequence[Foretold]) -> list[dict[str, object]]:
     """One scatter plot per family of methods, with its score over all kinds and per kind."""
     shown = []
-    for one in foretold(record):
-        svg = foretold_plot(one.cells, one.scores.overall.slope.value)
+    for one, sentence in zip(families, foretold_sentences(families), strict=True):
         shown.append(
             {
                 "title": one.title,
                 "scores": {"all": one.scores.overall, **one.scores.kinds},
-                "address": "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii"),
-                "alt": f"{one.title}: observed change against the predicted one, {len(one.cells)} runs.",
+                "address": data_address(as_svg(foretold_plot(one.cells, one.scores.overall.slope.value))),
+                "alt": f"Observed change against the predicted one, {len(one.cells)} runs. {sentence}",
             }
         )
     return shown
@@ -188,6 +200,13 @@ def _spoken(cell: GridCell) -> str:
     return f"{cell.method.title}: {wording.points(cell.change.value)} points ({interval}), {cell.verdict}"
 
 
+def _spoken_seeds(cell: GridCell) -> str:
+    seeds = (
+        f"{seed}: {wording.points(change.value)} ({wording.change_interval(change)})" for seed, change in cell.by_seed
+    )
+    return f"{cell.method.title}, seed " + ", ".join(seeds)
+
+
 def _cells_by_column(record: StudyRecord, kinds: tuple[Column, ...]) -> list[tuple[Column, list[CellRecord]]]:
     return [
         (column, [cell for cell in record.cells if (cell.model, cell.kind) == (column.model, column.kind)])
@@ -198,11 +217,11 @@ def _cells_by_column(record: StudyRecord, kinds: tuple[Column, ...]) -> list[tup
 def _examples(
     record: StudyRecord, kinds: tuple[Column, ...]
 ) -> list[tuple[Column, list[tuple[CellRecord, ExampleRow]]]]:
-    """Per column one example of each of the methods that changed most, from organisms that passed the gate."""
+    """Per column one example of each of the methods that changed most, from organisms that are used."""
     chosen = []
     for column, cells in _cells_by_column(record, kinds):
         sizes = [(abs(change), cell) for cell in cells if (change := _main_change(cell)) is not None]
-        telling = [pair for pair in sizes if pair[1].examples and pair[1].organism in column.passed]
+        telling = [pair for pair in sizes if pair[1].examples and pair[1].organism in column.used]
         telling.sort(key=lambda pair: (-pair[0], pair[1].organism, pair[1].method))
         largest: dict[str, CellRecord] = {}
         for _, cell in telling:

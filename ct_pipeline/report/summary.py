@@ -6,19 +6,19 @@ from statistics import mean
 from ct_pipeline.analysis.paired import Difference, over_seeds
 from ct_pipeline.analysis.published import published_change
 from ct_pipeline.analysis.verdicts import SignTest, Verdict, holm_verdicts, sign_test, verdict
-from ct_pipeline.report.records import MAIN_VIEW, MethodRecord, OrganismRecord, StudyRecord, View
+from ct_pipeline.report.records import MAIN_VIEW, CellRecord, MethodRecord, OrganismRecord, StudyRecord, View
 
 
 @dataclass(frozen=True)
 class Column:
-    """One kind of organism of one base model; `passed` are the keys of its organisms that passed the gate."""
+    """One kind of organism of one base model; `used` are the keys of its organisms that count: see `OrganismRecord.used`."""
 
     model: str
     kind: str
     title: str
     misbehaviour: str
     planned: int
-    passed: tuple[str, ...]
+    used: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -51,24 +51,24 @@ def columns(record: StudyRecord) -> tuple[Column, ...]:
             title=f"{members[0].title} ({model})" if several_models else members[0].title,
             misbehaviour=members[0].misbehaviour,
             planned=len(members),
-            passed=tuple(one.key for one in members if one.gate is not None and one.gate.passed),
+            used=tuple(one.key for one in members if one.used),
         )
         for (model, kind), members in groups.items()
     )
 
 
 def grid(record: StudyRecord, view: View) -> tuple[tuple[GridCell, ...], ...]:
-    """Rows of methods × columns of kinds for one view; organisms that did not pass the gate are left out.
+    """Rows of methods × columns of kinds for one view; organisms that are not used are left out.
 
     Returns:
         One tuple per method in the record's order, one cell per column in the order of `columns`.
     """
-    found = {(cell.organism, cell.method): cell for cell in record.cells}
+    used = used_cells(record)
     seeds: dict[tuple[str, Column], tuple[tuple[int, Difference], ...]] = {}
     means: dict[tuple[str, Column], Difference] = {}
     for method in record.methods:
         for column in columns(record):
-            cells = [found[key, method.name] for key in column.passed if (key, method.name) in found]
+            cells = used[column].get(method.name, ())
             by_seed = tuple((cell.seed, cell.differences[view]) for cell in cells if view in cell.differences)
             seeds[method.name, column] = by_seed
             if by_seed:
@@ -92,30 +92,44 @@ def grid(record: StudyRecord, view: View) -> tuple[tuple[GridCell, ...], ...]:
     return tuple(tuple(cell(method, column) for column in columns(record)) for method in record.methods)
 
 
+def used_cells(record: StudyRecord) -> dict[Column, dict[str, tuple[CellRecord, ...]]]:
+    """Column to method to the cells of the organisms that are used, in the order of the organisms."""
+    found: dict[str, list[CellRecord]] = {}
+    for cell in record.cells:
+        found.setdefault(cell.organism, []).append(cell)
+    grouped = {}
+    for column in columns(record):
+        by_method: dict[str, list[CellRecord]] = {}
+        for cell in (cell for key in column.used for cell in found.get(key, ())):
+            by_method.setdefault(cell.method, []).append(cell)
+        grouped[column] = {name: tuple(cells) for name, cells in by_method.items()}
+    return grouped
+
+
 def known(cell: GridCell) -> bool:
     """Whether a cell of the grid has a number."""
     return cell.change is not None and cell.change.value is not None
 
 
 def organism_signs(record: StudyRecord, view: View = MAIN_VIEW) -> SignTest:
-    """The sign test over organisms that passed the gate: the mean change of each over all methods.
+    """The sign test over the organisms that are used: the mean change of each over all methods.
 
     An organism's cells share its own measurement, so their signs go together: tested singly, in a simulation of four kinds
     by three seeds by nine methods without any effect, p fell below 5 % in 29 % of studies; over organisms in 4 %.
     """
-    passed = {key for column in columns(record) for key in column.passed}
-    changes = {key: [] for key in passed}
+    used = {key for column in columns(record) for key in column.used}
+    changes = {key: [] for key in used}
     for cell in record.cells:
-        if cell.organism in passed and view in cell.differences and cell.differences[view].value is not None:
+        if cell.organism in used and view in cell.differences and cell.differences[view].value is not None:
             changes[cell.organism].append(cell.differences[view].value)
     return sign_test(mean(values) if values else None for values in changes.values())
 
 
 def cell_signs(record: StudyRecord, view: View = MAIN_VIEW) -> SignTest:
-    """Signs of single cells of organisms that passed the gate, as the paper counts them (arXiv 2606.03810)."""
-    passed = {key for column in columns(record) for key in column.passed}
+    """Signs of single cells of the organisms that are used, as the paper counts them (arXiv 2606.03810)."""
+    used = {key for column in columns(record) for key in column.used}
     return sign_test(
         cell.differences[view].value if view in cell.differences else None
         for cell in record.cells
-        if cell.organism in passed
+        if cell.organism in used
     )

@@ -9,8 +9,10 @@ from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.published import published_table
 from ct_pipeline.analysis.rates import Rate
 from ct_pipeline.analysis.verdicts import verdict
+from ct_pipeline.report.planted import planted_table
 from ct_pipeline.report.records import MAIN_VIEW, VIEWS, ArmRates, StudyRecord
 from ct_pipeline.report.summary import grid
+from ct_pipeline.report.why_tables import why_rows
 from ct_pipeline.report.wording import visible
 
 ARMS = ("base", "control", "organism")
@@ -22,7 +24,7 @@ def report_tables(record: StudyRecord) -> dict[str, pd.DataFrame]:
 
     Returns:
         grid (method × kind × view), changes (cell × view), organism_rates, gates, direct_accuracy, labels, predictions,
-        training, examples, base_models, stages, published.
+        training, examples, base_models, those of `why_rows`, stages, published, planted.
     """
     tables = {
         "grid": _frame(_grid_rows(record)),
@@ -35,9 +37,12 @@ def report_tables(record: StudyRecord) -> dict[str, pd.DataFrame]:
         "training": _frame(_training_rows(record)),
         "examples": _frame(_example_rows(record)),
         "base_models": _frame(_model_rows(record)),
+        **{name: _frame(rows) for name, rows in why_rows(record).items()},
         "stages": _frame([{"stage": name, "seconds": seconds} for name, seconds in record.stage_seconds.items()]),
         "published": published_table(tuple(method.name for method in record.methods)),
     }
+    if record.planted:
+        tables["planted"] = planted_table(record.planted)
     return {name: table for name, table in tables.items() if len(table.columns)}
 
 
@@ -102,6 +107,7 @@ def _grid_rows(record: StudyRecord) -> list[dict[str, object]]:
             "method": cell.method.name,
             **_change(cell.change),
             "verdict": str(cell.verdict) if cell.verdict else None,
+            "smallest_called": cell.change.smallest_called(record.epsilon) if cell.change else None,
             "survives_holm": cell.survives,
             "published_pp": cell.published,
         }
@@ -151,6 +157,7 @@ def _gate_rows(record: StudyRecord) -> list[dict[str, object]]:
             "kind": one.kind,
             "seed": one.seed,
             "passed": one.gate.passed if one.gate else None,
+            "used": one.used,
             "induced": one.gate.induced.value if one.gate else None,
             "induced_low": one.gate.induced_low if one.gate else None,
             "control_change": one.gate.control.value if one.gate else None,

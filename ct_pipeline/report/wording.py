@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.rates import Rate
+from ct_pipeline.analysis.term import Term
 from ct_pipeline.analysis.verdicts import Verdict
 from ct_pipeline.report.records import View
 
@@ -53,6 +54,13 @@ def change_interval(change: Difference | None) -> str:
     if change is None or change.value is None or change.standard_error is None:
         return MISSING
     return f"{points(change.low)} to {points(change.high)}"
+
+
+def term_interval(term: Term | None) -> str:
+    """The interval of a mean over prompts in percentage points."""
+    if term is None or term.value is None or term.standard_error is None:
+        return MISSING
+    return f"{points(term.low)} to {points(term.high)}"
 
 
 def percent(value: float | None, digits: int = 1) -> str:

@@ -1,13 +1,20 @@
 """One artifact before it exists: its address, its settings, the artifacts it is made from."""
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
+
+import pandas
 
 from ct_pipeline.store.artifact_store import Address, Artifact, ArtifactStore, Draft
 from ct_pipeline.study.errors import UserError
 from ct_pipeline.study.fingerprint import fingerprint, plain
+
+TABLES_KEPT = 32
+"""Tables of an organism and of its cells, which are compared with each other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +48,56 @@ class Node:
             inputs={name: node.fingerprint for name, node in self.inputs.items()},
         )
 
-    @property
+    @cached_property
     def address(self) -> Address:
         """Where the store keeps it."""
         return Address(self.stage, self.subject, self.variant, self.fingerprint)
 
 
+class Look(ArtifactStore):
+    """A store as it is at one moment: each artifact is looked for once, and its tables are read once, for a short while.
+
+    A report asks for the same artifacts hundreds of times. What changes on disk during a look is seen by the next one.
+    """
+
+    def __init__(self, store: ArtifactStore) -> None:
+        super().__init__(store.root)
+        known = isinstance(store, Look)
+        self._verified = store._verified
+        self._found: dict[Address, Artifact | None] = store._found if known else {}
+        self._tables: OrderedDict[tuple[Path, str], pandas.DataFrame] = store._tables if known else OrderedDict()
+
+    def of(self, node: Node) -> Artifact | None:
+        """What `find` found of a node the first time."""
+        if node.address not in self._found:
+            artifact = _find(self, node)
+            self._found[node.address] = artifact and _Seen(artifact.folder, artifact.manifest, self._tables)
+        return self._found[node.address]
+
+
+@dataclass(frozen=True)
+class _Seen(Artifact):
+    """An artifact whose last tables are kept in memory; nobody may change them in place."""
+
+    tables: OrderedDict[tuple[Path, str], pandas.DataFrame] = field(repr=False, compare=False)
+
+    def table(self, name: str) -> pandas.DataFrame:
+        """The Parquet table `name`.parquet."""
+        key = (self.folder, name)
+        if key not in self.tables:
+            self.tables[key] = super().table(name)
+        self.tables.move_to_end(key)
+        while len(self.tables) > TABLES_KEPT:
+            self.tables.popitem(last=False)
+        return self.tables[key]
+
+
 def find(store: ArtifactStore, node: Node) -> Artifact | None:
     """The complete artifact of a node: it and all that it was made from are there, unchanged."""
+    return store.of(node) if isinstance(store, Look) else _find(store, node)
+
+
+def _find(store: ArtifactStore, node: Node) -> Artifact | None:
     found = {name: find(store, each) for name, each in node.inputs.items()}
     if any(artifact is None for artifact in found.values()):
         return None

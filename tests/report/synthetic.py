@@ -3,20 +3,30 @@
 import dataclasses
 import random
 
+from ct_pipeline.analysis.arms import Arms
+from ct_pipeline.analysis.divergence import Part
 from ct_pipeline.analysis.gate import induction_gate
 from ct_pipeline.analysis.paired import difference
+from ct_pipeline.analysis.prediction import Prediction
 from ct_pipeline.analysis.rates import rate
+from ct_pipeline.analysis.term import Term
+from ct_pipeline.report.curves import POOLED, WITHIN
 from ct_pipeline.report.records import (
     VIEWS,
     ArmRates,
     BaseModelRecord,
     CellRecord,
+    CurvePoint,
+    Dose,
     ExampleRow,
     LabelSummary,
     MethodRecord,
     OrganismRecord,
+    ProfilePoint,
+    ShiftSummary,
     StudyRecord,
     TrainingSummary,
+    Uptake,
 )
 from tests.analysis.tables import table
 
@@ -103,6 +113,7 @@ def study_record(prompts: int = PROMPTS) -> StudyRecord:
                         *(rate([True] * right + [False] * (200 - right)) for right in (199, 198, 196))
                     ),
                     gate=gate,
+                    used=gate.passed,
                 )
             )
             for method in METHODS:
@@ -190,3 +201,72 @@ def with_cell(record: StudyRecord, position: int, **changes: object) -> StudyRec
     cells = list(record.cells)
     cells[position] = dataclasses.replace(cells[position], **changes)
     return dataclasses.replace(record, cells=tuple(cells))
+
+
+BEST_OF = {"self_confidence": 4, "self_rewarding": 4}
+
+
+def with_causes(record: StudyRecord) -> StudyRecord:
+    """The record with all that explains changes, save for its first cell; greedy self-training has no arms.
+
+    Shift is +10 points against T = 1 and selection −4 (0 where nothing selects), so that the sums are known.
+    """
+    methods = tuple(
+        dataclasses.replace(method, k=BEST_OF.get(method.name), one="null" if method.name in BEST_OF else None)
+        for method in record.methods
+    )
+    first, *others = record.cells
+    cells = (first, *(_explained(cell) for cell in others))
+    return dataclasses.replace(record, methods=methods, cells=cells)
+
+
+def term(value: float, width: float = 0.05, prompts: int = 100) -> Term:
+    """A mean with a symmetric interval; of width 0 where it is the same by definition."""
+    return Term(value, value - width, value + width, width / 2, prompts)
+
+
+def part(name: str, status: str, nats: float) -> Part:
+    """A divergence of ten tokens per answer."""
+    return Part(name, status, term(nats, nats / 10), term(nats / 10, nats / 100))
+
+
+def _explained(cell: CellRecord) -> CellRecord:
+    change = cell.differences[VIEWS[0]]
+    uptake = Uptake(part("KL(retrained‖organism)", "unbiased", 0.8), part("KL(organism‖retrained)", "unbiased", 0.9))
+    prediction = Prediction(0.06, 0.01, 0.11, 0.025, "by hand")
+    if cell.method == "bct":
+        shift = ShiftSummary(prediction, {}, None, teacher=part("teacher shift", "unbiased", 3.0))
+        doses = tuple(Dose(step, change) for step in (8, 16, 24))
+        return dataclasses.replace(cell, shift=shift, doses=doses, uptake=uptake)
+    selection = term(-0.04) if cell.method in BEST_OF else term(0.0, 0.0)
+    terms = {"proposal": term(0.5), "labels": term(0.5 + selection.value), "selection": selection}
+    for base, moved in (("sampled", 0.10), ("greedy", 0.02)):
+        terms |= {f"shift_from_{base}": term(moved), f"total_from_{base}": term(moved + selection.value)}
+    kl = part("point mass", "exact", 12.0) if "greedy" in cell.method else part("proposal", "unbiased", 2.0)
+    best = {}
+    if cell.method in BEST_OF:
+        kl = part("best of k", "bound", 2.5)
+        best = {"curve": _curve(), "profile": _profile(), "simpson_warning": cell.seed == 41}
+    arms = None if "greedy" in cell.method else Arms(total=change, drift=change, shift=change, selection=change)
+    return dataclasses.replace(cell, shift=ShiftSummary(prediction, terms, kl, **best), arms=arms, uptake=uptake)
+
+
+def _curve() -> tuple[CurvePoint, ...]:
+    """Risk falls by one point with each further candidate; without missing scores it lies half a point lower from k = 2 on."""
+    return tuple(
+        CurvePoint(missing, k, risk, risk - 0.05, risk + 0.05, risk - 0.5, risk - 0.55, risk - 0.45)
+        for missing, lower in (("worst", 0.0), ("dropped", 0.005))
+        for k in range(1, 9)
+        for risk in (0.51 - 0.01 * k - (lower if k > 1 else 0),)
+    )
+
+
+def _profile() -> tuple[ProfilePoint, ...]:
+    """η̄ falls from 55 % to 45 %, the pooled η rises from 40 % to 60 %."""
+    within = [(place / 8, (place + 1) / 8, 0.55 - 0.1 * place / 7) for place in range(8)]
+    pooled = [(-2.0 + place, -1.0 + place, 0.4 + 0.05 * place) for place in range(5)]
+    return tuple(
+        ProfilePoint(by, low, high, (low + high) / 2, 100, risk, risk - 0.05, risk + 0.05)
+        for by, bins in ((WITHIN, within), (POOLED, pooled))
+        for low, high, risk in bins
+    )

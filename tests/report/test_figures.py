@@ -7,7 +7,8 @@ import pytest
 
 from ct_pipeline.analysis.paired import difference
 from ct_pipeline.report.colours import DARK, LIGHT, diverging
-from ct_pipeline.report.figures import axis_limits, forest_plot, small_delta_plot
+from ct_pipeline.report.figures.forest import axis_limits, forest_plot, organism_plot, small_delta_plot
+from ct_pipeline.report.figures.style import as_png, as_svg
 from ct_pipeline.report.records import MAIN_VIEW
 from ct_pipeline.report.summary import grid
 from tests.analysis.tables import singles
@@ -21,8 +22,8 @@ def cells(record):
 
 
 def test_a_forest_plot_is_well_formed_and_the_same_every_time(cells):
-    first = forest_plot(cells, 0.05, (-50, 50))
-    assert first == forest_plot(cells, 0.05, (-50, 50))
+    first = as_svg(forest_plot(cells, 0.05, (-50, 50)))
+    assert first == as_svg(forest_plot(cells, 0.05, (-50, 50)))
     assert ElementTree.fromstring(first).tag.endswith("svg")
     assert "<dc:date>" not in first
 
@@ -32,27 +33,35 @@ def test_a_forest_plot_draws_fields_without_a_value(cells):
         dataclasses.replace(cells[0], change=NOTHING, by_seed=((1, NOTHING),)),
         dataclasses.replace(cells[1], change=None),
     ]
-    assert ElementTree.fromstring(forest_plot(gaps, 0.05, (-50, 50))).tag.endswith("svg")
+    for plot in (forest_plot, organism_plot):
+        assert "missing" in as_svg(plot(gaps, 0.05, (-50, 50)))
+
+
+def test_a_row_per_seed_has_the_seeds_own_interval(cells):
+    plot = as_svg(organism_plot(cells, 0.05, (-50, 50)))
+    assert ElementTree.fromstring(plot).tag.endswith("svg")
+    for cell in cells:
+        assert f"{cell.method.title}, {cell.by_seed[0][0]}" in plot
 
 
 def test_labels_are_text_and_no_mathematics(cells):
     method = dataclasses.replace(cells[0].method, title="$\\frac{ \ud800 $<b>")
-    plot = forest_plot([dataclasses.replace(cells[0], method=method)], 0.05, (-50, 50))
+    plot = as_svg(forest_plot([dataclasses.replace(cells[0], method=method)], 0.05, (-50, 50)))
     assert ElementTree.fromstring(plot).tag.endswith("svg")
-    assert small_delta_plot([("$x", cells[0].change)], 0.05).startswith(b"\x89PNG")
+    assert as_png(small_delta_plot([("$x", cells[0].change)], 0.05)).startswith(b"\x89PNG")
 
 
 def test_a_small_plot_is_a_small_png_and_the_same_every_time(cells):
     changes = [(cell.method.title, cell.change) for cell in cells] * 4
-    image = small_delta_plot(changes, 0.05)
+    image = as_png(small_delta_plot(changes, 0.05))
     assert image.startswith(b"\x89PNG")
     assert len(image) < 60_000
-    assert image == small_delta_plot(changes, 0.05)
+    assert image == as_png(small_delta_plot(changes, 0.05))
 
 
 def test_a_small_plot_survives_missing_changes():
-    assert small_delta_plot([("in domain", NOTHING)], 0.05).startswith(b"\x89PNG")
-    assert small_delta_plot([], 0.05).startswith(b"\x89PNG")
+    for changes in ([("in domain", NOTHING)], []):
+        assert as_png(small_delta_plot(changes, 0.05)).startswith(b"\x89PNG")
 
 
 def test_axis_holds_every_value_and_the_band(cells):
