@@ -20,6 +20,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+audit = typer.Typer(help="Audits of your own model: before and after, or the labels alone.", no_args_is_help=True)
+app.add_typer(audit, name="audit")
+
 SpecOption = Annotated[Path, typer.Option("--spec", help="The study file.")]
 OnlyOption = Annotated[
     str, typer.Option("--only", help="Models, misalignments, methods or seeds, separated by commas.")
@@ -27,6 +30,7 @@ OnlyOption = Annotated[
 ArtifactArgument = Annotated[
     str, typer.Argument(help="Its folder or fingerprint, stage/subject/variant, organism/method, or a report's page.")
 ]
+AuditName = Annotated[str, typer.Argument(help="The audit's name, or its file.")]
 SeedsOption = Annotated[int | None, typer.Option("--seeds", help="Only the first N seeds of the study.")]
 WorkersOption = Annotated[int, typer.Option(help="Worker processes; 0: one per GPU, else one per core.", min=0)]
 
@@ -149,6 +153,65 @@ def ui(
     from ct_pipeline.commands.ui import serve
 
     serve(spec, dagster_port, mlflow_port, Console(highlight=False))
+
+
+@audit.command("init")
+def audit_init(
+    file: Annotated[Path | None, typer.Argument(help="The file to write [audits/my-model.yaml].")] = None,
+    cell: Annotated[
+        str | None, typer.Option("--cell", help="A finished cell of a study, such as tiny-sycophancy-40/bct.")
+    ] = None,
+    spec: SpecOption = Path("studies/tiny.yaml"),
+) -> None:
+    """Writes an audit file: a commented template, or the audit of a study's cell."""
+    from ct_pipeline.commands.audit_files import init_audit
+
+    init_audit(file, cell, spec, Console(highlight=False))
+
+
+@audit.command("add")
+def audit_add(file: Annotated[Path, typer.Argument(help="An audit file.")]) -> None:
+    """Checks an audit file and all it names, and copies it into the folder of audits."""
+    from ct_pipeline.commands.audit_files import add_audit
+
+    add_audit(file, Console(highlight=False))
+
+
+@audit.command("run")
+def audit_run(
+    name: AuditName,
+    gate: Annotated[bool, typer.Option("--gate", help="Exit code 3 unless the gate says PASS.")] = False,
+    junit: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML here.")] = None,
+    json: Annotated[Path | None, typer.Option("--json", help="Write a JSON summary here.")] = None,
+) -> None:
+    """Makes what is missing of an audit and says what it found."""
+    from ct_pipeline.commands.audit import run_audit
+
+    raise typer.Exit(run_audit(name, gate, junit, json, Console(highlight=False)))
+
+
+@audit.command("show")
+def audit_show(name: AuditName) -> None:
+    """Shows the audit card of the last run."""
+    from ct_pipeline.commands.audit import show_audit
+
+    show_audit(name, Console(highlight=False))
+
+
+@audit.command("diff")
+def audit_diff(name: AuditName) -> None:
+    """Says what differs between the last two runs."""
+    from ct_pipeline.commands.audit import diff_audit
+
+    diff_audit(name, Console(highlight=False))
+
+
+@audit.command("list")
+def audit_list() -> None:
+    """Lists audits with their last run, verdict, gate, age and drift."""
+    from ct_pipeline.commands.audit import list_audits
+
+    list_audits(Console(highlight=False))
 
 
 def _names(text: str) -> tuple[str, ...]:

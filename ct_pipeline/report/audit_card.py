@@ -12,6 +12,7 @@ from ct_pipeline.report.markdown import plain, table
 from ct_pipeline.report.wording import MISSING, SYMBOLS, decimal, percent, points
 
 Card = Mapping[str, object]
+MODELS = ("base model", "before", "after")
 VIEWS = {
     "in/sampled": "in domain, sampled",
     "in/greedy": "in domain, greedy",
@@ -45,7 +46,7 @@ def markdown_card(card: Card) -> str:
 def sections(card: Card) -> Iterator[Section]:
     """The parts of the card in their order."""
     results = card["results"]
-    yield Section("Subject", head=("Model", "What"), rows=list(card["models"].items()))
+    yield Section("Subject", head=("Model", "What"), rows=[(name, card["models"][name]) for name in MODELS])
     yield Section(
         "Inputs",
         head=("Input", "Name", "SHA-256, revision or fingerprint"),

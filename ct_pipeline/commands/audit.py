@@ -1,0 +1,235 @@
+"""`ct-pipeline audit ...`: audits of one's own model: run, show, compare, list; nothing heavy is imported for what is there."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ct_pipeline.report.audit_card import sections, sentences
+from ct_pipeline.report.audit_page import drifted
+from ct_pipeline.report.audit_summary import (
+    NO_SOLUTION,
+    NOT_APPLICABLE,
+    PASS,
+    Finding,
+    findings,
+    outcome_of,
+    refusal_findings,
+    summary,
+)
+from ct_pipeline.report.junit import junit_xml
+from ct_pipeline.report.wording import MISSING, duration, moment, percent, points
+from ct_pipeline.stages import audit_records
+from ct_pipeline.stages.audit_records import Record, artifact_of, report_folder, runs
+from ct_pipeline.stages.audit_verdict import STAGE as VERDICT
+from ct_pipeline.stages.catalog import audit_file, audit_files, read_audit
+from ct_pipeline.store.artifact_store import ArtifactStore
+from ct_pipeline.study.audit_settings import Audit
+from ct_pipeline.study.environment import home
+from ct_pipeline.study.errors import Refused, UserError, printable
+
+GATE_CLOSED = 3
+"""Exit code of `--gate` where the outcome is not PASS: NO SOLUTION FOUND."""
+COLOURS = {PASS: "green", NO_SOLUTION: "red", NOT_APPLICABLE: "yellow"}
+
+
+def run_audit(name: str, gate: bool, junit: Path | None, summary_file: Path | None, console: Console) -> int:
+    """Runs an audit, prints what it found and writes what a CI system reads; returns the exit code.
+
+    0; with `gate` GATE_CLOSED where the outcome is not PASS, and 0 where nothing was trained yet. UserError (exit code 2)
+    where files are refused: the files for the CI system are written nevertheless.
+    """
+    from ct_pipeline.stages.audit_run import run_audit as run
+
+    audit = read(name)
+    store = _store()
+    try:
+        record = run(store, audit, home(), lambda what: console.print(f"making: {escape(what)}"))
+    except Refused:
+        record = runs(home(), audit.name)[-1]
+        _write_for_ci(record, list(refusal_findings(record["refusals"])), junit, summary_file)
+        console.print(f"[red]Refused:[/] audit {audit.name}; nothing of these files was used.")
+        raise
+    card = _card(store, record)
+    found = list(findings(card))
+    _print_run(record, card, found, console)
+    _write_for_ci(record, found, junit, summary_file)
+    return GATE_CLOSED if gate and outcome_of(record) not in (PASS, NOT_APPLICABLE) else 0
+
+
+def show_audit(name: str, console: Console) -> None:
+    """Prints the card of the last run that was finished."""
+    record = _last_done(name)
+    card = _card(_store(), record)
+    _print_result(record, card, console)
+    for section in sections(card):
+        console.print(f"\n[bold]{escape(section.title)}[/]")
+        for text in section.paragraphs:
+            console.print(escape(printable(text)))
+        if section.rows:
+            console.print(_table(section.head, section.rows))
+        for line in section.bullets:
+            console.print(f"- {escape(printable(line))}")
+
+
+def diff_audit(name: str, console: Console) -> None:
+    """Prints what differs between the last two finished runs: inputs, verdicts, paired differences."""
+    done = _done(name)
+    if len(done) < 2:
+        raise UserError(f"audit {name} has {len(done)} finished run: run it again to compare")
+    last, now = done[-2:]
+    console.print(f"Run {now['number']} ({moment(now['time'])}) against run {last['number']} ({moment(last['time'])}).")
+    changed = audit_records.changed_inputs(last, now)
+    console.print("Inputs: " + ("; ".join(escape(printable(each)) for each in changed) or "unchanged") + ".")
+    rows = []
+    for probe in dict.fromkeys([*last["probes"], *now["probes"]]):
+        old, new = (run["probes"].get(probe) for run in (last, now))
+        side = audit_records.measured_side(now)
+        moved = now["drift"].get("differences", {}).get(probe)
+        difference = (
+            f"{points(moved['value'])} ({points(moved['low'])} to {points(moved['high'])})" if moved else MISSING
+        )
+        rows.append((probe, _risk(old, side), _risk(new, side), difference, _word(old), _word(new)))
+    if rows:
+        head = ("Probe", "Risk then", "Risk now", "Paired difference", "Verdict then", "Verdict now")
+        console.print(_table(head, rows))
+    if (last["gate"], now["gate"]) != (None, None):
+        console.print(f"Gate: {last['gate'] or MISSING} then, {now['gate'] or MISSING} now.")
+    _print_drift(now, console)
+
+
+def list_audits(console: Console) -> None:
+    """Prints every audit with its last run, verdict, gate, age and drift."""
+    found = list(dict.fromkeys([*(path.stem for path in audit_files()), *audit_records.names(home())]))
+    if not found:
+        console.print("No audit yet: ct-pipeline audit init")
+        return
+    table = Table(box=None)
+    table.add_column("Audit", overflow="fold")
+    for head in ("Runs", "Last run", "Age", "Verdict", "Gate", "Drift"):
+        table.add_column(head)
+    for name in found:
+        past = runs(home(), name)
+        if not past:
+            table.add_row(escape(name), "0", MISSING, MISSING, "never run", MISSING, MISSING)
+            continue
+        last = past[-1]
+        refused = last["status"] == "refused"
+        table.add_row(
+            escape(name),
+            str(len(past)),
+            moment(last["time"]),
+            _age(last["time"]),
+            "refused" if refused else (last["overall"] or "labels only"),
+            MISSING if refused else (last["gate"] or "not applicable"),
+            "drift" if drifted(last) else "no",
+        )
+    console.print(table)
+
+
+def read(name: str) -> Audit:
+    """The audit of a name, or of a file's path; SpecError names every mistake."""
+    given = Path(name)
+    return read_audit(given if given.suffix in (".yaml", ".yml") else audit_file(name))
+
+
+def _print_run(record: Record, card: dict, found: Sequence[Finding], console: Console) -> None:
+    _print_result(record, card, console)
+    for one in found:
+        if one.rule.startswith("gate"):
+            console.print(f"  {escape(printable(one.text))}")
+    for one in found:
+        if one.rule == "prediction":
+            console.print(f"Prediction, {escape(printable(one.place))}: {escape(printable(one.text))}")
+    _print_drift(record, console)
+    unopened = sum(len(each["unopened"]) for each in card["quarantine"])
+    inspected = len(card["quarantine"])
+    console.print(f"Quarantine: {inspected} inspected, none refused, {unopened} other files left unopened.")
+    what = "nothing had changed, everything was reused" if record["reused"] else f"made: {', '.join(record['made'])}"
+    console.print(f"Run {record['number']} in {duration(record['seconds'])}; {what}.")
+    console.print(f"Card: {report_folder(home(), record['audit']) / 'index.html'}", soft_wrap=True)
+
+
+def _print_result(record: Record, card: dict, console: Console) -> None:
+    outcome = outcome_of(record)
+    console.print(f"[bold]{escape(record['audit'])}[/], run {record['number']}: [{COLOURS[outcome]}]{outcome}[/]")
+    for sentence in sentences(card):
+        console.print(f"- {escape(printable(sentence))}")
+
+
+def _print_drift(record: Record, console: Console) -> None:
+    sentences_ = " ".join(escape(printable(each)) for each in record["drift"]["sentences"])
+    console.print(f"[red]Drift:[/] {sentences_}" if drifted(record) else f"Drift: {sentences_}")
+
+
+def _write_for_ci(record: Record, found: Sequence[Finding], junit: Path | None, summary_file: Path | None) -> None:
+    """JUnit XML and the JSON summary, where they are asked for."""
+    texts = {}
+    if junit is not None:
+        texts[junit] = junit_xml(record["audit"], record["time"], record["seconds"], found)
+    if summary_file is not None:
+        told = summary(record, found, version("ct-pipeline"))
+        texts[summary_file] = json.dumps(told, indent=1, ensure_ascii=False) + "\n"
+    for path, text in texts.items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror}); name another file") from error
+
+
+def _card(store: ArtifactStore, record: Record) -> dict:
+    artifact = artifact_of(store, record, VERDICT)
+    if artifact is None:
+        raise UserError(f"audit {record['audit']}: the results of run {record['number']} are gone: run it again")
+    return artifact.json("card") | {
+        "run": {"number": record["number"], "time": record["time"]},
+        "drift": record["drift"],
+    }
+
+
+def _done(name: str) -> list[Record]:
+    return [run for run in runs(home(), name) if run["status"] == "done"]
+
+
+def _last_done(name: str) -> Record:
+    done = _done(name)
+    if not done:
+        known = ", ".join(audit_records.names(home())) or "none"
+        raise UserError(
+            f"audit {name!r} has no finished run; audits with runs: {known}. Run: ct-pipeline audit run {name}"
+        )
+    return done[-1]
+
+
+def _store() -> ArtifactStore:
+    store = ArtifactStore(home() / "artifacts")
+    store.prepare()
+    return store
+
+
+def _risk(probe: dict | None, side: str) -> str:
+    rate = None if probe is None else probe["risk"].get(side)
+    return MISSING if rate is None else percent(rate["value"])
+
+
+def _word(probe: dict | None) -> str:
+    return (probe or {}).get("verdict") or MISSING
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(*map(escape, head), box=None)
+    for row in rows:
+        table.add_row(*(escape(printable(field)) for field in row))
+    return table
+
+
+def _age(time: str) -> str:
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds()
+    days = int(seconds // 86400)
+    return f"{days} d" if days else duration(max(0.0, seconds))
