@@ -10,7 +10,7 @@ from rich.tree import Tree
 
 from ct_pipeline.stages.lineage import document, facts, find_artifact, other_versions
 from ct_pipeline.store.artifact_store import Address
-from ct_pipeline.store.lineage import Chain, Link, Step, trace
+from ct_pipeline.store.lineage import Chain, Step, trace
 from ct_pipeline.study.environment import home
 
 SHOWN = 12
@@ -46,18 +46,24 @@ def _tree(chain: Chain) -> Tree:
         for line in _lines(step, others.get(step.address, {})):
             tree.add(line)
         for file in step.external:
-            tree.add(
+            branch = tree.add(
                 f"file {escape(file.name)}: {escape(file.path)}, {file.file.size:,} bytes, "
                 f"SHA-256 {file.file.sha256[:SHOWN]}{_mark(file.state)}"
             )
+            if file.address is not None:
+                follow(branch, "of", chain.steps[file.address], "ok")
         for link in step.links:
             known = chain.steps.get(link.address) if link.address else None
             if known is None:
-                tree.add(f"{_named(link)}: content {link.digest[:SHOWN]}{_mark(link.state)}")
-            elif known.address in drawn:
-                tree.add(f"{_named(link)}: {_title(known)}{_mark(link.state)} [dim](see above)[/]")
+                tree.add(f"{escape(link.name)}: content {link.digest[:SHOWN]}{_mark(link.state)}")
             else:
-                grow(tree.add(f"{_named(link)}: [bold]{_title(known)}[/]{_mark(link.state)}"), known)
+                follow(tree, link.name, known, link.state)
+
+    def follow(tree: Tree, name: str, step: Step, state: str) -> None:
+        if step.address in drawn:
+            tree.add(f"{escape(name)}: {_title(step)}{_mark(state)} [dim](see above)[/]")
+        else:
+            grow(tree.add(f"{escape(name)}: [bold]{_title(step)}[/]{_mark(state)}"), step)
 
     root = chain.steps[chain.root]
     tree = Tree(f"[bold]{_title(root)}[/]")
@@ -113,10 +119,6 @@ def _title(step: Step) -> str:
     place = step.address
     variant = "" if place.variant == "-" else f" {place.variant}"
     return escape(f"{place.stage} {place.subject}{variant} {place.fingerprint}")
-
-
-def _named(link: Link) -> str:
-    return escape(link.name)
 
 
 def _mark(state: str) -> str:

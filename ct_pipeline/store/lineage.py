@@ -64,12 +64,16 @@ class Link:
 
 @dataclass(frozen=True)
 class External:
-    """A file of somebody's that was read: path as given, size and SHA-256 then, and what lies there now."""
+    """A file that was read by its path: path as given, size and SHA-256 then, and what lies there now.
+
+    `address` is that of the artifact of the store that the file is of; None for a file of somebody's.
+    """
 
     name: str
     path: str
     file: FileRecord
     state: State
+    address: Address | None
 
 
 @dataclass(frozen=True)
@@ -156,16 +160,16 @@ def _visit(index: Index, address: Address, steps: dict[Address, Step], above: tu
     found, fits = _inputs(index, manifest) if manifest else ({}, True)
     if not fits:
         faults = (*faults, "its fingerprint is not that of its settings and of the inputs that lie there")
-    for each in found.values():
+    try:
+        external = tuple(_external(index, manifest))
+    except (AttributeError, KeyError, TypeError) as error:
+        external, faults = (), (*faults, f"its note of files of somebody's is unreadable ({error!r})")
+    for each in (*found.values(), *(file.address for file in external)):
         if each in (address, *above):
             faults = (*faults, "it is among its own inputs")
         elif each is not None and each not in steps:
             _visit(index, each, steps, (address, *above))
     links = tuple(_link(name, manifest.inputs[name], each, steps) for name, each in found.items())
-    try:
-        external = tuple(_external(manifest))
-    except (AttributeError, KeyError, TypeError) as error:
-        external, faults = (), (*faults, f"its note of files of somebody's is unreadable ({error!r})")
     steps[address] = Step(address, folder, manifest, links, external, faults)
 
 
@@ -219,7 +223,7 @@ def _link(name: str, digest: str, address: Address | None, steps: Mapping[Addres
     return Link(name, digest, address, "damaged" if step.faults else "ok")
 
 
-def _external(manifest: Manifest | None) -> Iterator[External]:
+def _external(index: Index, manifest: Manifest | None) -> Iterator[External]:
     noted = manifest.record.get("external", {}) if manifest else {}
     for name, told in noted.items():
         then = FileRecord(told["size"], told["sha256"])
@@ -228,7 +232,9 @@ def _external(manifest: Manifest | None) -> Iterator[External]:
             state: State = "ok" if hash_file(path) == then else "other content"
         except OSError:
             state = "missing"
-        yield External(name, told["path"], then, state)
+        within = path.absolute().is_relative_to(index.root) and path.absolute().relative_to(index.root).parts[:4]
+        holder = Address(*within) if within and len(within) == 4 else None
+        yield External(name, told["path"], then, state, holder if holder in index.entries else None)
 
 
 def _sentences(step: Step) -> Iterator[str]:

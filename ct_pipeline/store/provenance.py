@@ -39,8 +39,7 @@ def code() -> dict[str, object]:
     that equal code is known as such with uncommitted changes, too.
     """
     folder = Path(__file__).parents[1]
-    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.py"))}
-    source = hashlib.sha256(repr(files).encode()).hexdigest()
+    source = source_digest(folder)
     try:
         commit = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True, timeout=10
@@ -52,6 +51,12 @@ def code() -> dict[str, object]:
     except (OSError, subprocess.SubprocessError):
         return {"commit": None, "dirty": None, "source": source}
     return {"commit": commit, "dirty": bool(changes), "source": source}
+
+
+def source_digest(folder: Path) -> str:
+    """SHA-256 of the names and contents of all Python files below a folder."""
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.py")}
+    return hashlib.sha256(repr(sorted(files.items())).encode()).hexdigest()
 
 
 @functools.cache

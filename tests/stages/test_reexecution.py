@@ -246,7 +246,7 @@ def test_a_training_of_another_study_is_named_and_left_alone(finished, study):
     other = study.model_copy(update={"seed": study.seed + 1})
     assert segments(chain, other) == ()
     assert len(strangers(chain, other)) == 2
-    assert all("its fingerprint is another" in sentence for sentence in strangers(chain, other))
+    assert all("the study is another" in sentence for sentence in strangers(chain, other))
 
 
 def test_the_distance_of_updates_is_that_of_the_whole_matrices():

@@ -190,6 +190,18 @@ def test_files_of_somebodys_are_noted_with_path_size_and_hash(root, tmp_path):
     assert "has other content now" in faults[1]
 
 
+def test_a_file_of_another_artifact_of_the_store_leads_on_to_that(made, root):
+    given = (("after adapter 1", made[3].folder),)
+    audit = make(ArtifactStore(root), "audit_evaluation", "release", external=given)
+    chain = traced(root, audit)
+    assert chain.faults == ()
+    assert {file.address for file in chain.steps[address_of(audit)].external} == {address_of(made[3])}
+    assert [address.stage for address in chain.steps][:2] == ["audit_evaluation", TRAINED]
+    assert len(chain.steps) == 5
+    (made[3].folder / "content.json").write_text("other")
+    assert len(traced(root, audit).faults) == 2
+
+
 def test_a_fingerprint_commits_to_the_inputs(made):
     read = {BASE: made[0], ORGANISM: made[1], LABELS: made[2]}
     inputs = {name: artifact.manifest.fingerprint for name, artifact in read.items()}

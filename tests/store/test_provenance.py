@@ -32,11 +32,18 @@ def test_a_checkout_names_its_commit():
     assert said["commit"] is None or len(said["commit"]) == 40
 
 
-def test_equal_source_is_known_without_a_commit():
-    source = provenance.code()["source"]
-    provenance.code.cache_clear()
-    assert provenance.code()["source"] == source
-    assert len(source) == 64
+def test_equal_source_is_known_without_a_commit(tmp_path):
+    for name in ("here", "there"):
+        (tmp_path / name / "room").mkdir(parents=True)
+        (tmp_path / name / "room" / "one.py").write_text("x = 1")
+        (tmp_path / name / f"{name}.txt").write_text(name)
+    here, there = (provenance.source_digest(tmp_path / name) for name in ("here", "there"))
+    assert here == there
+    (tmp_path / "there" / "room" / "one.py").rename(tmp_path / "there" / "room" / "two.py")
+    assert provenance.source_digest(tmp_path / "there") != here
+    (tmp_path / "here" / "room" / "one.py").write_text("x = 2")
+    assert provenance.source_digest(tmp_path / "here") != here
+    assert len(provenance.code()["source"]) == 64
 
 
 def test_threads_are_those_of_the_moment():
