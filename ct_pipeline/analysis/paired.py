@@ -211,11 +211,12 @@ def seed_level(
     seeds = values.shape[-1]
     of_prompts = errors.mean(axis=-1)
     of_seeds = values.std(axis=-1, ddof=1) / math.sqrt(seeds) if seeds > 1 else np.zeros(values.shape[:-1])
+    centre = centres.mean(axis=-1)
     if seeds < 3:
-        return centres.mean(axis=-1), np.hypot(of_prompts, of_seeds), np.full(values.shape[:-1], float(prompts))
+        return centre, np.hypot(of_prompts, of_seeds), np.full(values.shape[:-1], float(prompts))
     with np.errstate(invalid="ignore"):
         error, degrees = two_source_error(of_seeds**2, seeds - 1.0, of_prompts**2, prompts, confidence)
-    return values.mean(axis=-1), error, degrees
+    return centre, error, degrees
 
 
 def _known_seed_level(

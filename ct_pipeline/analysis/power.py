@@ -269,15 +269,14 @@ def _law(effect: float, spread: Spread, design: Design) -> tuple[float, float, n
     deviation = _deviation(spread, seeds, prompts)
     seen = (spread.seed_variance + spread.prompt_variance * (1 - spread.shared) / prompts) / seeds
     between = seen * stats.chi2.ppf(_NODES, seeds - 1) / (seeds - 1) if seeds > 1 else np.zeros(1)
+    shrink = prompts / (prompts + 2)
     if seeds < 3:
-        shrink = prompts / (prompts + 2)
-        effect, deviation = effect * shrink, deviation * shrink
         errors, degrees = np.sqrt(floor**2 + between), prompts - 1.0
     else:
         errors, degrees = two_source_error(between, seeds - 1.0, floor**2, prompts - 1.0, design.confidence)
     two_sided = design.confidence, 2 * design.confidence - 1
     call, inside = (student_quantile(each, degrees) * errors for each in two_sided)
-    return effect, deviation, call, inside
+    return effect * shrink, deviation * shrink, call, inside
 
 
 def _deviation(spread: Spread, seeds: int, prompts: int) -> float:

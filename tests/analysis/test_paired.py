@@ -109,7 +109,8 @@ def test_three_seeds_add_their_spread_to_the_error_of_the_prompts_by_hand():
     quantile = (between * stats.t.ppf(0.975, 2) + within * stats.t.ppf(0.975, 99)) / (between + within)
     half = quantile * math.sqrt(between + within)
     assert got.value == pytest.approx(0.2)
-    assert (got.low, got.high) == pytest.approx((0.2 - half, 0.2 + half))
+    centre = 0.2 * 100 / 102
+    assert (got.low, got.high) == pytest.approx((centre - half, centre + half))
     assert got.standard_error == pytest.approx(math.sqrt(between + within))
     assert 2 < got.degrees < 3
     assert stats.nct.sf(quantile, got.degrees, got.minimum_detectable / got.standard_error) == pytest.approx(0.8)
