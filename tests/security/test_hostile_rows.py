@@ -85,7 +85,7 @@ def test_all_mistakes_are_told_up_to_a_bound(tmp_path):
 def test_too_many_rows_and_too_large_a_file_are_refused(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"a": 1}\n' * 50)
-    with pytest.raises(Refused, match="51|more than 10 rows"):
+    with pytest.raises(Refused, match="more than 10 rows"):
         read_jsonl(path, Limits(rows=10))
     with pytest.raises(Refused, match="more than 100 bytes"):
         read_jsonl(path, Limits(size=100))
@@ -131,7 +131,7 @@ NAMES = [
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: ascii(name)[:30])
 def test_a_name_that_is_no_plain_one_below_the_folder_is_refused(tmp_path, name):
     (tmp_path / "inner").mkdir()
-    with pytest.raises(Refused, match="index.json: weight_map: the file name"):
+    with pytest.raises(Refused, match="weight_map: the file name"):
         inside(tmp_path / "inner", name, "index.json: weight_map")
 
 
