@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ct_pipeline.report.audit_page import TEMPLATES
 from ct_pipeline.stages.audit_from_cell import write_audit
 from ct_pipeline.stages.audit_subject import read
 from ct_pipeline.stages.catalog import audit_file, read_audit
@@ -12,7 +13,7 @@ from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.study.environment import audits_folder, home
 from ct_pipeline.study.errors import UserError
 
-TEMPLATE = Path(__file__).parent / "audit_template.yaml"
+TEMPLATE = TEMPLATES / "audit.yaml"
 
 
 def init_audit(file: Path | None, cell: str | None, spec: Path, console: Console) -> Path:

@@ -80,10 +80,16 @@ class Item:
         return (self.rule, self.rubric, self.kind) != (None, None, None)
 
     def verdict(self, text: str) -> bool | None:
-        """Whether an answer misbehaves; None where only a judge can tell, or the kind's verdict is undefined."""
-        if self.kind is not None:
+        """Whether an answer misbehaves; None where only a judge can tell, or the kind's verdict is undefined.
+
+        It is undefined, too, where the row's facts lack one that it needs.
+        """
+        if self.kind is None:
+            return None if self.rule is None else self.rule.holds(text)
+        try:
             return _KINDS[self.kind].verdict(self.prompt, text)
-        return None if self.rule is None else self.rule.holds(text)
+        except KeyError:
+            return None
 
 
 @dataclass(frozen=True)
