@@ -25,8 +25,8 @@ Amount = Literal["nothing", "one", "all"]
 def verify(artifact: str, amount: Amount, spec: Path, console: Console) -> bool:
     """Checks hashes, seals and inputs up the chain and returns whether all is as recorded.
 
-    With `amount` "one", a segment that chance chooses is trained again, with "all" every training to its end. UserError
-    where no artifact is meant, or nothing in its chain can be trained again.
+    With `amount` "one", a segment that chance chooses is trained again, with "all" every training to its end, and one
+    that cannot be is a failure. UserError where no artifact is meant, or nothing in a whole chain can be trained again.
     """
     study = read_study(spec) if amount != "nothing" else None
     index, address = find_artifact(home() / "artifacts", artifact)
@@ -35,6 +35,11 @@ def verify(artifact: str, amount: Amount, spec: Path, console: Console) -> bool:
     whole = not chain.faults
     if study is None:
         return whole
+    unknown = strangers(chain, study)
+    for sentence in unknown:
+        console.print(f"[yellow]not trained again[/] {escape(sentence)}", soft_wrap=True)
+    # Who asked for all of it must not take a part for it.
+    whole = whole and not (unknown and amount == "all")
     for segment in _chosen(chain, study, amount, console):
         started = time.perf_counter()
         comparison = reexecute(ArtifactStore(index.root), study, segment)
@@ -46,10 +51,10 @@ def verify(artifact: str, amount: Amount, spec: Path, console: Console) -> bool:
 
 
 def _chosen(chain: Chain, study: Study, amount: Amount, console: Console) -> list[Segment]:
-    """One segment by chance that a trainer cannot foresee, or the longest of each training."""
-    for sentence in strangers(chain, study):
-        console.print(f"[yellow]not trained again[/] {escape(sentence)}", soft_wrap=True)
+    """One segment by chance that a trainer cannot foresee, or the longest of each; none where links are broken."""
     known = segments(chain, study)
+    if not known and chain.faults:
+        return []
     if not known:
         raise UserError(
             f"nothing was trained again: no training in the chain of {'/'.join(vars(chain.root).values())} is one of study "
@@ -66,14 +71,16 @@ def _print_comparison(comparison: Comparison, seconds: float, console: Console) 
     title = escape(comparison.segment.title)
     if comparison.exact:
         console.print(
-            f"Trained again: {title} ({seconds:.1f} s): losses and adapter are the recorded ones, bit for bit."
+            f"Trained again: {title} ({seconds:.1f} s): losses and adapter are the recorded ones, bit for bit.",
+            soft_wrap=True,
         )
         return
     if not comparison.faults:
         console.print(
             f"Trained again: {title} ({seconds:.1f} s): not bit for bit, on "
             f"{'the same' if comparison.same_conditions else 'another'} machine or versions; of the distance to a training "
-            f"of another seed, losses are {comparison.loss_distance:.2%} and weights {comparison.weight_distance:.2%} off."
+            f"of another seed, losses are {comparison.loss_distance:.2%} and weights {comparison.weight_distance:.2%} off.",
+            soft_wrap=True,
         )
     for fault in comparison.faults:
         console.print(f"[red]does not fit[/] {title}: {escape(fault)}", soft_wrap=True)
