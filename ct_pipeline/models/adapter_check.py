@@ -182,7 +182,7 @@ def _factors(
         else:
             modules.setdefault(found["module"], {})[found["factor"]] = tensor
     ranks = config.get("rank_pattern")
-    allowed = {config.get("r"), *(ranks.values() if isinstance(ranks, dict) else ())}
+    allowed = [config.get("r"), *(ranks.values() if isinstance(ranks, dict) else ())]
     for module, pair in sorted(modules.items()):
         if set(pair) != {"A", "B"}:
             faults.append(Refusal("one of two LoRA factors", f"{path}: {module}", "allowed: A and B of every module"))
