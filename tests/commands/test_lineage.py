@@ -167,3 +167,11 @@ def test_nothing_to_train_again_is_not_passed_over(run, found, option):
     assert code == 2
     assert "nothing was trained again" in err
     assert "--spec" in err
+
+
+def test_a_broken_chain_without_a_training_is_a_fault_and_no_mistake_of_the_user(run, store, found):
+    (labels,) = (store.root / "consistency_labels" / "tiny-sycophancy-40" / "bct").iterdir()
+    (labels / "stand_in.json").unlink()
+    code, out, _ = run("verify", PLACE, "--reexecute", "--spec", TINY)
+    assert code == 1
+    assert "broken consistency_labels" in out
