@@ -46,12 +46,14 @@ def _tree(chain: Chain) -> Tree:
         for line in _lines(step, others.get(step.address, {})):
             tree.add(line)
         for file in step.external:
-            branch = tree.add(
-                f"file {escape(file.name)}: {escape(file.path)}, {file.file.size:,} bytes, "
-                f"SHA-256 {file.file.sha256[:SHOWN]}{_mark(file.state)}"
-            )
-            if file.address is not None:
-                follow(branch, "of", chain.steps[file.address], "ok")
+            if file.address is None or file.state != "ok":
+                tree.add(
+                    f"file {escape(file.name)}: {escape(file.path)}, {file.file.size:,} bytes, "
+                    f"SHA-256 {file.file.sha256[:SHOWN]}{_mark(file.state)}"
+                )
+        for role, address in dict.fromkeys((file.name.partition("/")[0], file.address) for file in step.external):
+            if address is not None:
+                follow(tree, f"files {role}", chain.steps[address], "ok")
         for link in step.links:
             known = chain.steps.get(link.address) if link.address else None
             if known is None:

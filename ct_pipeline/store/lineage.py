@@ -123,6 +123,13 @@ class Index:
                 grouped.setdefault(entry.digest, []).append(entry)
         return grouped
 
+    def holder(self, path: Path) -> Address | None:
+        """The artifact in whose folder a path lies, however it is written."""
+        place, root = path.resolve(), self.root.resolve()
+        parts = place.relative_to(root).parts[:4] if place.is_relative_to(root) else ()
+        address = Address(*parts) if len(parts) == 4 else None
+        return address if address in self.entries else None
+
     def _entry(self, folder: Path) -> Entry:
         address = Address(*folder.relative_to(self.root).parts)
         try:
@@ -232,9 +239,7 @@ def _external(index: Index, manifest: Manifest | None) -> Iterator[External]:
             state: State = "ok" if hash_file(path) == then else "other content"
         except OSError:
             state = "missing"
-        within = path.absolute().is_relative_to(index.root) and path.absolute().relative_to(index.root).parts[:4]
-        holder = Address(*within) if within and len(within) == 4 else None
-        yield External(name, told["path"], then, state, holder if holder in index.entries else None)
+        yield External(name, told["path"], then, state, index.holder(path))
 
 
 def _sentences(step: Step) -> Iterator[str]:

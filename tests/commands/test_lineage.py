@@ -175,3 +175,23 @@ def test_a_broken_chain_without_a_training_is_a_fault_and_no_mistake_of_the_user
     code, out, _ = run("verify", PLACE, "--reexecute", "--spec", TINY)
     assert code == 1
     assert "broken consistency_labels" in out
+
+
+def test_files_are_shown_and_those_of_an_artifact_lead_on_to_it(run, store, found, tmp_path):
+    (tmp_path / "labels.jsonl").write_text("{}")
+    place = Node("audit_evaluation", 1, "release", "-", {"labels": "digest"}, {})
+
+    def fill(draft):
+        draft.note_external("labels", tmp_path / "labels.jsonl")
+        draft.note_external("after adapter 1", found.folder)
+
+    stand_in(store, place, fill)
+    code, out, _ = run("lineage", "audit_evaluation/release")
+    assert code == 0
+    assert f"file labels: {tmp_path / 'labels.jsonl'}, 2 bytes, SHA-256 44136fa355b3" in out
+    assert f"files after adapter 1: evaluation tiny-sycophancy-40 bct {found.manifest.fingerprint}" in out
+    assert "Unbroken: 9 artifacts" in out
+    (tmp_path / "labels.jsonl").write_text("[]")
+    code, out, _ = run("verify", "audit_evaluation/release")
+    assert code == 1
+    assert "has other content now than when it was read" in out

@@ -191,7 +191,7 @@ def test_files_of_somebodys_are_noted_with_path_size_and_hash(root, tmp_path):
 
 
 def test_a_file_of_another_artifact_of_the_store_leads_on_to_that(made, root):
-    given = (("after adapter 1", made[3].folder),)
+    given = (("after adapter 1", root / ".." / root.name / made[3].folder.relative_to(root)),)
     audit = make(ArtifactStore(root), "audit_evaluation", "release", external=given)
     chain = traced(root, audit)
     assert chain.faults == ()
