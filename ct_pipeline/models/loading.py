@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _ATTENTION_LAYERS = frozenset({"full_attention", "sliding_attention", "chunked_attention"})
 
+_FETCHED = ("*.json", "*.safetensors", "*.jinja", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model")
+
 
 @dataclass(frozen=True, eq=False)
 class BaseModel:
@@ -119,8 +121,10 @@ def _load(path: str | Path, revision: str | None, dtype: str | None) -> BaseMode
     tokenizer = load_tokenizer(path, revision)
     device = default_device()
     weights = torch.float32 if device == "cpu" else getattr(torch, dtype or "bfloat16")
-    source = _checked_source(path, revision)
-    model = AutoModelForCausalLM.from_pretrained(str(path), dtype=weights, use_safetensors=True, **source)
+    folder = checked_folder(path, revision)
+    model = AutoModelForCausalLM.from_pretrained(
+        str(folder), dtype=weights, use_safetensors=True, trust_remote_code=False, local_files_only=True
+    )
     return wrap_model(model.to(device), tokenizer, name_of(path))
 
 
@@ -133,6 +137,27 @@ def _checked_source(path: str | Path, revision: str | None) -> dict[str, object]
     elif revision is None:
         raise ValueError(f"{path} is not a local folder, and a Hub model needs a pinned revision (a commit hash)")
     return {"revision": revision, "trust_remote_code": False, "local_files_only": local}
+
+
+def checked_folder(path: str | Path, revision: str | None = None) -> Path:
+    """The folder of a model after `quarantine.inspect_checkpoint`; a Hub model's files are fetched first.
+
+    Of a Hub model only JSON, safetensors, chat template and tokenizer files are fetched, none from its subfolders.
+
+    Raises:
+        ValueError: as for `BaseModels.get`.
+        Refused: (a ValueError) with all that is not accepted.
+    """
+    _checked_source(path, revision)
+    if Path(path).is_dir():
+        return Path(path)
+    import huggingface_hub
+
+    fetched = huggingface_hub.snapshot_download(
+        str(path), revision=revision, allow_patterns=list(_FETCHED), ignore_patterns=["*/*"]
+    )
+    require_clean(inspect_checkpoint(Path(fetched)))
+    return Path(fetched)
 
 
 def wrap_model(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", name: str) -> BaseModel:

@@ -4,10 +4,11 @@ import json
 import os
 import time
 
+import huggingface_hub
 import pytest
 from safetensors.torch import load_file, save_file
 
-from ct_pipeline.models.loading import BaseModels, load_tokenizer
+from ct_pipeline.models.loading import BaseModels, checked_folder, load_tokenizer
 from ct_pipeline.models.quarantine import INDEX, inspect_checkpoint, require_clean
 from ct_pipeline.study.errors import Refused
 from tests.fakes.tiny_models import tiny_folder
@@ -188,3 +189,23 @@ def test_a_refusal_costs_no_time_and_no_memory(checkpoint):
     start = time.perf_counter()
     inspect_checkpoint(checkpoint)
     assert time.perf_counter() - start < 1
+
+
+def test_a_model_of_the_hub_is_inspected_before_it_is_loaded(checkpoint, monkeypatch):
+    asked = {}
+
+    def fetch(name, **how):
+        asked[name] = how
+        return str(checkpoint)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    assert checked_folder("some/model", "c0ffee") == checkpoint
+    assert asked["some/model"]["revision"] == "c0ffee"
+    assert not [
+        pattern for pattern in asked["some/model"]["allow_patterns"] if pattern.endswith((".py", ".bin", ".pt"))
+    ]
+    config(_attn_implementation="evil/kernel")(checkpoint)
+    with pytest.raises(Refused, match="evil/kernel"):
+        checked_folder("some/model", "c0ffee")
+    with pytest.raises(ValueError, match="pinned revision"):
+        checked_folder("some/model")
