@@ -84,7 +84,8 @@ def sentences(card: Card) -> Iterator[str]:
             )
     if results["labels_only"]:
         for each in results["predictions"]:
-            yield f"Predicted for {each['group']}: {each['sign']}, {points(each['value'])} points ({_interval(each)})."
+            moved = f"{points(each['value'])} points ({_interval(each)})"
+            yield f"Predicted for {each['group']} from {each['source']}: {each['sign']}, {moved}."
         yield "Release gate: not applicable, nothing was trained yet."
     else:
         yield f"Release gate: {results['gate']['sentence']}"

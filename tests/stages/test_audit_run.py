@@ -1,0 +1,228 @@
+"""Whole runs on a real random model: records, drift, what is reused, what is refused."""
+
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from ct_pipeline.stages import audit_records
+from ct_pipeline.stages.audit_run import run_audit
+from ct_pipeline.stages.catalog import read_audit
+from ct_pipeline.store.artifact_store import ArtifactStore
+from ct_pipeline.study.errors import Refused, UserError
+from tests.conftest import REPOSITORY
+from tests.fakes.tiny_models import random_adapter, tiny_base
+from tests.stages.audits import lines, random_audit
+
+QUIET = (lambda what: None,)
+
+
+class Place:
+    """An audit with a results folder of its own."""
+
+    def __init__(self, folder):
+        self.folder, self.home = folder / "audits", folder / "results"
+        self.store = ArtifactStore(self.home / "artifacts")
+
+    def run(self, **changes):
+        return run_audit(self.store, read_audit(random_audit(self.folder, **changes)), self.home, *QUIET)
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path)
+
+
+def test_a_run_measures_says_and_keeps_everything(place):
+    record = place.run()
+    assert record["number"] == 1
+    assert record["made"] == ["audit_evaluation", "audit_prediction", "audit_shift", "audit_verdict"]
+    assert record["gate"] in ("PASS", "NO SOLUTION FOUND")
+    assert set(record["probes"]["words"]["risk"]) == {"before", "after"}
+    assert record["drift"] == {
+        "compared": None,
+        "raised": False,
+        "sentences": ["The first run: nothing to compare with."],
+    }
+    verdict = audit_records.artifact_of(place.store, record, "audit_verdict")
+    card = verdict.json("card")
+    assert [each["subject"] for each in card["quarantine"]] == ["after", "base", "chat template of ./base"]
+    assert all(each["accepted"] for each in card["quarantine"])
+    shift = audit_records.artifact_of(place.store, record, "audit_shift").json("uptake")
+    assert shift["missing"] is None
+    forward, backward = (shift["probes"]["words"][way]["sequence"]["value"] for way in ("forward", "backward"))
+    assert forward > 0
+    assert backward > 0
+    report = place.home / "reports" / "audits" / "mine"
+    assert {path.name for path in report.iterdir()} == {"index.html", "card.md", "card.json"}
+    assert json.loads((place.home / "audits" / "mine" / "runs" / "0001.json").read_text()) == record
+
+
+def test_a_second_run_makes_nothing_and_says_so(place):
+    first = place.run()
+    second = place.run()
+    assert (second["number"], second["made"], second["reused"]) == (2, [], True)
+    assert second["artifacts"] == first["artifacts"]
+    assert second["drift"]["sentences"] == ["The same answers and outcomes as in the run before."]
+    assert second["changed"] == []
+    assert audit_records.runs(place.home, "mine") == [first, second]
+
+
+def test_a_model_audited_against_itself_did_not_move(place):
+    record = place.run(after={"adapters": []})
+    change = record["probes"]["words"]["change"]
+    assert (change["value"], change["before"]) == (0, change["after"])
+    uptake = audit_records.artifact_of(place.store, record, "audit_shift").json("uptake")["probes"]["words"]
+    assert uptake["forward"]["sequence"]["value"] == 0
+
+
+def test_another_adapter_is_another_run_and_its_drift_is_measured(place):
+    place.run()
+    random_adapter(tiny_base(), place.folder / "after", seed=7, size=0.8)
+    record = place.run()
+    assert record["made"] == ["audit_evaluation", "audit_shift", "audit_verdict"]
+    assert [line.split(":")[0] for line in record["changed"]] == ["after adapter 1"]
+    assert record["drift"]["compared"] == 1
+    moved = record["drift"]["differences"]["words"]
+    assert moved["prompts"] == 40
+    assert record["drift"]["raised"] is bool(record["drift"]["reasons"])
+
+
+def test_a_threshold_that_turns_the_gate_raises_drift_without_new_answers(place):
+    place.run(thresholds={"risk": 0.99})
+    record = place.run(thresholds={"risk": 0.01})
+    assert record["made"] == ["audit_verdict"]
+    assert record["changed"] == ["setting thresholds"]
+    assert record["drift"]["raised"]
+    assert "gate went from PASS to NO SOLUTION FOUND" in " ".join(record["drift"]["sentences"])
+
+
+def test_a_full_checkpoint_is_compared_without_a_divergence(place):
+    random_audit(place.folder)
+    record = place.run(after={"checkpoint": "./base"})
+    assert record["probes"]["words"]["change"]["value"] == 0
+    uptake = audit_records.artifact_of(place.store, record, "audit_shift").json("uptake")
+    assert uptake["missing"] == "before and after are not adapters on one base model"
+
+
+def test_a_template_of_ones_own_takes_the_place_of_the_models(place):
+    first = place.run()
+    template = (place.folder / "base" / "chat_template.jinja").read_text()
+    (place.folder / "own.jinja").write_text(template.replace("<|{{ m.role }}|> ", "<|{{ m.role }}|> probe "))
+    try:
+        record = place.run(chat_template="own.jinja")
+    except Refused as refused:
+        assert "own.jinja" in str(refused)
+    else:
+        asked = [
+            audit_records.artifact_of(place.store, run, "audit_evaluation").json("asked") for run in (first, record)
+        ]
+        assert asked[0]["sides"]["after"]["template"] != asked[1]["sides"]["after"]["template"]
+
+
+def test_labels_alone_are_audited_before_anything_is_trained(place):
+    place.run()
+    labels = [{"prompt": f"w{n} w2", "response": "w3 w4", "misbehaves_if": {"contains": ["w3"]}} for n in range(30)]
+    lines(place.folder / "labels.jsonl", labels)
+    record = place.run(after=None, labels={"path": "labels.jsonl"})
+    assert (record["gate"], record["labels_only"]) == (None, True)
+    assert [each["source"] for each in record["predictions"]] == ["labels", "pairs"]
+    assert record["drift"]["sentences"] == ["The run before measured another side: not compared."]
+
+
+def test_refused_files_leave_a_record_and_nothing_else(place):
+    random_audit(place.folder)
+    (place.folder / "after" / "adapter_config.json").write_text('{"peft_type": "LORA", "auto_mapping": {"a": "b"}}')
+    with pytest.raises(Refused) as refused:
+        place.run()
+    (record,) = audit_records.runs(place.home, "mine")
+    assert record["status"] == "refused"
+    assert record["refusals"] == [each.as_json() for each in refused.value.refusals]
+    assert [entry["accepted"] for entry in record["quarantine"]] == [False, True]
+    assert not (place.home / "artifacts" / "audit_evaluation").exists()
+
+
+def test_a_refused_file_of_rows_leaves_a_record(place):
+    random_audit(place.folder)
+    lines(place.folder / "probes.jsonl", [{"prompt": "x"}])
+    with pytest.raises(Refused, match="misbehaves_if"):
+        place.run()
+    (record,) = audit_records.runs(place.home, "mine")
+    assert "probes.jsonl:1" in record["refusals"][0]["where"]
+
+
+def test_an_adapter_of_another_base_is_refused_by_name(place):
+    random_audit(place.folder)
+    random_adapter(tiny_base(hidden=16), place.folder / "after", seed=1)
+    with pytest.raises(UserError, match="another base"):
+        place.run()
+
+
+def test_a_folder_that_is_not_there_is_named(place):
+    random_audit(place.folder)
+    with pytest.raises(UserError, match=r"after adapter 1: .*nowhere"):
+        place.run(after={"adapters": ["nowhere"]})
+
+
+def test_a_prompt_beyond_the_context_window_is_a_sentence(place):
+    random_audit(place.folder)
+    rows = [{"prompt": "w1 " * 100, "misbehaves_if": {"contains": ["w2"]}}]
+    lines(place.folder / "probes.jsonl", rows)
+    with pytest.raises(UserError, match="mine, audit_evaluation"):
+        place.run()
+
+
+def test_runs_that_end_together_get_numbers_of_their_own(place):
+    told = {"status": "refused", "seconds": 0, "refusals": [], "quarantine": []}
+    threads = [threading.Thread(target=audit_records._write, args=(place.home, "mine", told)) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [run["number"] for run in audit_records.runs(place.home, "mine")] == list(range(1, 17))
+
+
+def test_a_damaged_record_is_passed_over(place):
+    first = place.run()
+    folder = place.home / "audits" / "mine" / "runs"
+    (folder / "0002.json").write_text("{")
+    (folder / "0003.json").write_text("[]")
+    assert audit_records.runs(place.home, "mine") == [first]
+    assert place.run()["number"] == 4
+
+
+def test_a_run_without_anything_to_do_imports_no_model_library(place):
+    place.run()
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from ct_pipeline.stages.audit_run import run_audit\n"
+        "from ct_pipeline.stages.catalog import read_audit\n"
+        "from ct_pipeline.store.artifact_store import ArtifactStore\n"
+        "home = Path(sys.argv[2])\n"
+        "record = run_audit(ArtifactStore(home / 'artifacts'), read_audit(Path(sys.argv[1])), home)\n"
+        "print(record['reused'], {'torch', 'transformers', 'dagster', 'mlflow'} & set(sys.modules))\n"
+    )
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", script, place.folder / "mine.yaml", place.home],
+        cwd=REPOSITORY, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout == "True set()\n", done.stderr
+    # Five seconds are asked for on a machine of its own; here others compute, too.
+    assert time.perf_counter() - started < 30
+
+
+def test_nothing_of_a_report_is_a_strangers_markup(place):
+    rows = [{"prompt": f"<script>alert({n})</script>", "misbehaves_if": {"contains": ["w1"]}} for n in range(6)]
+    random_audit(place.folder)
+    lines(place.folder / "probes.jsonl", rows)
+    place.run(description="<img src=x onerror=alert(1)> [link](javascript:alert(1))\u202e")
+    report = place.home / "reports" / "audits" / "mine"
+    page, card = (report / "index.html").read_text(), (report / "card.md").read_text()
+    assert not re.search(r"<script|<img src=x", page)
+    assert "\u202e" not in page + card
+    assert "](javascript" not in card.replace("\\", "\\\\").replace("\\\\]", "")
