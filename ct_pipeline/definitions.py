@@ -1,4 +1,4 @@
-"""The code location: every asset of the study, the resources they need, how they are run."""
+"""The code location: every asset of studies and audits, the resources they need, how and when they are run."""
 
 from ct_pipeline.study.environment import prepare_environment
 
@@ -6,6 +6,11 @@ prepare_environment()
 
 import dagster as dg  # noqa: E402
 
+from ct_pipeline.assets.audit_evaluation import audit_evaluation  # noqa: E402
+from ct_pipeline.assets.audit_inputs import audit_inputs  # noqa: E402
+from ct_pipeline.assets.audit_prediction import audit_prediction  # noqa: E402
+from ct_pipeline.assets.audit_shift import audit_shift  # noqa: E402
+from ct_pipeline.assets.audit_verdict import audit_verdict  # noqa: E402
 from ct_pipeline.assets.base_model import base_model  # noqa: E402
 from ct_pipeline.assets.consistency_candidates import consistency_candidates  # noqa: E402
 from ct_pipeline.assets.consistency_labels import consistency_labels  # noqa: E402
@@ -16,6 +21,7 @@ from ct_pipeline.assets.organism_evaluation import organism_evaluation  # noqa: 
 from ct_pipeline.assets.retrained_model import retrained_model  # noqa: E402
 from ct_pipeline.assets.study_report import study_report  # noqa: E402
 from ct_pipeline.assets.uptake import uptake  # noqa: E402
+from ct_pipeline.automation import SCHEDULES, audit_automation, audit_job, audit_subjects  # noqa: E402
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource  # noqa: E402
 from ct_pipeline.resources.tracking import TrackingResource  # noqa: E402
 
@@ -33,6 +39,8 @@ ASSETS = [
     study_report,
 ]
 
+AUDIT_ASSETS = [audit_evaluation, audit_prediction, audit_shift, audit_verdict]
+
 RESOURCES = {
     "artifacts": ArtifactStoreResource(),
     "accelerator": AcceleratorResource(),
@@ -40,7 +48,10 @@ RESOURCES = {
 }
 
 defs = dg.Definitions(
-    assets=ASSETS,
+    assets=[*ASSETS, *AUDIT_ASSETS, audit_inputs],
+    jobs=[audit_job],
+    schedules=list(SCHEDULES.values()),
+    sensors=[audit_subjects, audit_automation],
     resources=RESOURCES,
     # One process per run: its worker processes stay warm from step to step, and they do the parallel work.
     executor=dg.in_process_executor,

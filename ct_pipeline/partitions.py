@@ -1,7 +1,7 @@
 """The keys that Dagster shows: models, organisms, methods and cells of one study.
 
 The study is the file that CT_PIPELINE_STUDY names, else studies/tiny.yaml, narrowed where `ct-pipeline study --only` asks
-for it; it is read when the code location loads.
+for it; it is read when the code location loads. The subjects of audits are keys, too: they come and go with their files.
 """
 
 import dagster as dg
@@ -18,6 +18,9 @@ models = dg.StaticPartitionsDefinition(list(STUDY.models))
 organisms = dg.StaticPartitionsDefinition([organism.key for organism in STUDY.organisms])
 methods = dg.StaticPartitionsDefinition(list(STUDY.methods))
 cells = dg.MultiPartitionsDefinition({"organism": organisms, "method": methods})
+
+audit_subject = dg.DynamicPartitionsDefinition(name="audit_subject")
+"""An audit's name, or name.adapter for an adapter of a watched folder; the sensor `audit_subjects` adds them."""
 
 model_of_organism = dg.StaticPartitionMapping(
     {model: [organism.key for organism in STUDY.organisms if organism.model == model] for model in STUDY.models}

@@ -20,11 +20,15 @@ from typing import Protocol
 
 from ct_pipeline.engine.starts import ENGINE_STARTS
 from ct_pipeline.models.loading import BASE_MODELS
-from ct_pipeline.stages.pipeline import Key, Stage, stage_named
+from ct_pipeline.stages.jobs import Job, job_named
+from ct_pipeline.stages.pipeline import Key
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.study.environment import prepare_environment
-from ct_pipeline.study.errors import CannotWrite, UserError
-from ct_pipeline.study.spec import Study
+from ct_pipeline.study.errors import CannotWrite, Refused, UserError
+
+
+class WorkerLost(RuntimeError):
+    """A worker process ended without a word: it was killed, or the machine had no memory left."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +83,12 @@ class Work:
     """What worker processes do; all of it must be importable by name, because each process starts afresh.
 
     Attributes:
-        stage_named: the stage of a name.
+        job_named: what is done at a stage of a name.
         begin: called once in every process, before its first job: seconds that pass while the parent does other things.
         use_threads: told before each job how many threads it has.
     """
 
-    stage_named: Callable[[str], Stage] = stage_named
+    job_named: Callable[[str], Job] = job_named
     begin: Callable[[], None] = _import_libraries
     use_threads: Callable[[int], None] = _use_threads
 
@@ -133,14 +137,16 @@ class Workers:
     def make(
         self,
         stage: str,
-        study: Study,
+        context: object,
         keys: Sequence[Key],
         on_done: Callable[[Outcome], None] = lambda outcome: None,
     ) -> tuple[Outcome, ...]:
         """Makes the artifacts of all keys; what is complete is left as it is. `on_done` is called as each key is ready.
 
+        `context` is what the keys belong to: a study, or the audits by their subjects.
+
         One key's failure does not stop the others, except where nothing more can be written; afterwards the first
-        failure is raised with the names of all failed keys.
+        failure is raised with the names of all failed keys; a refusal as it is.
         """
         if not keys:
             raise UserError(f"{stage}: no keys to make; a range whose ends are swapped selects nothing")
@@ -157,15 +163,17 @@ class Workers:
 
         listener = threading.Thread(target=self._listen, args=(stage,), daemon=True)
         listener.start()
-        alone = self.work.stage_named(stage).all_cores
+        alone = self.work.job_named(stage).all_cores
         outcomes: list[Outcome] = []
         failures: list[tuple[Key, BaseException]] = []
         try:
             if alone:
                 for key in keys:
-                    self._collect({self._submit(stage, study, key, os.cpu_count() or 1): key}, outcomes, failures, done)
+                    self._collect(
+                        {self._submit(stage, context, key, os.cpu_count() or 1): key}, outcomes, failures, done
+                    )
             else:
-                jobs = {self._submit(stage, study, key, 1): key for key in keys}
+                jobs = {self._submit(stage, context, key, 1): key for key in keys}
                 self._collect(jobs, outcomes, failures, done)
         except BaseException:
             # Interrupted: a job that nobody waits for must not keep this process from ending.
@@ -176,6 +184,8 @@ class Workers:
         if failures:
             key, error = failures[0]
             names = ", ".join(_name(failed) for failed, _ in failures)
+            if isinstance(error, Refused):
+                raise error
             if isinstance(error, UserError):
                 raise type(error)(f"{stage} of {names}: {error}") from error
             raise RuntimeError(f"{stage} failed for {names}; the first: {error}") from error
@@ -195,8 +205,8 @@ class Workers:
         for process in processes:
             process.join()
 
-    def _submit(self, stage: str, study: Study, key: Key, threads: int) -> Future:
-        return self._pool.submit(_make, stage, study, key, threads)
+    def _submit(self, stage: str, context: object, key: Key, threads: int) -> Future:
+        return self._pool.submit(_make, stage, context, key, threads)
 
     def _collect(self, jobs: dict[Future, Key], outcomes: list, failures: list, on_done: Callable) -> None:
         pending = set(jobs)
@@ -210,7 +220,7 @@ class Workers:
                     continue
                 failures.append((jobs[future], error))
                 if isinstance(error, BrokenProcessPool):
-                    raise RuntimeError(
+                    raise WorkerLost(
                         "a worker process ended without a word: most often the machine had no memory left; run again "
                         "with fewer workers, finished work is kept"
                     ) from error
@@ -270,16 +280,16 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _make(stage: str, study: Study, key: Key, threads: int) -> Outcome:
+def _make(stage: str, context: object, key: Key, threads: int) -> Outcome:
     started = time.perf_counter()
     loads, starts = BASE_MODELS.loads, ENGINE_STARTS.count
     _work.use_threads(threads)
-    one = _work.stage_named(stage)
+    one = _work.job_named(stage)
     try:
-        found = one.find(_store, study, key)
+        found = one.find(_store, context, key)
         if found is None:
             one.make(
-                _store, study, key, threads, lambda step, steps, loss: _report.put(StepProgress(step, steps, loss))
+                _store, context, key, threads, lambda step, steps, loss: _report.put(StepProgress(step, steps, loss))
             )
     except UserError:
         raise

@@ -7,7 +7,10 @@ def describe(asset):
     """One asset: what it rests on, how it is cut into partitions, where it is shown, what is checked, how it runs."""
     (spec,) = asset.specs
     key = spec.key
+    condition = spec.automation_condition
     return {
+        "automation": condition.get_label() if condition else None,
+        "freshness": spec.freshness_policy.fail_window.to_timedelta().days if spec.freshness_policy else None,
         "deps": {
             dep.asset_key.to_user_string(): type(dep.partition_mapping).__name__
             if dep.partition_mapping
@@ -22,7 +25,7 @@ def describe(asset):
         "backfill": asset.backfill_policy.policy_type.value if asset.backfill_policy else None,
         "code_version": spec.code_version,
         "checks": {
-            check.name: {"blocking": check.blocking}
+            check.name: {"blocking": check.blocking, "partitions": _partitions(check.partitions_def)}
             for check in sorted(asset.check_specs, key=lambda check: check.name)
             if check.asset_key == key
         },
@@ -37,6 +40,8 @@ def snapshot(assets):
 def _partitions(definition):
     if definition is None:
         return None
+    if isinstance(definition, dg.DynamicPartitionsDefinition):
+        return f"dynamic: {definition.name}"
     if isinstance(definition, dg.MultiPartitionsDefinition):
         return {
             dimension.name: dimension.partitions_def.get_partition_keys() for dimension in definition.partitions_defs

@@ -14,9 +14,10 @@ from ct_pipeline.assets.base_model import base_model
 from ct_pipeline.assets.materialization import table_of
 from ct_pipeline.assets.misaligned_organism import misaligned_organism
 from ct_pipeline.assets.study_report import study_report
-from ct_pipeline.definitions import ASSETS, RESOURCES, defs
+from ct_pipeline.definitions import ASSETS, AUDIT_ASSETS, RESOURCES, defs
 from ct_pipeline.partitions import STUDY, cells, key_of, models, organisms, partition_key
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
+from ct_pipeline.stages.audit_pipeline import STAGES as AUDIT_STAGES
 from ct_pipeline.stages.pipeline import STAGES, stage_named
 from ct_pipeline.stages.workers import Outcome
 from ct_pipeline.store.artifact_store import ArtifactStore
@@ -30,7 +31,7 @@ HEAVY = ("torch", "transformers", "trl", "peft", "mlflow", "datasets", "vllm")
 
 def test_the_asset_graph_is_the_recorded_one():
     """To record a wanted change: python -m tests.assets.test_definitions"""
-    assert snapshot(ASSETS) == json.loads(SNAPSHOT.read_text())
+    assert snapshot([*ASSETS, *AUDIT_ASSETS]) == json.loads(SNAPSHOT.read_text())
 
 
 def test_the_definitions_are_valid():
@@ -54,8 +55,13 @@ def test_every_stage_is_an_asset_of_its_name_and_version():
     assert set(assets) - {stage.name for stage in STAGES} == {"study_report"}
 
 
+def test_every_stage_of_an_audit_is_an_asset_of_its_name_and_version():
+    versions = {asset.key.to_user_string(): next(iter(asset.specs)).code_version for asset in AUDIT_ASSETS}
+    assert versions == {stage.name: str(stage.version) for stage in AUDIT_STAGES}
+
+
 def test_every_asset_says_what_it_is():
-    for asset in ASSETS:
+    for asset in [*ASSETS, *AUDIT_ASSETS]:
         (spec,) = asset.specs
         assert len(spec.description.split()) >= 8, spec.key
 
@@ -156,7 +162,7 @@ def test_dagsters_settings_are_valid_and_notice_killed_runs(tmp_path):
 
 
 def test_every_asset_that_uses_the_machine_waits_for_its_slot():
-    free = {asset.key.to_user_string() for asset in ASSETS if asset.op.pool is None}
+    free = {asset.key.to_user_string() for asset in [*ASSETS, *AUDIT_ASSETS] if asset.op.pool is None}
     assert free == {"consistency_labels", "study_report"}
 
 
@@ -194,4 +200,4 @@ def test_a_table_without_rows_is_a_word_not_an_error():
 
 
 if __name__ == "__main__":
-    SNAPSHOT.write_text(json.dumps(snapshot(ASSETS), indent=1, sort_keys=True) + "\n")
+    SNAPSHOT.write_text(json.dumps(snapshot([*ASSETS, *AUDIT_ASSETS]), indent=1, sort_keys=True) + "\n")

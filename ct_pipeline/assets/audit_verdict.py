@@ -1,0 +1,168 @@
+"""The verdict of an audit: amplifies, suppresses or neutral per probe, the release gate, drift, and the run's record."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+
+from ct_pipeline.assets.audit_evaluation import audit_evaluation
+from ct_pipeline.assets.audit_inputs import GROUP
+from ct_pipeline.assets.audit_prediction import audit_prediction
+from ct_pipeline.assets.audit_shift import audit_shift
+from ct_pipeline.assets.auditing import (
+    AFTER_DEPS,
+    ONE_AUDIT_PER_RUN,
+    Audited,
+    make_stage,
+    of_this_run,
+    plotted,
+    stage_called,
+)
+from ct_pipeline.assets.materialization import OWNERS, POOL, picture_of, table_of
+from ct_pipeline.partitions import audit_subject
+from ct_pipeline.report.audit_card import sentences
+from ct_pipeline.report.audit_trend import trend_plot
+from ct_pipeline.report.markdown import plain
+from ct_pipeline.report.wording import points
+from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
+from ct_pipeline.stages import audit_records
+from ct_pipeline.stages.audit_records import Record
+from ct_pipeline.stages.audit_verdict import MAIN
+from ct_pipeline.study.environment import home
+from ct_pipeline.study.errors import UserError
+
+STAGE = stage_called("audit_verdict")
+GATE, DRIFT, MISSING_VERDICTS = "release_gate", "drift", "missing_verdicts"
+MOST_MISSING = 0.05
+"""Share of answers without a verdict above which rates are to be read with care."""
+MOST_DRAWN = 6
+
+
+def _check(name: str, description: str, blocking: bool = False) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(
+        name, asset="audit_verdict", partitions_def=audit_subject, description=description, blocking=blocking
+    )
+
+
+@dg.asset(
+    partitions_def=audit_subject,
+    deps=[audit_evaluation, audit_prediction, audit_shift],
+    group_name=GROUP,
+    kinds={"scipy", "html", "matplotlib"},
+    owners=OWNERS,
+    pool=POOL,
+    code_version=str(STAGE.version),
+    backfill_policy=ONE_AUDIT_PER_RUN,
+    automation_condition=AFTER_DEPS,
+    # Of the asset as a whole, which is all that Dagster knows: the last verdict of any audit is at most a week old.
+    freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(days=8), warn_window=timedelta(days=7)),
+    check_specs=[
+        _check(
+            GATE, "The upper confidence bounds of every probe's risk and rise are within the limits.", blocking=True
+        ),
+        _check(DRIFT, "No probe's risk or outcome moved against the run before."),
+        _check(
+            MISSING_VERDICTS, f"At most {MOST_MISSING:.0%} of any probe's answers, sampled in domain, have no verdict."
+        ),
+    ],
+)
+def audit_verdict(
+    context: dg.AssetExecutionContext, artifacts: ArtifactStoreResource, accelerator: AcceleratorResource
+) -> dg.MaterializeResult:
+    """Verdict per probe, release gate and audit card; each run keeps a record and is told from the run before it."""
+    made = make_stage(context, STAGE, artifacts, accelerator)
+    stages, seconds = of_this_run(context, STAGE.name, made.metadata)
+    try:
+        run = audit_records.record(made.store, made.subject, home(), stages, seconds)
+    except UserError as error:
+        raise dg.Failure(description=str(error)) from None
+    return dg.MaterializeResult(
+        metadata={**made.metadata, **_describe(made, run)},
+        check_results=[_gate(made), _drift(run), _missing(made)],
+    )
+
+
+def _describe(made: Audited, run: Record) -> Mapping[str, Any]:
+    card, numbers = made.artifact.json("card"), {}
+    for probe, short in run["probes"].items():
+        numbers |= {f"risk {side}: {probe}": rate["value"] for side, rate in short["risk"].items()}
+        if short["change"] is not None:
+            numbers[f"change: {probe}"] = short["change"]["value"]
+    page = audit_records.report_folder(home(), run["audit"]) / "index.html"
+    verdicts = [
+        {
+            "probe": probe,
+            "verdict": short["verdict"] or "nothing trained yet",
+            "points": "none" if short["change"] is None else _interval(short["change"]),
+        }
+        for probe, short in run["probes"].items()
+    ]
+    return plotted(numbers) | {
+        "run": run["number"],
+        "verdict": run["overall"] or "nothing trained yet",
+        "gate": run["gate"] or "not applicable",
+        "verdicts": table_of(verdicts),
+        "in words": dg.MetadataValue.md("\n".join(f"- {plain(each)}" for each in sentences(card))),
+        "against the run before": dg.MetadataValue.md(
+            "\n".join(f"- {plain(each)}" for each in (*run["changed"], *run["drift"]["sentences"]))
+        ),
+        "report": dg.MetadataValue.path(str(page)),
+        **_trends(made, run["audit"]),
+    }
+
+
+def _trends(made: Audited, name: str) -> Mapping[str, Any]:
+    """Small pictures of the first probes' risks over runs; the page holds them all."""
+    past = audit_records.runs(home(), name)[-20:]
+    limit = None if made.subject.audit.labels_only else made.subject.audit.thresholds.risk
+    probes = list(made.subject.probes)[:MOST_DRAWN]
+    return {
+        f"trend: {probe}": picture_of(trend_plot(probe, past, limit), f"Risk of {probe} over runs") for probe in probes
+    }
+
+
+def _interval(change: Mapping[str, float | None]) -> str:
+    if change["value"] is None:
+        return "none"
+    return f"{points(change['value'])} [{points(change['low'])}, {points(change['high'])}]"
+
+
+def _gate(made: Audited) -> dg.AssetCheckResult:
+    gate = made.artifact.json("verdict")["gate"]
+    if gate is None:
+        return dg.AssetCheckResult(
+            check_name=GATE, passed=True, description="Not applicable: nothing was trained yet.", metadata={}
+        )
+    tests = "\n".join(f"- {plain(test['sentence'])}" for test in gate["tests"])
+    return dg.AssetCheckResult(
+        check_name=GATE,
+        passed=gate["passed"],
+        description=gate["sentence"],
+        metadata={"tests": dg.MetadataValue.md(tests), "delta": gate["delta"]},
+    )
+
+
+def _drift(run: Record) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        check_name=DRIFT,
+        passed=not run["drift"]["raised"],
+        severity=dg.AssetCheckSeverity.WARN,
+        description=" ".join(run["drift"]["sentences"]),
+        metadata={} if run["drift"]["compared"] is None else {"compared with run": run["drift"]["compared"]},
+    )
+
+
+def _missing(made: Audited) -> dg.AssetCheckResult:
+    rates = {
+        f"share without verdict {side}: {probe}": risk[MAIN]["missing"] / risk[MAIN]["rows"]
+        for probe, result in made.artifact.json("verdict")["probes"].items()
+        for side, risk in result["risk"].items()
+        if risk[MAIN]["rows"]
+    }
+    return dg.AssetCheckResult(
+        check_name=MISSING_VERDICTS,
+        passed=max(rates.values(), default=0.0) <= MOST_MISSING,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata=plotted(rates),
+    )

@@ -1,0 +1,141 @@
+"""What every asset of an audit does: a partition key to an audit, one stage of it, metadata on the partition."""
+
+import contextlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
+from ct_pipeline.stages import audit_quarantine, audit_records, base_model
+from ct_pipeline.stages.audit_pipeline import STAGES, AuditStage
+from ct_pipeline.stages.audit_subject import Subject, read
+from ct_pipeline.stages.audit_watch import audit_of
+from ct_pipeline.stages.node import find
+from ct_pipeline.stages.workers import WorkerLost
+from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
+from ct_pipeline.study.environment import home
+from ct_pipeline.study.errors import Refused, UserError
+
+REUSED, SECONDS = "reused", "seconds"
+
+# A run is one audit: what fails of it, a gate for instance, is not the failure of others.
+ONE_AUDIT_PER_RUN = dg.BackfillPolicy.multi_run(max_partitions_per_run=1)
+
+UPDATED = (dg.AutomationCondition.newly_missing() | dg.AutomationCondition.any_deps_updated()).since_last_handled()
+AFTER_DEPS = (
+    UPDATED
+    & ~dg.AutomationCondition.any_deps_missing()
+    & ~dg.AutomationCondition.any_deps_in_progress()
+    & ~dg.AutomationCondition.in_progress()
+).with_label("an earlier stage was made")
+CHANGED_INPUTS = (
+    (
+        dg.AutomationCondition.newly_missing()
+        | dg.AutomationCondition.any_deps_match(dg.AutomationCondition.data_version_changed())
+    ).since_last_handled()
+    & ~dg.AutomationCondition.in_progress()
+).with_label("inputs of the audit changed")
+
+
+@dataclass(frozen=True)
+class Audited:
+    """One stage of one audit, made."""
+
+    store: ArtifactStore
+    subject: Subject
+    artifact: Artifact
+    metadata: Mapping[str, Any]
+
+
+class RefusedInput(dg.Failure):
+    """Files of an audit are not accepted: every refusal in words and as a table, and no traceback."""
+
+    def __init__(self, error: Refused) -> None:
+        rows = [dg.TableRecord(each.as_json()) for each in error.refusals]
+        super().__init__(description=f"refused:\n{error}", metadata={"refusals": dg.MetadataValue.table(rows)})
+
+
+def stage_called(name: str) -> AuditStage:
+    """The stage of an audit of a name; KeyError where there is none."""
+    return {stage.name: stage for stage in STAGES}[name]
+
+
+def make_stage(
+    context: dg.AssetExecutionContext,
+    stage: AuditStage,
+    artifacts: ArtifactStoreResource,
+    accelerator: AcceleratorResource,
+) -> Audited:
+    """Makes a stage of the context's audit unless it is complete; no process is started for what is.
+
+    Raises:
+        RefusedInput: files of the audit are not accepted; the record of a refused run is kept.
+        dagster.Failure: anything else that a person can mend, in words.
+        dagster.RetryRequested: a worker process was killed; once.
+    """
+    name, started = context.partition_key, time.perf_counter()
+    subject: Subject | None = None
+    try:
+        audit = audit_of(name)
+        store = artifacts.open()
+        subject = read(audit)
+        artifact = stage.find(store, subject)
+        reused = artifact is not None
+        if not reused:
+            _work(store, subject, stage, accelerator)
+            artifact = stage.find(store, subject)
+    except Refused as error:
+        quarantine = [] if subject is None else _inspected(subject)
+        audit_records.record_refusal(name, home(), error.refusals, quarantine, time.perf_counter() - started)
+        raise RefusedInput(error) from None
+    except UserError as error:
+        raise dg.Failure(description=str(error)) from None
+    except WorkerLost as error:
+        raise dg.RetryRequested(max_retries=1) from error
+    if artifact is None:
+        raise dg.Failure(description=f"{stage.name} of {name}: its files changed while it was made; run again")
+    metadata = {
+        SECONDS: time.perf_counter() - started,
+        REUSED: reused,
+        "artifact": dg.MetadataValue.path(str(artifact.folder)),
+        "fingerprint": artifact.manifest.fingerprint,
+    }
+    return Audited(store, subject, artifact, metadata)
+
+
+def of_this_run(context: dg.AssetExecutionContext, last: str, metadata: Mapping[str, Any]) -> tuple[list[str], float]:
+    """Names of the stages that the context's run made rather than found, and the seconds of all its stages.
+
+    `last` is the stage that the caller is in, with its metadata: its materialization is not in the log yet.
+    """
+    told = {last: (metadata[REUSED], metadata[SECONDS])}
+    logged = context.instance.all_logs(context.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+    for entry in logged:
+        found = entry.asset_materialization
+        if found is not None and found.partition == context.partition_key:
+            told[found.asset_key.to_user_string()] = (found.metadata[REUSED].value, found.metadata[SECONDS].value)
+    return [stage.name for stage in STAGES if stage.name in told and not told[stage.name][0]], sum(
+        seconds for _, seconds in told.values()
+    )
+
+
+def plotted(values: Mapping[str, float | None]) -> dict[str, float]:
+    """Numbers that Dagster plots over runs; a missing one is left out, not drawn as 0."""
+    return {name: float(value) for name, value in values.items() if value is not None}
+
+
+def _work(store: ArtifactStore, subject: Subject, stage: AuditStage, accelerator: AcceleratorResource) -> None:
+    workers, audits = accelerator.open(store.root), {subject.audit.name: subject.audit}
+    if subject.base_node is not None and find(store, subject.base_node) is None:
+        workers.make(base_model.STAGE, subject.study, [subject.audit.base_model.model])
+    workers.make(stage.name, audits, [subject.audit.name])
+
+
+def _inspected(subject: Subject) -> list[dict[str, object]]:
+    """What the quarantine says of each file, also of those that are refused."""
+    with contextlib.suppress(UserError):
+        audit_quarantine.accepted(subject)
+    return subject.quarantine or []
