@@ -114,11 +114,14 @@ def verdict_word(value: bool | None) -> str:
 
 def visible(text: object) -> str:
     """Foreign text with the characters that hide, reorder or break it written out; line ends and tabs stay."""
+    whole = str(text)
+    if whole.isprintable():
+        return whole
     return "".join(
         f"\\u{{{ord(character):x}}}"
         if unicodedata.category(character) in ("Cc", "Cf", "Cs") and character not in "\n\t\u200d"
         else character
-        for character in str(text)
+        for character in whole
     )
 
 

@@ -1,17 +1,20 @@
 """One artifact before it exists: its address, its settings, the artifacts it is made from."""
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import pandas
 
 from ct_pipeline.store.artifact_store import Address, Artifact, ArtifactStore, Draft
 from ct_pipeline.study.errors import UserError
 from ct_pipeline.study.fingerprint import fingerprint, plain
+
+S, K = TypeVar("S"), TypeVar("K")
 
 TABLES_KEPT = 32
 """Tables of an organism and of its cells, which are compared with each other."""
@@ -65,7 +68,15 @@ class Look(ArtifactStore):
         known = isinstance(store, Look)
         self._verified = store._verified
         self._found: dict[Address, Artifact | None] = store._found if known else {}
+        self._nodes: dict[tuple, tuple[object, tuple[Node, ...]]] = store._nodes if known else {}
         self._tables: OrderedDict[tuple[Path, str], pandas.DataFrame] = store._tables if known else OrderedDict()
+
+    def nodes(self, make: Callable[[S, K], tuple[Node, ...]], study: S, key: K) -> tuple[Node, ...]:
+        """What `make` says of a study and a key, built once: the fingerprints of a graph take as long as reading it."""
+        place = (make, id(study), key)
+        if place not in self._nodes:
+            self._nodes[place] = study, make(study, key)
+        return self._nodes[place][1]
 
     def of(self, node: Node) -> Artifact | None:
         """What `find` found of a node the first time."""

@@ -41,8 +41,8 @@ from ct_pipeline.stages import (
 from ct_pipeline.stages.arms import arms_of, one_of
 from ct_pipeline.stages.cell_results import differing_rows
 from ct_pipeline.stages.measurement import direct_accuracy, risk
-from ct_pipeline.stages.node import find
-from ct_pipeline.stages.pipeline import STAGES
+from ct_pipeline.stages.node import Look, Node, find
+from ct_pipeline.stages.pipeline import STAGES, Key, stage_named
 from ct_pipeline.stages.planted import recovered
 from ct_pipeline.stages.rows import kind_named
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
@@ -64,20 +64,28 @@ def usable_cells(store: ArtifactStore, study: Study, organisms: Iterable[Organis
     return tuple(cells)
 
 
-def finished(store: ArtifactStore, study: Study) -> tuple[list[Organism], list[Cell]]:
+def place_of(look: Look, study: Study, stage: str, key: Key) -> Node:
+    """The node of a stage that makes one artifact per key."""
+    (place,) = look.nodes(stage_named(stage).nodes, study, key)
+    return place
+
+
+def finished(look: Look, study: Study) -> tuple[list[Organism], list[Cell]]:
     """What a report covers: the measured organisms, and the evaluated cells of those that may be used."""
-    organisms = [o for o in study.organisms if find(store, organism_evaluation.node(study, o)) is not None]
-    cells = [cell for cell in usable_cells(store, study, organisms) if find(store, evaluation.node(study, cell))]
+    organisms = [o for o in study.organisms if find(look, place_of(look, study, organism_evaluation.STAGE, o))]
+    usable = usable_cells(look, study, organisms)
+    cells = [cell for cell in usable if find(look, place_of(look, study, evaluation.STAGE, cell))]
     return organisms, cells
 
 
 def study_record(store: ArtifactStore, study: Study) -> StudyRecord:
     """All that a report says, read from the artifacts of the study that are there."""
-    organisms, cells = finished(store, study)
-    models = [model for model in study.models if find(store, base_model.node(study, model)) is not None]
+    look = Look(store)
+    organisms, cells = finished(look, study)
+    models = [model for model in study.models if find(look, base_model.node(study, model)) is not None]
     keys = {"model": models, "organism": organisms, "cell": cells}
     made = {
-        stage.name: [artifact for key in keys[stage.grain] for artifact in stage.find(store, study, key) or ()]
+        stage.name: [one for key in keys[stage.grain] for one in _made(look, look.nodes(stage.nodes, study, key))]
         for stage in STAGES
     }
     every = [artifact for artifacts in made.values() for artifact in artifacts]
@@ -97,13 +105,19 @@ def study_record(store: ArtifactStore, study: Study) -> StudyRecord:
         fingerprints={f"base model {model}": base_model.node(study, model).fingerprint for model in models},
         confidence=study.evaluation.confidence,
         epsilon=study.evaluation.epsilon,
-        base_models=tuple(_base_model(store, study, model) for model in models),
+        base_models=tuple(_base_model(look, study, model) for model in models),
         methods=tuple(method_record(study, name) for name in study.methods),
-        organisms=tuple(_organism(store, study, organism) for organism in organisms),
-        cells=tuple(_cell(store, study, cell) for cell in cells),
+        organisms=tuple(_organism(look, study, organism) for organism in organisms),
+        cells=tuple(_cell(look, study, cell) for cell in cells),
         tables={},
-        planted=recovered(store, study),
+        planted=recovered(look, study),
     )
+
+
+def _made(look: Look, places: Sequence[Node]) -> list[Artifact]:
+    """The artifacts of some nodes, none where one is missing."""
+    found = [find(look, place) for place in places]
+    return [] if any(one is None for one in found) else found
 
 
 def method_record(study: Study, name: str) -> MethodRecord:
@@ -114,8 +128,8 @@ def method_record(study: Study, name: str) -> MethodRecord:
     return MethodRecord(name, title, method.summary, method.role, k, one_of(study, name))
 
 
-def _base_model(store: ArtifactStore, study: Study, model: str) -> BaseModelRecord:
-    artifact = find(store, base_model.node(study, model))
+def _base_model(look: Look, study: Study, model: str) -> BaseModelRecord:
+    artifact = find(look, base_model.node(study, model))
     record = artifact.record
     tiny = isinstance(study.models[model], TinyWorldModel)
     return BaseModelRecord(
@@ -133,8 +147,8 @@ def _share(value: float, questions: int) -> Rate:
     return rate([True] * right + [False] * (questions - right))
 
 
-def _organism(store: ArtifactStore, study: Study, organism: Organism) -> OrganismRecord:
-    artifact = find(store, organism_evaluation.node(study, organism))
+def _organism(look: Look, study: Study, organism: Organism) -> OrganismRecord:
+    artifact = find(look, place_of(look, study, organism_evaluation.STAGE, organism))
     kind = kind_named(organism.kind)
     tables = {arm: artifact.table(arm) for arm in organism_evaluation.ARMS}
     return OrganismRecord(
@@ -154,12 +168,13 @@ def _organism(store: ArtifactStore, study: Study, organism: Organism) -> Organis
     )
 
 
-def _cell(store: ArtifactStore, study: Study, cell: Cell) -> CellRecord:
-    artifacts = [find(store, stage.node(study, cell)) for stage in (consistency_labels, retrained_model, evaluation)]
+def _cell(look: Look, study: Study, cell: Cell) -> CellRecord:
+    stages = (consistency_labels, retrained_model, evaluation)
+    artifacts = [find(look, place_of(look, study, stage.STAGE, cell)) for stage in stages]
     labels, training, measured = artifacts
     changes = measured.json("changes")
     rows = measured.table("rows")
-    before = find(store, organism_evaluation.node(study, cell.organism)).table("organism")
+    before = find(look, place_of(look, study, organism_evaluation.STAGE, cell.organism)).table("organism")
     judged = rows[rows["framing"] != "direct"]
     losses = training.record["losses"]
     return CellRecord(
@@ -179,10 +194,10 @@ def _cell(store: ArtifactStore, study: Study, cell: Cell) -> CellRecord:
         examples=_examples(before, rows),
         seconds=sum(artifact.seconds for artifact in artifacts),
         mlflow_url=None,
-        shift=shift_of(find(store, distribution_shift.node(study, cell))),
+        shift=shift_of(find(look, place_of(look, study, distribution_shift.STAGE, cell))),
         doses=doses_of(measured),
-        arms=arms_of(store, study, cell.organism, cell.method),
-        uptake=_uptake(find(store, uptake.node(study, cell))),
+        arms=arms_of(look, study, cell.organism, cell.method),
+        uptake=_uptake(find(look, place_of(look, study, uptake.STAGE, cell))),
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from ct_pipeline.report.study import write_report
 from ct_pipeline.stages import distribution_shift, evaluation, organism_evaluation, uptake
 from ct_pipeline.stages.node import Look, Node, find, making
-from ct_pipeline.stages.study_record import finished, study_record, usable_cells
+from ct_pipeline.stages.study_record import finished, place_of, study_record, usable_cells
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore, disk_errors
 from ct_pipeline.study.errors import UserError
 from ct_pipeline.study.spec import Study
@@ -21,9 +21,13 @@ def node(store: ArtifactStore, study: Study) -> Node:
     """The report over all measured organisms and all evaluated cells of those that are used."""
     look = Look(store)
     organisms, cells = finished(look, study)
-    inputs = {f"organism {o.key}": organism_evaluation.node(study, o) for o in organisms}
-    inputs |= {f"cell {cell.key}": evaluation.node(study, cell) for cell in cells}
-    others = {f"{name} {cell.key}": stage.node(study, cell) for cell in cells for name, stage in REPORTED.items()}
+    inputs = {f"organism {o.key}": place_of(look, study, organism_evaluation.STAGE, o) for o in organisms}
+    inputs |= {f"cell {cell.key}": place_of(look, study, evaluation.STAGE, cell) for cell in cells}
+    others = {
+        f"{name} {cell.key}": place_of(look, study, stage.STAGE, cell)
+        for cell in cells
+        for name, stage in REPORTED.items()
+    }
     inputs |= {name: place for name, place in others.items() if find(look, place) is not None}
     return Node(STAGE, VERSION, study.name, "-", {"study": study}, inputs)
 
@@ -36,8 +40,12 @@ def is_whole(store: ArtifactStore, study: Study, reported: Study) -> bool:
     look = Look(store)
     cells = usable_cells(look, study, study.organisms)
     return (
-        all(find(look, organism_evaluation.node(study, organism)) for organism in study.organisms)
-        and all(find(look, stage.node(study, cell)) for cell in cells for stage in (evaluation, *REPORTED.values()))
+        all(find(look, place_of(look, study, organism_evaluation.STAGE, organism)) for organism in study.organisms)
+        and all(
+            find(look, place_of(look, study, stage.STAGE, cell))
+            for cell in cells
+            for stage in (evaluation, *REPORTED.values())
+        )
         and find(look, node(look, reported)) is not None
     )
 
