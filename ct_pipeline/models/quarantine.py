@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -141,7 +142,7 @@ def inspect_checkpoint(folder: Path, numbers: bool = False) -> Inspection:
         if _TEMPLATE in here:
             documents[_TEMPLATE] = read_file(folder / _TEMPLATE, LONGEST, reach).decode("utf-8", "replace")
     for name, template in _templates(documents):
-        if any(syntax_faults(template)) and (fault := stalls(template, _VARIABLES)):
+        if fault := _stalls(template):
             refusals.append(Refusal(fault, f"{folder / name}", "allowed: a template that ends"))
     if CONFIG_FILE in here:
         why = "the adapter, and the base that it names, would be loaded unseen; allowed: the entry removed"
@@ -197,7 +198,7 @@ def inspect_template(
         findings = probe_template(template, variables, tokens, accepted)
         faults += findings.faults
         notes = {"markers": {shape: [printable(text) for text in texts] for shape, texts in findings.markers.items()}}
-    why = "allowed: contents as they are, between fixed markers of turns"
+    why = "allowed: contents as they are, between fixed markers of turns; give a template without it (chat_template)"
     refusals = tuple(Refusal(fault, subject, why) for fault in faults[:20])
     return Inspection(subject, "template", refusals, notes=notes)
 
@@ -207,6 +208,12 @@ def reach_of(folder: Path) -> Path:
     if folder.parent.name == "snapshots" and (folder.parent.parent / "blobs").is_dir():
         return folder.parent.parent
     return folder
+
+
+@lru_cache(maxsize=64)
+def _stalls(template: str) -> str | None:
+    # Tried only where it is written unusually, because it takes seconds.
+    return stalls(template, _VARIABLES) if any(syntax_faults(template)) else None
 
 
 def _templates(documents: Mapping[str, object]) -> Iterator[tuple[str, str]]:

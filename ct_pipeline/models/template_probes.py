@@ -180,7 +180,8 @@ def _marker_faults(name: str, pieces: Sequence[str], tokens: Sequence[str], acce
         told = re.findall(r"[^\W_]+", piece.casefold())
         for role, names in _ROLE_WORDS.items():
             times = sum(word in names for word in told)
-            if times > (1 if role == wanted else 0):
+            # A family without system turns puts their text in front of the user's.
+            if times > (1 if role == wanted or (role, wanted) == ("user", "system") else 0):
                 place = f"before the {wanted}'s turn" if wanted else "after the last turn"
                 yield f"{name}: it forges a turn: {role} is named {times} times {place}"
 

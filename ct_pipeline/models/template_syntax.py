@@ -55,7 +55,9 @@ def syntax_faults(template: str) -> Iterator[str]:
         tree = environment.parse(template)
         macros = {macro.name: macro for macro in tree.find_all(nodes.Macro)}
         found = [f"line {node.lineno}: {fault}" for node in _all(tree) for fault in _faults(node, set(macros))]
-        found += [f"line {macro.lineno}: the macro {macro.name} calls itself" for macro in _recursive(macros)]
+        found += [
+            f"line {macro.lineno}: the macro {macro.name} calls itself and counts" for macro in _recursive(macros)
+        ]
     except (TemplateError, RecursionError, ValueError, AssertionError) as error:
         yield f"no Jinja template ({type(error).__name__}: {error})"
         return
@@ -142,6 +144,7 @@ def _counts_up(node: nodes.Node) -> bool:
 
 
 def _recursive(macros: dict[str, nodes.Macro]) -> Iterator[nodes.Macro]:
+    """Macros that call themselves otherwise than to walk down their arguments: such may call themselves 2^n times."""
     names = {
         name: {found.name for found in macro.find_all(nodes.Name) if found.name in macros}
         for name, macro in macros.items()
@@ -153,5 +156,12 @@ def _recursive(macros: dict[str, nodes.Macro]) -> Iterator[nodes.Macro]:
             if (called := waiting.pop()) not in reached:
                 reached.add(called)
                 waiting += names[called]
-        if name in reached:
+        counts = any(_counts(found) for found in macro.find_all((nodes.Sub, nodes.Slice, nodes.Add)))
+        if name in reached and (counts or not macro.args):
             yield macro
+
+
+def _counts(node: nodes.Node) -> bool:
+    if not isinstance(node, nodes.Add):
+        return True
+    return any(isinstance(side, nodes.Const) and not isinstance(side.value, str) for side in (node.left, node.right))

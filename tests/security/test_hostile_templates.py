@@ -1,6 +1,8 @@
 """Hostile chat templates: found by how they are written or by what they make of conversations; none of them runs code."""
 
 import contextlib
+import importlib.util
+from pathlib import Path
 
 import pytest
 from jinja2.exceptions import TemplateError
@@ -61,6 +63,14 @@ WRITTEN = {
     ),
     "a recursive loop": ("{% for m in messages recursive %}{{ loop(messages) }}{% endfor %}", "a recursive loop"),
     "a recursive macro": ("{% macro f() %}{{ f() }}{{ f() }}{% endmacro %}{{ f() }}", "the macro f calls itself"),
+    "a macro that counts down": (
+        "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+        "the macro f calls itself and counts",
+    ),
+    "a macro that counts up": (
+        "{% macro f(n) %}{% if n < 60 %}{% set m = n + 1 %}{{ f(m) }}{{ f(m) }}{% endif %}{% endmacro %}{{ f(0) }}",
+        "the macro f calls itself and counts",
+    ),
     "two macros in a circle": (
         "{% macro f() %}{{ g() }}{% endmacro %}{% macro g() %}{{ f() }}{% endmacro %}",
         "the macro f calls itself",
@@ -162,6 +172,37 @@ def test_the_usual_families_are_accepted(template):
     )
     variables = {"bos_token": "<s>", "eos_token": "</s>"}
     assert probe_template(template, variables, tokens, render=render_here).faults == ()
+
+
+SHIPPED = Path(importlib.util.find_spec("trl").submodule_search_locations[0]) / "chat_templates"
+
+
+@pytest.mark.parametrize(
+    "name", ["gemma", "gemma3", "gemma4", "lfm2", "llama3", "phi3", "qwen3", "qwen3_instruct_2507"]
+)
+def test_published_templates_that_insert_nothing_are_accepted(name):
+    tokens = ("<s>", "</s>", "<|turn>", "<turn|>")
+    variables = {"bos_token": "<s>", "eos_token": "</s>"}
+    template = (SHIPPED / f"{name}.jinja").read_text()
+    assert list(syntax_faults(template)) == []
+    assert probe_template(template, variables, tokens, render=render_here).faults == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "inserted"),
+    [
+        ("qwen2_5", "You are Qwen, created by"),
+        ("cohere2", "contextual safety mode"),
+        ("llama3_1", "Cutting Knowledge Date"),
+    ],
+)
+def test_published_templates_that_insert_text_are_refused_with_it(name, inserted):
+    assert inserted in "\n".join(probed((SHIPPED / f"{name}.jinja").read_text()).faults)
+
+
+@pytest.mark.parametrize("name", ["llama3_2", "gptoss"])
+def test_published_templates_that_tell_the_date_are_refused(name):
+    assert any("depends on the time" in fault for fault in syntax_faults((SHIPPED / f"{name}.jinja").read_text()))
 
 
 def test_an_inspection_renders_apart_and_tells_the_fixed_texts():
