@@ -1,0 +1,184 @@
+"""The command line of audits: exit codes, what is printed, files for CI systems; every mistake is one message."""
+
+import json
+import sys
+from xml.etree import ElementTree
+
+import pytest
+
+from ct_pipeline import cli
+from tests.conftest import REPOSITORY
+from tests.fakes.tiny_models import random_adapter, tiny_base
+from tests.stages.audits import lines, random_audit
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Runs a command line on empty folders of results and audits; returns exit code, standard output, standard error."""
+    monkeypatch.setenv("CT_PIPELINE_HOME", str(tmp_path / "results"))
+    monkeypatch.setenv("CT_PIPELINE_AUDITS", str(tmp_path / "audits"))
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ct-pipeline", "audit", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.out + captured.err
+        return ended.value.code or 0, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "audits"
+
+
+def test_an_audit_is_run_shown_compared_and_listed(run, folder, tmp_path):
+    random_audit(folder, thresholds={"risk": 0.9})
+    junit, told = tmp_path / "ci" / "junit.xml", tmp_path / "ci" / "told.json"
+    code, out, _ = run("run", "mine", "--gate", "--junit", junit, "--json", told)
+    assert code == 0
+    for part in (
+        "mine, run 1: PASS",
+        "words:",
+        "Release gate: PASS",
+        "Prediction",
+        "Drift:",
+        "Quarantine: 3 inspected",
+    ):
+        assert part in out
+    assert str(tmp_path / "results" / "reports" / "audits" / "mine" / "index.html") in out
+    assert {case.get("name") for case in ElementTree.parse(junit).iter("testcase")} == {
+        "words: verdict",
+        "words: gate-risk",
+    }
+    assert json.loads(told.read_text())["outcome"] == "PASS"
+
+    code, out, _ = run("run", "mine")
+    assert "nothing had changed, everything was reused" in out
+
+    code, out, _ = run("show", "mine")
+    assert code == 0
+    assert "What this cannot say" in out
+
+    random_adapter(tiny_base(), folder / "after", seed=9)
+    run("run", "mine")
+    code, out, _ = run("diff", "mine")
+    assert "Run 3" in out
+    assert "after adapter 1: other content" in out
+    assert "Paired difference" in out
+
+    code, out, _ = run("list")
+    (line,) = [line for line in out.splitlines() if "mine" in line]
+    assert " 3 " in line
+    assert "PASS" in line
+
+
+def test_a_closed_gate_is_exit_code_3_and_only_with_gate(run, folder):
+    random_audit(folder, thresholds={"risk": 0.001})
+    assert run("run", "mine")[0] == 0
+    code, out, _ = run("run", "mine", "--gate")
+    assert code == 3
+    assert "NO SOLUTION FOUND" in out
+    assert "at least" in out or "no number of prompts would help" in out
+
+
+def test_labels_alone_have_no_gate_to_close(run, folder):
+    random_audit(folder)
+    lines(folder / "labels.jsonl", [{"prompt": "w1", "response": "w2", "misbehaves_if": {"contains": ["w2"]}}] * 1)
+    random_audit(folder, after=None, labels={"path": "labels.jsonl"}, probes={})
+    code, out, _ = run("run", "mine", "--gate")
+    assert code == 0
+    assert "NOT APPLICABLE" in out
+
+
+def test_refused_files_are_named_on_the_terminal_and_for_ci(run, folder, tmp_path):
+    random_audit(folder)
+    (folder / "after" / "adapter_config.json").write_text('{"peft_type": "LORA", "auto_mapping": {"a": "b"}}')
+    code, out, err = run("run", "mine", "--gate", "--json", tmp_path / "told.json", "--junit", tmp_path / "junit.xml")
+    assert code == 2
+    assert "Refused" in out
+    assert "auto_mapping" in err
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert told["outcome"] == "REFUSED"
+    assert {one["ruleId"] for one in told["results"]} == {"refused"}
+    assert ElementTree.parse(tmp_path / "junit.xml").getroot().get("failures") != "0"
+    assert "refused" in run("list")[1]
+
+
+def test_an_audit_that_is_not_there_is_answered_with_those_that_are(run, folder):
+    random_audit(folder)
+    code, _, err = run("run", "other")
+    assert code == 2
+    assert "mine.yaml" in err
+    assert run("show", "other")[0] == run("diff", "other")[0] == 2
+    code, _, err = run("run", "../other")
+    assert "allowed: a-z" in err
+
+
+def test_without_any_audit_the_list_says_how_to_begin(run):
+    code, out, _ = run("list")
+    assert (code, "ct-pipeline audit init" in out) == (0, True)
+
+
+def test_an_audit_with_one_run_has_nothing_to_compare(run, folder):
+    random_audit(folder)
+    run("run", "mine")
+    code, _, err = run("diff", "mine")
+    assert code == 2
+    assert "1 finished run" in err
+
+
+def test_a_template_is_written_once(run, folder):
+    code, _, _ = run("init")
+    assert code == 0
+    assert (folder / "my-model.yaml").read_text().startswith("# An audit of your own model")
+    code, _, err = run("init")
+    assert code == 2
+    assert "is there already" in err
+    assert run("init", folder / "other.yaml")[0] == 0
+    assert "name: other" in (folder / "other.yaml").read_text()
+
+
+def test_the_audit_of_a_cell_names_its_own_file(run, folder, tmp_path):
+    code, _, err = run("init", tmp_path / "x.yaml", "--cell", "tiny-sycophancy-40/bct")
+    assert (code, "leave FILE out" in err) == (2, True)
+    code, _, err = run("init", "--cell", "tiny-sycophancy-40/bct", "--spec", REPOSITORY / "tests/fakes/tiny.yaml")
+    assert (code, "not made yet" in err) == (2, True)
+
+
+def test_a_file_from_elsewhere_is_checked_and_added(run, folder, tmp_path):
+    path = random_audit(tmp_path / "elsewhere")
+    code, _, err = run("add", path)
+    assert code == 2
+    assert "make them absolute" in err
+    there = tmp_path / "elsewhere"
+    path = random_audit(
+        there,
+        base_model={"source": "huggingface", "path": str(there / "base")},
+        after={"adapters": [str(there / "after")]},
+        probes={"words": {"source": "jsonl", "path": str(there / "probes.jsonl")}},
+    )
+    code, _, _ = run("add", path)
+    assert code == 0
+    assert (folder / "mine.yaml").read_text() == path.read_text()
+    assert run("add", path)[0] == 2
+    assert run("add", folder / "mine.yaml")[0] == 0
+
+
+def test_a_mistake_in_an_audit_is_said_with_its_place(run, folder):
+    path = random_audit(folder, seed=-1)
+    code, _, err = run("run", "mine")
+    assert code == 2
+    assert f"{path}:" in err
+    assert "seed: found -1; allowed: greater than or equal to 0" in err
+
+
+def test_a_file_for_ci_that_cannot_be_written_is_named(run, folder, tmp_path):
+    random_audit(folder)
+    (tmp_path / "taken").write_text("")
+    code, _, err = run("run", "mine", "--json", tmp_path / "taken" / "x.json")
+    assert code == 2
+    assert "cannot be written" in err
