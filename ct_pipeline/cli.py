@@ -144,6 +144,18 @@ def verify(
 
 
 @app.command()
+def transcripts(
+    name: Annotated[str, typer.Argument(help="An audit, an organism such as tiny-sycophancy-40, or organism/method.")],
+    view: Annotated[bool, typer.Option("--view", help="Open them in Inspect View on 127.0.0.1 until Ctrl-C.")] = False,
+    port: Annotated[int, typer.Option(help="Of Inspect View.", min=1, max=65535)] = 7575,
+) -> None:
+    """Writes every stored prompt and answer, before and after, as Inspect logs, and says where they are."""
+    from ct_pipeline.commands.transcripts import write_transcripts
+
+    write_transcripts(name, port if view else None, Console(highlight=False))
+
+
+@app.command()
 def ui(
     spec: SpecOption = Path("studies/tiny.yaml"),
     dagster_port: Annotated[int, typer.Option(min=1, max=65535)] = 3000,

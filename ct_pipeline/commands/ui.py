@@ -32,7 +32,7 @@ def serve(spec: Path, dagster_port: int, mlflow_port: int, console: Console) -> 
     if dagster_port == mlflow_port:
         raise UserError(f"--dagster-port and --mlflow-port are both {dagster_port}: give two different ports")
     for option, port in (("--dagster-port", dagster_port), ("--mlflow-port", mlflow_port)):
-        _require_free(option, port)
+        require_free(option, port)
     ArtifactStore(home() / "artifacts").prepare()
     folder = prepare_dagster_home()
     os.environ["CT_PIPELINE_STUDY"] = str(spec.absolute())
@@ -87,7 +87,8 @@ def _mlflow(port: int) -> list[str]:
     ]  # fmt: skip
 
 
-def _require_free(option: str, port: int) -> None:
+def require_free(option: str, port: int) -> None:
+    """UserError, which names the option, where a port of this machine is taken or not allowed."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
