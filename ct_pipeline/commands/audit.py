@@ -27,7 +27,8 @@ from ct_pipeline.report.wording import MISSING, duration, moment, percent, point
 from ct_pipeline.stages import audit_records
 from ct_pipeline.stages.audit_records import Record, artifact_of, report_folder, runs
 from ct_pipeline.stages.audit_verdict import STAGE as VERDICT
-from ct_pipeline.stages.catalog import audit_file, audit_files, read_audit
+from ct_pipeline.stages.audit_watch import audit_of, subjects
+from ct_pipeline.stages.catalog import read_audit
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.study.audit_settings import Audit
 from ct_pipeline.study.environment import home
@@ -105,7 +106,8 @@ def diff_audit(name: str, console: Console) -> None:
 
 def list_audits(console: Console) -> None:
     """Prints every audit with its last run, verdict, gate, age and drift."""
-    found = list(dict.fromkeys([*(path.stem for path in audit_files()), *audit_records.names(home())]))
+    known = subjects()
+    found = list(dict.fromkeys([*known.audits, *(name for name in known.unread), *audit_records.names(home())]))
     if not found:
         console.print("No audit yet: ct-pipeline audit init")
         return
@@ -116,7 +118,8 @@ def list_audits(console: Console) -> None:
     for name in found:
         past = runs(home(), name)
         if not past:
-            table.add_row(escape(name), "0", MISSING, MISSING, "never run", MISSING, MISSING)
+            word = "cannot be read" if name in known.unread else "never run"
+            table.add_row(escape(printable(name)), "0", MISSING, MISSING, word, MISSING, MISSING)
             continue
         last = past[-1]
         refused = last["status"] == "refused"
@@ -130,12 +133,14 @@ def list_audits(console: Console) -> None:
             "drift" if drifted(last) else "no",
         )
     console.print(table)
+    for why in known.unread.values():
+        console.print(f"[yellow]{escape(why)}[/]", soft_wrap=True)
 
 
 def read(name: str) -> Audit:
-    """The audit of a name, or of a file's path; SpecError names every mistake."""
+    """The audit of a name, of an adapter that an audit watches (name.adapter), or of a file; SpecError names mistakes."""
     given = Path(name)
-    return read_audit(given if given.suffix in (".yaml", ".yml") else audit_file(name))
+    return read_audit(given) if given.suffix in (".yaml", ".yml") else audit_of(name)
 
 
 def _print_run(record: Record, card: dict, found: Sequence[Finding], console: Console) -> None:

@@ -7,10 +7,10 @@ from ct_pipeline.models.quarantine import (
     inspect_adapter,
     inspect_checkpoint,
     inspect_template,
-    require_clean,
 )
 from ct_pipeline.stages.audit_subject import Subject
 from ct_pipeline.study.audit_settings import LOCAL, HuggingFaceJudge, TinyWorldBase
+from ct_pipeline.study.errors import Refusal, Refused
 
 
 def accepted(subject: Subject) -> list[dict[str, object]]:
@@ -19,13 +19,17 @@ def accepted(subject: Subject) -> list[dict[str, object]]:
     Files are looked at once per subject. What the tiny world pretrained itself is not a stranger's.
     """
     if subject.quarantine is None:
-        inspections = tuple(_inspections(subject))
-        subject.quarantine = [inspection.report() for inspection in inspections]
-        require_clean(*inspections)
-        templates = tuple(_templates(subject))
-        subject.quarantine += [inspection.report() for inspection in templates]
-        require_clean(*templates)
+        subject.quarantine = [inspection.report() for inspection in _inspections(subject)]
+        if not _refused(subject):
+            # Only now may a tokenizer be opened.
+            subject.quarantine += [inspection.report() for inspection in _templates(subject)]
+    if refusals := _refused(subject):
+        raise Refused(refusals)
     return subject.quarantine
+
+
+def _refused(subject: Subject) -> list[Refusal]:
+    return [Refusal(**each) for entry in subject.quarantine or () for each in entry["refused"]]
 
 
 def _inspections(subject: Subject) -> Iterator[Inspection]:

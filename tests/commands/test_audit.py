@@ -112,7 +112,7 @@ def test_an_audit_that_is_not_there_is_answered_with_those_that_are(run, folder)
     random_audit(folder)
     code, _, err = run("run", "other")
     assert code == 2
-    assert "mine.yaml" in err
+    assert "there are: mine" in err
     assert run("show", "other")[0] == run("diff", "other")[0] == 2
     code, _, err = run("run", "../other")
     assert "allowed: a-z" in err
@@ -121,6 +121,23 @@ def test_an_audit_that_is_not_there_is_answered_with_those_that_are(run, folder)
 def test_without_any_audit_the_list_says_how_to_begin(run):
     code, out, _ = run("list")
     assert (code, "ct-pipeline audit init" in out) == (0, True)
+
+
+def test_an_adapter_of_a_watched_folder_is_run_and_listed_by_its_own_name(run, folder):
+    random_audit(folder, watch="new", after=None)
+    random_adapter(tiny_base(), folder / "new" / "step-10", seed=4)
+    assert "never run" in run("list")[1]
+    assert run("run", "mine.step-10")[0] == 0
+    (line,) = [line for line in run("list")[1].splitlines() if "mine.step-10" in line]
+    assert " 1 " in line
+
+
+def test_an_audit_that_cannot_be_read_is_listed_with_why(run, folder):
+    random_audit(folder, seed=-1)
+    code, out, _ = run("list")
+    assert code == 0
+    assert "cannot be read" in out
+    assert "seed: found -1" in out
 
 
 def test_an_audit_with_one_run_has_nothing_to_compare(run, folder):
