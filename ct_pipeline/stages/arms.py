@@ -12,6 +12,7 @@ from ct_pipeline.study.spec import Study
 
 NULL = "null"
 UNINFORMED = "shuffled"
+COLUMNS = ["prompt_id", "sample", "verdict"]
 
 
 def null_of(study: Study, method: str) -> str | None:
@@ -51,7 +52,7 @@ def arms_of(store: ArtifactStore, study: Study, organism: Organism, method: str)
     if None in found.values():
         return None
     tables = {arm: artifact.table("organism" if arm == "organism" else "rows") for arm, artifact in found.items()}
-    rows = {arm: judged(table, "in", "sampled") for arm, table in tables.items()}
+    rows = {arm: judged(table, "in", "sampled")[COLUMNS] for arm, table in tables.items()}
     return arms(**rows, confidence=study.evaluation.confidence)
 
 

@@ -7,24 +7,20 @@ from collections.abc import Mapping
 from pydantic import BaseModel
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, BaseModel):
-        return _plain(value.model_dump(mode="json"))
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, (str, int, float, bool)):
-        return value
-    raise TypeError(f"a {type(value).__name__} cannot be part of a fingerprint")
-
-
 def plain(value: object) -> object:
     """The JSON form of settings: dictionaries, lists, strings, numbers, booleans, null."""
-    return _plain(value)
+    return json.loads(json.dumps(value, default=_known))
 
 
 def fingerprint(**parts: object) -> str:
     """Twenty hex digits of blake2b over the canonical JSON of the named parts; 1 and 1.0 differ."""
-    text = json.dumps(_plain(parts), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps(parts, default=_known, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
+
+
+def _known(value: object) -> object:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"a {type(value).__name__} cannot be part of a fingerprint")
