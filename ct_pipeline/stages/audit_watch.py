@@ -77,14 +77,14 @@ def subjects() -> Subjects:
         try:
             audits[path.stem] = read_audit(path)
         except UserError as error:
-            unread[path.stem] = str(error)
+            unread[path.stem] = _told(error)
     owners = {name: name for name in audits}
     for name, audit in list(audits.items()):
         for folder in _watched(audit, unread):
             try:
                 one = audit.with_adapter(folder)
             except SpecError as error:
-                unread[f"{name}.{printable(folder.name)}"] = str(error)
+                unread[f"{name}.{printable(folder.name)}"] = _told(error)
                 continue
             if one.name in audits:
                 unread[one.name] = f"{folder}: there is an audit of the name {one.name}; rename one of the two"
@@ -145,9 +145,16 @@ def _watched(audit: Audit, unread: dict[str, str]) -> Iterator[Path]:
         return
     for folder in folders:
         if folder.is_symlink():
-            unread[f"{audit.name}.{printable(folder.name)}"] = f"{folder}: found a symbolic link; copy the adapter"
+            unread[f"{audit.name}.{printable(folder.name)}"] = (
+                f"{printable(folder)}: found a symbolic link; copy the adapter"
+            )
         elif all((folder / name).is_file() for name in ADAPTER_FILES):
             yield folder
+
+
+def _told(error: UserError) -> str:
+    """The message of an error, line by line without what hides or reorders text: folders' names are a stranger's."""
+    return "\n".join(map(printable, str(error).splitlines()))
 
 
 def _settings(audit: Audit) -> dict[str, object]:

@@ -8,7 +8,7 @@ import time
 from ct_pipeline.stages.node import Node, making
 from ct_pipeline.stages.pipeline import Stage
 from ct_pipeline.stages.workers import Work
-from ct_pipeline.study.errors import CannotWrite, UserError
+from ct_pipeline.study.errors import CannotWrite, Refusal, Refused, UserError
 
 LIMIT = 60
 
@@ -29,6 +29,8 @@ def make(store, study, key, threads, progress):
     word = key.split(".")[0]
     if word == "refuse":
         raise UserError(f"{key} is refused")
+    if word == "hostile":
+        raise Refused([Refusal(key, "a file", "no such thing is allowed")])
     if word == "full":
         raise CannotWrite("the disk is full")
     if word == "break":

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from ct_pipeline.stages.node import find
-from ct_pipeline.stages.workers import StepProgress, Workers, accelerators
+from ct_pipeline.stages.workers import StepProgress, WorkerLost, Workers, accelerators
 from ct_pipeline.store.artifact_store import ArtifactStore
-from ct_pipeline.study.errors import CannotWrite, UserError
+from ct_pipeline.study.errors import CannotWrite, Refused, UserError
 from tests.conftest import REPOSITORY
 from tests.stages.light_work import LIGHT_WORK, node
 
@@ -119,6 +119,12 @@ def test_a_refusal_stays_a_refusal_and_does_not_stop_the_others(workers, root):
     assert all(made(root, key) for key in "pqrst")
 
 
+def test_refused_files_keep_their_list_across_processes(workers):
+    with pytest.raises(Refused) as refused:
+        workers.make("light", None, ["hostile.1", "v"])
+    assert [each.what for each in refused.value.refusals] == ["hostile.1"]
+
+
 def test_a_full_disk_stops_the_keys_that_have_not_begun(workers, root):
     keys = ["full.1", *(f"late.{i}" for i in range(20))]
     with pytest.raises(CannotWrite, match=r"^light of full\.1: the disk is full$"):
@@ -127,9 +133,7 @@ def test_a_full_disk_stops_the_keys_that_have_not_begun(workers, root):
 
 
 def test_a_killed_worker_is_said_and_the_next_stage_works_again(workers, root):
-    with pytest.raises(
-        RuntimeError, match="a worker process ended without a word: most often the machine had no memory"
-    ):
+    with pytest.raises(WorkerLost, match="a worker process ended without a word: most often the machine had no memory"):
         workers.make("light", None, ["die.1", "u", "v"])
     workers.make("light", None, ["u", "v"])
     assert made(root, "u")
