@@ -29,15 +29,15 @@ ODD = [
     "__class__",
 ]
 ODD += ["1e999", "NaN", "-0", "9" * 60, "null", "true", "*a", "&a", "!!python/name:os.system", "<<", "\u2028", "\ufeff"]
-TEXTS = st.one_of(st.sampled_from(ODD), st.text(max_size=20))
+TEXTS = st.one_of(st.sampled_from(ODD), st.text(max_size=8))
 NUMBERS = st.one_of(
     st.sampled_from([0, -1, 2**31, 2**63, 10**30, 0.1, -1e308, float("nan"), float("inf")]), st.integers(), st.floats()
 )
 SCALARS = st.one_of(st.none(), st.booleans(), NUMBERS, TEXTS)
 VALUES = st.recursive(
     SCALARS,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
-    max_leaves=12,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=6,
 )
 
 
