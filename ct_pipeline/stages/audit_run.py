@@ -1,8 +1,9 @@
 """One run of an audit in this process: makes what is missing of its artifacts, and keeps the run's record."""
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ct_pipeline.stages import audit_records, base_model
@@ -51,5 +52,19 @@ def _made(store: ArtifactStore, subject: Subject, stage, watch: Callable[[str], 
             store, subject.study, subject.audit.base_model.model, os.cpu_count() or 1, lambda step, steps, loss: None
         )
     watch(stage.title)
-    stage.make(store, subject)
+    with _threads(subject):
+        stage.make(store, subject)
     return True
+
+
+@contextlib.contextmanager
+def _threads(subject: Subject) -> Iterator[None]:
+    """One thread for a model of the tiny world, as in a study: two on a busy machine take thirty times as long."""
+    import torch
+
+    usual = torch.get_num_threads()
+    torch.set_num_threads(1 if subject.base_node is not None else usual)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)
