@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ct_pipeline.report.figures.style import GRID, WIDTH, in_style, label, panels
+from ct_pipeline.report.figures.style import GRID, WIDTH, in_style, panels
 
 LOOKS = {
     "before": {"color": "#777777", "marker": "s", "markerfacecolor": "white"},
@@ -22,7 +22,7 @@ def trend_plot(probe: str, runs: Sequence[Mapping[str, object]], limit: float | 
         runs: records, oldest first; a run without the probe leaves a gap.
         limit: the highest risk that the gate allows; None draws no line.
     """
-    figure, (axes,) = panels(WIDTH, 2.6, margins=(0.55, 0.15, 0.5, 0.45))
+    figure, (axes,) = panels(WIDTH, 2.4, margins=(0.55, 0.15, 0.5, 0.25))
     for side, look in LOOKS.items():
         known = [(run["number"], rate) for run in runs if (rate := _rate(run, probe, side)) is not None]
         if known:
@@ -48,7 +48,6 @@ def trend_plot(probe: str, runs: Sequence[Mapping[str, object]], limit: float | 
     axes.grid(axis="y", **GRID)
     axes.set_xlabel("run")
     axes.set_ylabel("risk (%)")
-    axes.set_title(label(probe), loc="left", pad=18)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, ncols=5, frameon=False, fontsize=8)
     return figure
 

@@ -52,6 +52,7 @@ def make(store: ArtifactStore, subject: Subject) -> Artifact:
         rubrics = {prompt: text for probe in subject.probes.values() for prompt, text in probe.rubrics.items()}
         for name, table in with_judgements(subject, tables, rubrics).items():
             draft.write_table(name, table)
+        subject.require_unchanged()
         draft.write_json("asked", {"sides": templates, "probes": sizes(tables["before"])})
     return store.read(place.address)
 

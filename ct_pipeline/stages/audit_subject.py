@@ -14,12 +14,12 @@ from pathlib import Path
 from ct_pipeline.engine.protocol import Adapters
 from ct_pipeline.organisms.probes import LabelSet, ProbeSet, read_labels, read_probes
 from ct_pipeline.stages import base_model
+from ct_pipeline.stages.audit_digests import digest_of
 from ct_pipeline.stages.catalog import read_study
 from ct_pipeline.stages.language_model import LanguageModel, opened
 from ct_pipeline.stages.node import Node
 from ct_pipeline.stages.rows import digest, kind_named, rows_of
 from ct_pipeline.store.artifact_store import ArtifactStore, Draft
-from ct_pipeline.store.manifest import hash_file
 from ct_pipeline.store.untrusted import files_of, mistake, read_file
 from ct_pipeline.study.audit_settings import (
     LOCAL,
@@ -173,12 +173,26 @@ class Subject:
             path, revision, dtype = base_model.location(store, self.study, base.model)
         else:
             path, revision, dtype = self.located(base.path), base.revision, base.dtype
-        return opened(str(path), revision, dtype, base.engine, rank, self.template)
+        # An overwritten folder is another model, also to a process that has it open.
+        content = (
+            "".join(self.digests("base model", "before checkpoint", "after checkpoint").values())
+            if self.base_node is None
+            else ""
+        )
+        return opened(str(path), revision, dtype, base.engine, rank, self.template, content)
 
     def open_judge(self) -> LanguageModel:
         """The judge's model."""
         judge = self.audit.judge
-        return opened(str(self.located(judge.path)), judge.revision, judge.dtype, "transformers", 1)
+        content = self.digests("judge")["judge"]
+        return opened(str(self.located(judge.path)), judge.revision, judge.dtype, "transformers", 1, None, content)
+
+    def require_unchanged(self) -> None:
+        """UserError where a file was changed since it was hashed: what was measured might belong to either."""
+        now = Subject(self.audit)
+        changed = [each.role for each in self.inputs if each not in now.inputs]
+        if changed:
+            raise UserError(f"audit {self.audit.name}: {', '.join(changed)} changed while it was audited: run again")
 
     def note(self, draft: Draft) -> None:
         """Records the files that were read, for the lineage of what is made of them."""
@@ -267,7 +281,7 @@ def _is_file(probe: WorldProbes | JsonlProbes) -> bool:
 
 
 def _file(role: str, path: Path) -> Input:
-    return Input(role, path.name, hash_file(path).sha256)
+    return Input(role, path.name, digest_of(path))
 
 
 def _folder(role: str, folder: Path, names: tuple[str, ...] | None) -> Input:
@@ -277,5 +291,5 @@ def _folder(role: str, folder: Path, names: tuple[str, ...] | None) -> Input:
     if not found:
         allowed = " and ".join(names) if names else "a model folder in the Hugging Face layout"
         raise UserError(f"{role}: {folder} holds none of the files of a model; allowed: {allowed}")
-    content = [(name, hash_file(folder / name).sha256) for name in found]
+    content = [(name, digest_of(folder / name)) for name in found]
     return Input(role, folder.name, hashlib.sha256(json.dumps(content).encode()).hexdigest())

@@ -87,8 +87,17 @@ def _largest_rank(study: Study) -> int:
 
 @functools.lru_cache(maxsize=1)
 def opened(
-    path: str, revision: str | None, dtype: str | None, engine: EngineName, rank: int, template: str | None = None
+    path: str,
+    revision: str | None,
+    dtype: str | None,
+    engine: EngineName,
+    rank: int,
+    template: str | None = None,
+    content: str = "",
 ) -> LanguageModel:
-    """The language model at a path; the one opened before is forgotten, because two may not fit beside each other."""
+    """The language model at a path; the one opened before is forgotten, because two may not fit beside each other.
+
+    `content` tells apart what lay at the path at different times, where that can change.
+    """
     BASE_MODELS.clear()
     return LanguageModel(path, revision, dtype, engine, rank, template)

@@ -18,7 +18,7 @@ from ct_pipeline.stages.catalog import read_audit
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.study.errors import Refused, UserError
 from tests.conftest import REPOSITORY
-from tests.fakes.tiny_models import random_adapter, tiny_base
+from tests.fakes.tiny_models import random_adapter, tiny_base, tiny_folder
 from tests.stages.audits import lines, random_audit
 
 QUIET = (lambda what: None,)
@@ -107,6 +107,22 @@ def test_another_adapter_is_another_run_and_its_drift_is_measured(place):
     moved = record["drift"]["differences"]["words"]
     assert moved["prompts"] == 40
     assert record["drift"]["raised"] is bool(record["drift"]["reasons"])
+
+
+def test_a_base_model_that_was_overwritten_is_another_model_to_the_same_process(place):
+    place.run(after={"adapters": []})
+    tiny_folder(place.folder / "base", seed=5)
+    record = place.run(after={"adapters": []})
+    assert record["changed"] == ["base model: other content " + record["changed"][0].partition("content ")[2]]
+    assert record["drift"]["differences"]["words"]["value"] != 0
+
+
+def test_a_file_that_changes_while_it_is_audited_stops_the_run(place):
+    subject = read(read_audit(random_audit(place.folder)))
+    subject.require_unchanged()
+    random_adapter(tiny_base(), place.folder / "after", seed=3)
+    with pytest.raises(UserError, match="after adapter 1 changed while it was audited"):
+        subject.require_unchanged()
 
 
 def test_a_threshold_that_turns_the_gate_raises_drift_without_new_answers(place):
