@@ -1,5 +1,6 @@
 """`ct-pipeline transcripts`: writes stored completions as Inspect logs, says how to read them, opens Inspect View."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,9 @@ def view_command(folder: Path, port: int) -> list[str]:
 
 
 def _view(folder: Path, port: int, console: Console) -> None:
+    # Both end it, also where a shell started this in the background with SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     console.print(f"Inspect View: http://{HOST}:{port}\nCtrl-C ends it.")
     with subprocess.Popen(view_command(folder, port)) as server:
         try:

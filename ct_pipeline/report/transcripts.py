@@ -176,7 +176,7 @@ def _sample(transcript: Transcript, row: Mapping[str, object]) -> dict[str, obje
             "completion": answer,
         },
         "scores": {
-            MISBEHAVES: _verdict(row["verdict"]),
+            MISBEHAVES: _verdict(row["verdict"]) | {"answer": answer},
             CORRECT: {"value": {True: "C", False: "I", None: "N"}[row["correct"]]},
         },
         "metadata": _shown({each: row.get(each) for each in _ABOUT} | {"logprob_nats": row.get("logprob")}),

@@ -1,17 +1,18 @@
 """Which stored completions a name means, and what they depend on: an audit's, an organism's or a cell's."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import pandas
 
-from ct_pipeline.analysis.rates import rate
+from ct_pipeline.analysis.rates import Rate, rate
 from ct_pipeline.report.transcripts import Transcript
 from ct_pipeline.stages import audit_evaluation, audit_records, evaluation, organism_evaluation
 from ct_pipeline.stages.audit_evaluation import risk_rows
 from ct_pipeline.stages.lineage import facts
-from ct_pipeline.stages.measurement import DECODINGS, DOMAINS, samplings
+from ct_pipeline.stages.measurement import DOMAINS, samplings
 from ct_pipeline.store.artifact_store import Address, Artifact, ArtifactStore
 from ct_pipeline.store.lineage import Chain, Index, trace
 from ct_pipeline.study.errors import UserError
@@ -27,6 +28,8 @@ STACKS: Mapping[str, tuple[str, ...]] = {
     "after": (*BEFORE, "retrained_model"),
 }
 """Stages whose adapters a study's model was made from, by its side."""
+WAYS = ("sampled", "greedy")
+"""Inspect View shows the first rate in its list of logs."""
 MOST_NAMED = 12
 
 
@@ -67,15 +70,18 @@ def _of_audit(index: Index, home: Path, name: str) -> tuple[Transcript, ...]:
         given = {each: file["sha256"] for each, file in external.items() if each.startswith(f"{side} ")}
         more = {"audit": name, "run": run["number"], "weights": given, "inputs_of_run": run["inputs"]}
         more |= artifact.json("asked")["sides"].get(side, {})
-        made.append(
-            _transcript(artifact, chain, name, side, base, table, settings["confidence"], settings["decoding"], more)
-        )
+        confidence, decoding = settings["confidence"], settings["decoding"]
+        if len(table):
+            made.append(_transcript(artifact, chain, name, side, base, table, confidence, decoding, more))
+    if not made:
+        raise UserError(f"audit {name} asked its model nothing: it has no probes; add some and run it again")
     return tuple(made)
 
 
 def _of_organism(index: Index, name: str, address: Address) -> tuple[Transcript, ...]:
     artifact = _read(index, address)
-    return tuple(_of_study(index, artifact, name, arm, artifact.table(arm)) for arm in organism_evaluation.ARMS)
+    confidence = artifact.manifest.settings["gate"]["confidence"]
+    return tuple(_of_study(index, artifact, name, arm, arm, confidence) for arm in organism_evaluation.ARMS)
 
 
 def _of_cell(index: Index, name: str, address: Address) -> tuple[Transcript, ...]:
@@ -84,14 +90,14 @@ def _of_cell(index: Index, name: str, address: Address) -> tuple[Transcript, ...
     link = links[organism_evaluation.STAGE]
     if link.state != "ok":
         raise UserError(f"{name}: the organism's evaluation, its side before, is {link.state}; run: ct-pipeline study")
-    before = _read(index, link.address)
+    confidence = after.manifest.settings["confidence"]
     return (
-        _of_study(index, before, name, "before", before.table("organism")),
-        _of_study(index, after, name, "after", after.table("rows")),
+        _of_study(index, _read(index, link.address), name, "before", "organism", confidence),
+        _of_study(index, after, name, "after", "rows", confidence),
     )
 
 
-def _of_study(index: Index, artifact: Artifact, name: str, side: str, table: pandas.DataFrame) -> Transcript:
+def _of_study(index: Index, artifact: Artifact, name: str, side: str, table: str, confidence: float) -> Transcript:
     settings, organism = artifact.manifest.settings, Organism.parse(artifact.manifest.subject)
     chain = trace(index, _address(artifact))
     weights = {
@@ -102,10 +108,8 @@ def _of_study(index: Index, artifact: Artifact, name: str, side: str, table: pan
     templates = {told for step in chain.steps.values() if step.manifest and (told := facts(step.manifest).template)}
     more = {"weights": weights, "template": sorted(templates)}
     decoding = {"temperature": 1.0, "top_p": 1.0, **{each: settings[each] for each in ("samples", "max_new_tokens")}}
-    return _transcript(
-        artifact, chain, name, side, organism.model, table.assign(probe=organism.kind),
-        settings.get("confidence", 0.95), decoding, more,
-    )  # fmt: skip
+    rows = artifact.table(table).assign(probe=organism.kind)
+    return _transcript(artifact, chain, name, side, organism.model, rows, confidence, decoding, more)
 
 
 def _transcript(
@@ -120,21 +124,13 @@ def _transcript(
     more: Mapping[str, object],
 ) -> Transcript:
     manifest, told = artifact.manifest, facts(artifact.manifest)
-    rates = {}
-    for probe in dict.fromkeys(table["probe"]):
-        for domain in DOMAINS:
-            for way in DECODINGS:
-                rows = risk_rows(table, probe, domain, way)
-                if len(rows):
-                    found = rate(rows["verdict"], rows["prompt_id"], confidence=confidence)
-                    rates[f"risk {probe} {domain}/{way}"] = found
     made = manifest.provenance
     return Transcript(
         task=task,
         side=side,
         base=base,
         rows=table,
-        rates=rates,
+        rates=_rates(table, confidence),
         decoding={way: asdict(sampling) for way, sampling in samplings(**decoding).items()},
         started=artifact.started,
         finished=artifact.finished,
@@ -153,6 +149,18 @@ def _transcript(
             "broken": list(chain.faults),
         },
     )
+
+
+def _rates(table: pandas.DataFrame, confidence: float) -> dict[str, Rate]:
+    """The risk in every domain under every way of decoding; the probe's name stands before it where there are several."""
+    probes = list(dict.fromkeys(table["probe"]))
+    rates = {}
+    for probe, domain, way in itertools.product(probes, DOMAINS, WAYS):
+        rows = risk_rows(table, probe, domain, way)
+        if len(rows):
+            name = f"{domain}/{way}" if len(probes) == 1 else f"{probe} {domain}/{way}"
+            rates[name] = rate(rows["verdict"], rows["prompt_id"], confidence=confidence)
+    return rates
 
 
 def _read(index: Index, address: Address) -> Artifact:
