@@ -59,7 +59,8 @@ def sections(card: Card) -> Iterator[Section]:
     yield _gate(results["gate"])
     predicted = list(_predictions(results["predictions"]))
     why = () if predicted else ("Nothing to predict from: no labels and no probe with a plain side.",)
-    yield Section("Prediction", why, ("From", "Predicted change", "Interval", "Sign", "Basis"), predicted)
+    head = ("From", "Predicted change", "Interval", "Sign", "Basis")
+    yield Section("Prediction", why, head, predicted, list(_label_risks(results["predictions"])))
     yield _shift(results["shift"])
     if card.get("drift"):
         yield Section("Against the run before", bullets=card["drift"]["sentences"])
@@ -182,6 +183,13 @@ def _predictions(predictions: Sequence[Mapping[str, object]]) -> Iterator[tuple[
     for each in predictions:
         source = f"{each['source']}: {each['group']}"
         yield source, points(each["value"]), _interval(each), each["sign"], each["basis"]
+
+
+def _label_risks(predictions: Sequence[Mapping[str, object]]) -> Iterator[str]:
+    for each in predictions:
+        if risks := each.get("risks"):
+            labels, own = (_rate(risks[name]) for name in ("labels", "own"))
+            yield f"{each['group']}: labels that misbehave: {labels}; the model's own samples: {own}."
 
 
 def _shift(shift: Mapping[str, Mapping]) -> Section:

@@ -267,7 +267,9 @@ def read(audit: Audit) -> Subject:
             refusals += error.refusals
     if refusals:
         raise Refused(refusals)
-    _ = subject.inputs
+    judge = subject.digests("judge").get("judge")
+    if judge is not None and judge in subject.digests("base model", "before", "after").values():
+        raise UserError(f"audit {audit.name}: the judge is the audited model itself; name another one")
     return subject
 
 

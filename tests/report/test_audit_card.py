@@ -135,6 +135,14 @@ def test_before_any_training_there_is_a_prediction_and_no_gate():
     assert told[-1] == "Release gate: not applicable, nothing was trained yet."
 
 
+def test_the_labels_own_risk_stands_beside_the_prediction():
+    told = card()
+    told["results"]["predictions"][0]["risks"] = {"labels": rate(0.6), "own": rate(0.2)}
+    assert "labels that misbehave: 60.0 % \\[50.0 % to 70.0 %\\]; the model's own samples: 20.0 %" in markdown_card(
+        told
+    )
+
+
 def test_limits_name_what_the_card_shows():
     told = " ".join(limits(card("undetermined")))
     for part in (

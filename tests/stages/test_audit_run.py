@@ -125,6 +125,31 @@ def test_a_file_that_changes_while_it_is_audited_stops_the_run(place):
         subject.require_unchanged()
 
 
+def test_a_copy_of_the_audited_model_is_no_judge(place):
+    random_audit(place.folder)
+    shutil.copytree(place.folder / "base", place.folder / "copy")
+    with pytest.raises(UserError, match="the judge is the audited model itself"):
+        place.run(judge={"source": "huggingface", "path": "./copy"})
+
+
+def test_another_model_may_judge(place):
+    random_audit(place.folder)
+    tiny_folder(place.folder / "judge", seed=8)
+    lines(place.folder / "probes.jsonl", [{"prompt": f"w{n} w2", "rubric": "w3"} for n in range(4)])
+    judge = {
+        "source": "huggingface",
+        "path": "./judge",
+        "request": "{rubric} {request} {response}",
+        "yes": "w1",
+        "no": "w2",
+    }
+    record = place.run(judge=judge)
+    verdict = audit_records.artifact_of(place.store, record, "audit_verdict").json("verdict")
+    rate = verdict["probes"]["words"]["risk"]["after"]["in/sampled"]
+    assert rate["rows"] == 4
+    assert 0 <= rate["missing"] <= 4
+
+
 def test_a_threshold_that_turns_the_gate_raises_drift_without_new_answers(place):
     place.run(thresholds={"risk": 0.99})
     record = place.run(thresholds={"risk": 0.01})
