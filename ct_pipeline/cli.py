@@ -11,7 +11,7 @@ prepare_environment()
 import typer  # noqa: E402
 from rich.console import Console  # noqa: E402
 
-from ct_pipeline.study.errors import UserError  # noqa: E402
+from ct_pipeline.study.errors import UserError, printable  # noqa: E402
 
 app = typer.Typer(
     help="Audits consistency training: organisms, labels, retraining, measurement, report.",
@@ -230,12 +230,17 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+def _told(error: UserError) -> str:
+    """The message without characters that a terminal would obey."""
+    return "\n".join(map(printable, f"ct-pipeline: {error}".splitlines()))
+
+
 def main() -> None:
     """The entry point: what a person can mend is one message and exit code 2, without a traceback."""
     try:
         app()
     except UserError as error:
-        Console(stderr=True, highlight=False).print(f"ct-pipeline: {error}", style="red", markup=False, soft_wrap=True)
+        Console(stderr=True, highlight=False).print(_told(error), style="red", markup=False, soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         Console(stderr=True).print("Stopped. Finished work is kept; the same command goes on from here.")

@@ -104,7 +104,7 @@ def _materialize(
         f"engine starts: {pool.engine_starts} ({size.engine_starts})."
     )
     for name, why in failed.items():
-        console.print(f"[yellow]{name} did not pass the induction gate and was not used:[/] {why}", highlight=False)
+        console.print(f"{name} did not pass the induction gate and was not used: {why}", style="yellow", markup=False)
     if len(failed) == len(study.organisms):
         raise UserError("no organism passed the induction gate: nothing was consistency-trained")
     return home() / "reports" / study.name / "index.html"
@@ -160,7 +160,7 @@ def _shown_warnings(console: Console) -> Iterator[None]:
 
     def show(message, category, *_args, **_kwargs) -> None:
         if issubclass(category, DamagedArtifact):
-            console.print(f"[yellow]Warning:[/] {message}", highlight=False)
+            console.print(f"Warning: {message}", style="yellow", markup=False)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

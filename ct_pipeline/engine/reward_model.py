@@ -9,7 +9,7 @@ import numpy as np
 
 from ct_pipeline.engine.batches import shares_by_length
 from ct_pipeline.models.chat import ChatFormat
-from ct_pipeline.models.loading import default_device, load_tokenizer
+from ct_pipeline.models.loading import checked_folder, default_device, load_tokenizer
 from ct_pipeline.organisms.kind import Message
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class RewardModels:
     def get(self, path: str, revision: str | None) -> RewardModel:
         """Returns the model at `path`, loading it at the first call; see `open_reward_model`."""
         # A folder that was overwritten under the same name must not be served from memory.
-        written = (str(file.stat().st_mtime_ns) for file in sorted(Path(path).glob("*.safetensors")))
+        written = (str(f.stat().st_mtime_ns) for f in sorted(Path(path).glob("*.safetensors")) if f.is_file())
         key = (path, str(revision), *written)
         if key not in self.held:
             self.held[key] = _load(path, revision)
@@ -186,8 +186,8 @@ def _load(path: str, revision: str | None) -> RewardModel:
     logging.disable_progress_bar()
     device = default_device()
     model, loaded = AutoModelForSequenceClassification.from_pretrained(
-        path,
-        revision=revision,
+        str(checked_folder(path, revision)),
+        local_files_only=True,
         dtype=torch.float32 if device == "cpu" else torch.bfloat16,
         use_safetensors=True,
         trust_remote_code=False,

@@ -1,6 +1,5 @@
 """Whether two completions of a prompt say the same: by what they mean, or by a language model's yes or no."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,8 +9,6 @@ from ct_pipeline.organisms.templates import filled
 
 Question = tuple[Prompt, str, str]
 """A prompt with two completions of it."""
-
-_AROUND_A_WORD = re.compile(r"^[\W_]+|[\W_]+$")
 
 
 class AgreementJudge(Protocol):
@@ -74,5 +71,10 @@ class TextAgreement:
 
 def first_word(text: str) -> str:
     """The first word in lower case, without the punctuation around it; "" where there is none."""
-    words = (_AROUND_A_WORD.sub("", word) for word in text.split())
-    return next((word for word in words if word), "").casefold()
+    return next((word for word in map(_bare, text.split()) if word), "").casefold()
+
+
+def _bare(word: str) -> str:
+    """From the first letter or digit to the last; in linear time, whatever a model wrote."""
+    kept = [place for place, character in enumerate(word) if character.isalnum()]
+    return word[kept[0] : kept[-1] + 1] if kept else ""

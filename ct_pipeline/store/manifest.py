@@ -66,7 +66,7 @@ class Manifest:
             del raw["format"]
             raw["files"] = {name: FileRecord(**file) for name, file in raw["files"].items()}
             return Manifest(**raw)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a manifest: {error}") from error
 
 

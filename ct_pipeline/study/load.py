@@ -115,6 +115,8 @@ def _method_named(name: object, given: object) -> tuple[Location, object]:
 
 def _read(path: Path, kind: FileKind) -> tuple[yaml.Node, dict]:
     try:
+        if path.is_fifo():
+            raise OSError("a named pipe")
         with path.open("rb") as stream:
             content = stream.read(LARGEST_FILE + 1)
         text = content.decode("utf-8")

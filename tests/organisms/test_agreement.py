@@ -1,8 +1,10 @@
 """Judges of agreement: by meaning, and by a language model's first word."""
 
+import time
+
 import pytest
 
-from ct_pipeline.organisms.agreement import TextAgreement, WorldAgreement
+from ct_pipeline.organisms.agreement import TextAgreement, WorldAgreement, first_word
 from ct_pipeline.organisms.kind import Message, Prompt
 from ct_pipeline.organisms.sycophancy import KIND
 from tests.organisms.prompts import DIRECT, RIGHT_CLAIM, WRONG_CLAIM
@@ -97,3 +99,10 @@ def test_a_missing_reply_is_an_error():
     judge = TextAgreement(Respondent("yes"), REQUEST, "yes", "no")
     with pytest.raises(ValueError):
         judge.agree([(DIRECT, "a", "b")] * 2)
+
+
+def test_a_word_of_a_hundred_thousand_marks_costs_no_time():
+    started = time.perf_counter()
+    assert first_word("(yes)") == "yes" and first_word("... __no__ !") == "no" and first_word("-- !!") == ""
+    assert first_word("a" + "!" * 100_000 + "b").startswith("a!")
+    assert time.perf_counter() - started < 2

@@ -67,7 +67,7 @@ def test_a_hostile_file_is_refused_in_one_sentence_or_more(tmp_path, monkeypatch
     ids=lambda text: text[:20] or "nothing",
 )  # fmt: skip
 def test_a_hostile_manifest_is_a_value_error(text):
-    with pytest.raises((ValueError, RecursionError)):
+    with pytest.raises(ValueError):
         Manifest.from_json(text)
 
 

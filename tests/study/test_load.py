@@ -1,5 +1,6 @@
 """Every mistake in a study file is said with its line, its field, what was found and what is allowed."""
 
+import os
 import re
 from pathlib import Path
 
@@ -424,3 +425,9 @@ def test_a_planted_effect_of_a_method_that_is_not_run_is_refused(tiny_text, tmp_
     path.write_text(tiny_text + "\nplanted:\n  bct: { change: suppresses }\n")
     study = read_study(path)
     assert study.planted["bct"].change == "suppresses" and study.planted["bct"].selection is None
+
+
+def test_a_pipe_is_refused_and_never_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "study.yaml")
+    with pytest.raises(SpecError, match="a named pipe"):
+        read_study(tmp_path / "study.yaml")
