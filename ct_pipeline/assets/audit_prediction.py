@@ -4,7 +4,7 @@ import dagster as dg
 
 from ct_pipeline.assets.audit_evaluation import audit_evaluation
 from ct_pipeline.assets.audit_inputs import GROUP
-from ct_pipeline.assets.auditing import AFTER_DEPS, ONE_AUDIT_PER_RUN, make_stage, plotted, stage_called
+from ct_pipeline.assets.auditing import ONE_AUDIT_PER_RUN, WITH_THE_REST, make_stage, plotted, stage_called
 from ct_pipeline.assets.materialization import OWNERS, POOL, table_of
 from ct_pipeline.partitions import audit_subject
 from ct_pipeline.report.wording import points
@@ -22,7 +22,7 @@ STAGE = stage_called("audit_prediction")
     pool=POOL,
     code_version=str(STAGE.version),
     backfill_policy=ONE_AUDIT_PER_RUN,
-    automation_condition=AFTER_DEPS,
+    automation_condition=WITH_THE_REST,
 )
 def audit_prediction(
     context: dg.AssetExecutionContext, artifacts: ArtifactStoreResource, accelerator: AcceleratorResource

@@ -11,8 +11,8 @@ from ct_pipeline.assets.audit_inputs import GROUP
 from ct_pipeline.assets.audit_prediction import audit_prediction
 from ct_pipeline.assets.audit_shift import audit_shift
 from ct_pipeline.assets.auditing import (
-    AFTER_DEPS,
     ONE_AUDIT_PER_RUN,
+    WITH_THE_REST,
     Audited,
     make_stage,
     of_this_run,
@@ -54,7 +54,7 @@ def _check(name: str, description: str, blocking: bool = False) -> dg.AssetCheck
     pool=POOL,
     code_version=str(STAGE.version),
     backfill_policy=ONE_AUDIT_PER_RUN,
-    automation_condition=AFTER_DEPS,
+    automation_condition=WITH_THE_REST,
     # Of the asset as a whole, which is all that Dagster knows: the last verdict of any audit is at most a week old.
     freshness_policy=dg.FreshnessPolicy.time_window(fail_window=timedelta(days=8), warn_window=timedelta(days=7)),
     check_specs=[

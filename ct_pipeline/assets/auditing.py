@@ -24,20 +24,16 @@ REUSED, SECONDS = "reused", "seconds"
 # A run is one audit: what fails of it, a gate for instance, is not the failure of others.
 ONE_AUDIT_PER_RUN = dg.BackfillPolicy.multi_run(max_partitions_per_run=1)
 
-UPDATED = (dg.AutomationCondition.newly_missing() | dg.AutomationCondition.any_deps_updated()).since_last_handled()
-AFTER_DEPS = (
-    UPDATED
-    & ~dg.AutomationCondition.any_deps_missing()
-    & ~dg.AutomationCondition.any_deps_in_progress()
-    & ~dg.AutomationCondition.in_progress()
-).with_label("an earlier stage was made")
+# Without since_last_handled and in_progress: a change that is noticed while a run is on its way, or in the tick that sees
+# its end, would be taken for handled and never be audited. A run too many costs seconds.
 CHANGED_INPUTS = (
-    (
-        dg.AutomationCondition.newly_missing()
-        | dg.AutomationCondition.any_deps_match(dg.AutomationCondition.data_version_changed())
-    ).since_last_handled()
-    & ~dg.AutomationCondition.in_progress()
+    dg.AutomationCondition.newly_missing()
+    | dg.AutomationCondition.any_deps_match(dg.AutomationCondition.data_version_changed())
 ).with_label("inputs of the audit changed")
+WITH_THE_REST = (
+    dg.AutomationCondition.newly_missing()
+    | dg.AutomationCondition.any_deps_match(dg.AutomationCondition.will_be_requested())
+).with_label("an earlier stage is made")
 
 
 @dataclass(frozen=True)

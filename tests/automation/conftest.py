@@ -8,7 +8,6 @@ import dagster as dg
 import pytest
 import yaml
 
-from ct_pipeline.partitions import audit_subject
 from tests.conftest import TINY
 
 
@@ -59,17 +58,9 @@ def audits(tmp_path, monkeypatch):
     return folder
 
 
-@pytest.fixture(scope="session")
-def stored_instance(tmp_path_factory):
-    """An instance on disk: ticks resolve partitions only by one of that kind."""
-    with dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("dagster"))) as found:
-        yield found
-
-
 @pytest.fixture
-def instance(stored_instance):
-    """It without partitions, runs and events."""
-    yield stored_instance
-    stored_instance.wipe()
-    for name in stored_instance.get_dynamic_partitions(audit_subject.name):
-        stored_instance.delete_dynamic_partition(audit_subject.name, name)
+def instance(tmp_path):
+    """An instance on disk: ticks resolve partitions only by one of that kind."""
+    (tmp_path / "dagster").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as found:
+        yield found

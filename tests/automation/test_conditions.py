@@ -64,15 +64,6 @@ def test_changed_inputs_alone_are_audited_again_and_no_other_subject_is(automati
     assert automation() == {}
 
 
-def test_what_was_made_meanwhile_is_not_asked_for_again(automation):
-    registered(automation, "one")
-    automation()
-    automation.observe("one", "second")
-    for name in NAMES:
-        automation.make(name, ["one"])
-    assert automation() == {}
-
-
 def observed(instance):
     job = dg.Definitions(assets=[audit_inputs]).resolve_implicit_global_asset_job_def()
     result = job.execute_in_process(instance=instance)
