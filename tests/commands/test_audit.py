@@ -1,20 +1,34 @@
 """The command line of audits: exit codes, what is printed, files for CI systems; every mistake is one message."""
 
 import json
+import shutil
 import sys
 from xml.etree import ElementTree
 
 import pytest
 
 from ct_pipeline import cli
+from ct_pipeline.stages.audit_run import run_audit
+from ct_pipeline.stages.catalog import read_audit
+from ct_pipeline.store.artifact_store import ArtifactStore
 from tests.conftest import REPOSITORY
 from tests.fakes.tiny_models import random_adapter, tiny_base
 from tests.stages.audits import lines, random_audit
 
 
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """The artifacts of an audit that was run once: one of equal content finds its answers there."""
+    place = tmp_path_factory.mktemp("measured")
+    store = ArtifactStore(place / "results" / "artifacts")
+    run_audit(store, read_audit(random_audit(place / "audits")), place / "results", lambda what: None)
+    return store.root
+
+
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Runs a command line on empty folders of results and audits; returns exit code, standard output, standard error."""
+def run(monkeypatch, capsys, tmp_path, measured):
+    """Runs a command line without any audit or run; returns exit code, standard output, standard error."""
+    shutil.copytree(measured, tmp_path / "results" / "artifacts")
     monkeypatch.setenv("CT_PIPELINE_HOME", str(tmp_path / "results"))
     monkeypatch.setenv("CT_PIPELINE_AUDITS", str(tmp_path / "audits"))
     monkeypatch.setenv("COLUMNS", "200")
