@@ -155,7 +155,7 @@ def test_dagsters_settings_are_valid_and_notice_killed_runs(tmp_path):
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         assert instance.run_monitoring_enabled
         assert instance.run_retries_enabled
-        assert instance.run_retries_max_retries == 1
+        assert instance.run_retries_max_retries == 3
         assert instance.run_retries_retry_on_asset_or_op_failure is False
         assert instance.get_concurrency_config().pool_config.default_pool_limit == 1
         assert not instance.telemetry_enabled

@@ -1,0 +1,156 @@
+"""How long an audit takes, first and unchanged, and how often the drift alarm is right on a tiny model.
+
+    .venv/bin/python benchmarks/audit.py --trials 40
+
+Each trial is two runs of one audit with answers drawn under seeds of their own. Nothing changed between the two (null), or
+the audited adapter was swapped for another method's, or scaled. Without --home a reduced study is run first.
+"""
+
+import argparse
+import dataclasses
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from ct_pipeline.analysis.drift import drift
+from ct_pipeline.analysis.paired import difference
+from ct_pipeline.analysis.release_gate import release_gate
+from ct_pipeline.analysis.verdicts import verdict
+from ct_pipeline.stages.audit_from_cell import write_audit
+from ct_pipeline.stages.audit_run import run_audit
+from ct_pipeline.stages.audit_subject import Subject, read
+from ct_pipeline.stages.audit_verdict import main_rows
+from ct_pipeline.stages.catalog import read_audit
+from ct_pipeline.stages.measurement import completions, samplings
+from ct_pipeline.store.artifact_store import ArtifactStore
+from tests.e2e.runs import Place, reduced_study
+
+CELL, OTHER = "tiny-sycophancy-40/bct", "tiny-sycophancy-40/self_rewarding"
+SCALES = (0.5,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawn:
+    """One run: the rows that verdict, gate and drift stand on, and its outcomes by probe."""
+
+    rows: pandas.DataFrame
+    outcomes: dict[str, dict[str, str]]
+
+
+class Trials:
+    """Runs of one audit without its bookkeeping: answers, verdict and gate, as the stages make them."""
+
+    def __init__(self, store: ArtifactStore, subject: Subject) -> None:
+        self.store, self.subject = store, subject
+        self.model = subject.open(store, subject.audit.before)
+        self._before: dict[int, pandas.DataFrame] = {}
+
+    def run(self, adapters: tuple[Path, ...], seed: int) -> Drawn:
+        """What a run with these adapters after finds, its answers drawn under a seed."""
+        audit, probes = self.subject.audit, list(self.subject.probes)
+        if seed not in self._before:
+            self._before[seed] = main_rows(self._answers(self.subject.adapters(audit.before), seed), probes)
+        sides = self._before[seed], main_rows(self._answers(adapters, seed), probes)
+        limits = audit.thresholds
+        gate = release_gate(
+            *sides,
+            risk=limits.risk,
+            change=limits.change,
+            delta=limits.delta,
+            safety_share=limits.safety_share,
+            seed=audit.seed,
+            probes=probes,
+        ).outcomes()
+        words = {}
+        for probe in probes:
+            before, after = (rows[rows["probe"] == probe] for rows in sides)
+            change = difference(before, after, confidence=audit.confidence, prompt="prompt_id")
+            words[probe] = {"verdict": str(verdict(change, limits.epsilon)), "gate": gate[probe]}
+        return Drawn(sides[1], words)
+
+    def _answers(self, adapters: tuple[Path, ...], seed: int) -> pandas.DataFrame:
+        decoding = self.subject.audit.decoding
+        ways = samplings(decoding.samples, decoding.temperature, decoding.top_p, decoding.max_new_tokens)
+        tables = [
+            completions(
+                self.model,
+                probe,
+                tuple(prompt for prompt in probe.prompts if prompt.domain == "in"),
+                {"sampled": ways["sampled"]},
+                adapters,
+                seed,
+            ).assign(probe=name)
+            for name, probe in self.subject.probes.items()
+        ]
+        return pandas.concat(tables, ignore_index=True)
+
+
+def main() -> None:
+    """Prints seconds of two runs, and a line per kind of change."""
+    options = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    options.add_argument("--trials", type=int, default=40)
+    options.add_argument("--home", type=Path, help="a results folder in which both cells are finished")
+    options.add_argument("--spec", type=Path, help="their study's file")
+    asked = options.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        place = Place(asked.home, asked.spec) if asked.home else _study(Path(folder))
+        audits = Path(folder) / "audits"
+        mine, other = (read_audit(write_audit(place.store, place.spec, cell, audits)) for cell in (CELL, OTHER))
+        for run in ("first", "unchanged"):
+            started = time.perf_counter()
+            run_audit(place.store, mine, Path(folder), lambda what: None)
+            print(f"{run} audit: {time.perf_counter() - started:.1f} s", flush=True)
+        subject = read(mine)
+        after = subject.adapters(mine.after)
+        changes = {"nothing": after, "another method's adapter": Subject(other).adapters(other.after)}
+        changes |= {f"adapter scaled by {scale:g}": _scaled(after, scale, Path(folder)) for scale in SCALES}
+        trials = Trials(place.store, subject)
+        firsts = [trials.run(after, 2 * number) for number in range(asked.trials)]
+        for name, adapters in changes.items():
+            seconds = [trials.run(adapters, 2 * number + 1) for number in range(asked.trials)]
+            print(f"{name}: {'; '.join(_told(firsts, seconds, mine.confidence))}", flush=True)
+
+
+def _study(folder: Path) -> Place:
+    place = reduced_study(folder)
+    for cell in (CELL, OTHER):
+        outcome = place.study("--only", f"sycophancy,{cell.split('/')[1]}")
+        assert outcome.returncode == 0, outcome.stderr
+    return place
+
+
+def _scaled(after: tuple[Path, ...], scale: float, folder: Path) -> tuple[Path, ...]:
+    """The stack with its last adapter's effect multiplied."""
+    from safetensors.numpy import load_file, save_file
+
+    copy = folder / f"scaled-{scale:g}"
+    shutil.copytree(after[-1], copy)
+    path = copy / "adapter_model.safetensors"
+    tensors = {name: tensor * (scale if "lora_B" in name else 1) for name, tensor in load_file(path).items()}
+    os.remove(path)
+    save_file(tensors, path, metadata={"format": "pt"})
+    return (*after[:-1], copy)
+
+
+def _told(firsts: list[Drawn], seconds: list[Drawn], confidence: float) -> Iterator[str]:
+    found = [
+        drift(old.rows, new.rows, old.outcomes, new.outcomes, confidence=confidence)
+        for old, new in zip(firsts, seconds, strict=True)
+    ]
+    moved = [change.value for each in found for change in each.differences.values() if change.value is not None]
+    yield f"alarm in {sum(each.raised for each in found)} of {len(found)}"
+    yield f"risk moved beyond chance in {sum(bool(each.shifted) for each in found)}"
+    yield f"an outcome changed in {sum(bool(each.changed) for each in found)}"
+    yield f"mean difference {100 * sum(moved) / len(moved):+.1f} pp"
+
+
+if __name__ == "__main__":
+    main()
