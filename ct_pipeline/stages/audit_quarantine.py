@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from ct_pipeline.models.loading import checked_folder, load_tokenizer
 from ct_pipeline.models.quarantine import (
     Inspection,
     inspect_adapter,
@@ -37,23 +38,21 @@ def _inspections(subject: Subject) -> Iterator[Inspection]:
     sides = [side for side in (audit.before, audit.after) if side is not None]
     for folder in dict.fromkeys(folder for side in sides for folder in subject.adapters(side)):
         yield inspect_adapter(folder)
-    for given, _ in _models(subject):
-        if given.startswith(LOCAL):
-            yield inspect_checkpoint(audit.place(given), numbers=True)
+    for given, revision in dict.fromkeys(_models(subject)):
+        folder = audit.place(given) if given.startswith(LOCAL) else checked_folder(given, revision)
+        yield inspect_checkpoint(folder, numbers=True)
 
 
 def _templates(subject: Subject) -> Iterator[Inspection]:
     """The template given, and those that come with models; each is rendered with its model's own special tokens."""
-    from ct_pipeline.models.loading import load_tokenizer
-
-    models = dict.fromkeys(_models(subject))
+    models, texts = dict.fromkeys(_models(subject)), subject.audit.accepted_texts
     if subject.template is not None and not models:
-        yield inspect_template(subject.template, subject=subject.audit.chat_template)
+        yield inspect_template(subject.template, subject=subject.audit.chat_template, accepted=texts)
     for given, revision in models:
         tokenizer = load_tokenizer(subject.located(given), revision)
         own = subject.template is None or given == getattr(subject.audit.judge, "path", None)
         name = f"chat template of {given}" if own else f"{subject.audit.chat_template}, with the tokens of {given}"
-        yield inspect_template(tokenizer.chat_template if own else subject.template, tokenizer, name)
+        yield inspect_template(tokenizer.chat_template if own else subject.template, tokenizer, name, texts)
 
 
 def _models(subject: Subject) -> Iterator[tuple[str, str | None]]:

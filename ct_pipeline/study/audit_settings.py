@@ -166,6 +166,8 @@ class Audit(Settings):
     labels: LabelFile | None = None
     chat_template: Given | None = None
     """A .jinja file in place of the model's own template."""
+    accepted_texts: tuple[Annotated[str, Field(min_length=1, max_length=4000)], ...] = ()
+    """Fixed texts that templates insert and that somebody has read and agrees with: a default system turn, with its markers."""
     probes: Mapping[Slug, ProbeSettings] = Field(default_factory=dict)
     decoding: DecodingSettings = DecodingSettings()
     judge: JudgeOfProbes = NoJudge()

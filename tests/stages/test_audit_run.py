@@ -222,6 +222,15 @@ def test_a_template_that_inserts_text_is_refused_by_name(fresh):
         fresh.run(chat_template="sly.jinja")
 
 
+def test_a_text_that_somebody_has_read_may_stand_in_a_template(fresh):
+    random_audit(fresh.folder)
+    template = (fresh.folder / "base" / "chat_template.jinja").read_text()
+    (fresh.folder / "polite.jinja").write_text("<|system|> You are helpful. </s> " + template)
+    with pytest.raises(Refused, match=r"polite\.jinja"):
+        fresh.run(chat_template="polite.jinja")
+    assert fresh.run(chat_template="polite.jinja", accepted_texts=["<|system|> You are helpful. </s> "])["number"] == 2
+
+
 def test_a_refused_file_of_rows_leaves_a_record(fresh):
     random_audit(fresh.folder)
     lines(fresh.folder / "probes.jsonl", [{"prompt": "x"}])
