@@ -171,7 +171,8 @@ def audit_subjects(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         )
         for name, reason in tick.reasons.items()
     ]
-    for sentence in tick.said:
+    # A tick that asks for runs has no message of its own: what is to be said goes to its log.
+    for sentence in tick.said if requests else ():
         context.log.warning(sentence)
     return dg.SensorResult(
         run_requests=requests,
