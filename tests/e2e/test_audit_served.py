@@ -11,11 +11,12 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import dagster as dg
 import pytest
 import yaml
 from safetensors.numpy import load_file, save_file
 
-from ct_pipeline.automation import schedule_name
+from ct_pipeline.automation import DATA_VERSION_TAG, schedule_name
 from ct_pipeline.stages import audit_records
 from ct_pipeline.stages.audit_from_cell import write_audit
 from tests.e2e.runs import ROOT, Place
@@ -28,6 +29,14 @@ SENSOR = PLACE | {"sensorName": "audit_subjects"}
 SCHEDULE = PLACE | {"scheduleName": schedule_name(NAME)}
 RUNS = "query { runsOrError { ... on Runs { results { runId status startTime endTime tags { key value } } } } }"
 SLOTS = "query { instance { concurrencyLimits { concurrencyKey activeSlotCount } } }"
+TICKS = (
+    "query Q($s: SensorSelector!) { sensorOrError(sensorSelector: $s) "
+    "{ ... on Sensor { sensorState { ticks { status } } } } }"
+)
+FRESHNESS = (
+    'query { assetNodeOrError(assetKey: {path: ["audit_verdict"]}) '
+    "{ ... on AssetNode { freshnessStatusInfo { freshnessStatus } } } }"
+)
 START_SENSOR = (
     "mutation M($s: SensorSelector!) { startSensor(sensorSelector: $s) "
     "{ __typename ... on Sensor { sensorState { id status } } ... on PythonError { message } } }"
@@ -100,6 +109,14 @@ class Site:
     def slots(self) -> int:
         """Taken slots of all pools."""
         return sum(pool["activeSlotCount"] for pool in self.ask(SLOTS)["data"]["instance"]["concurrencyLimits"])
+
+    def ticks(self, sensor: str) -> list[dict]:
+        """Ended ticks of a sensor."""
+        found = self.ask(TICKS, s=PLACE | {"sensorName": sensor})["data"]["sensorOrError"]["sensorState"]["ticks"]
+        return [tick for tick in found if tick["status"] in ("SUCCESS", "SKIPPED")]
+
+    def freshness(self) -> str:
+        return self.ask(FRESHNESS)["data"]["assetNodeOrError"]["freshnessStatusInfo"]["freshnessStatus"]
 
     def change_adapter(self, factor: float) -> None:
         """Scales the retrained adapter: another model, and another file."""
@@ -210,6 +227,22 @@ def test_a_tick_of_the_schedule_audits_again_and_unchanged_inputs_cost_seconds(s
     assert run["status"] == "SUCCESS"
     assert record["seconds"] <= 5
     print(f"unchanged: {record['seconds']} s of stages, {run['endTime'] - run['startTime']:.1f} s of a run")
+
+
+def test_a_changed_data_version_alone_audits_again_where_automation_is_on(site: Site) -> None:
+    count, home = len(site.records()), site.place.home / "dagster"
+    state = site.ask(START_SENSOR, s=PLACE | {"sensorName": "audit_automation"})["data"]["startSensor"]["sensorState"]
+    # Its first tick looks at nothing: it has nothing to compare with.
+    until(lambda: bool(site.ticks("audit_automation")), "the first tick of the automation sensor")
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        tags = {DATA_VERSION_TAG: "another"}
+        instance.report_runless_asset_event(dg.AssetObservation("audit_inputs", partition=NAME, tags=tags))
+    assert site.record_after(count)["reused"]
+    site.ask(STOP_SENSOR, i=state["id"])
+
+
+def test_the_last_verdict_is_fresh(site: Site) -> None:
+    until(lambda: site.freshness() == "HEALTHY", "the freshness policy was evaluated")
 
 
 def test_a_killed_worker_costs_a_retry_and_no_audit(site: Site, sensor: None) -> None:
