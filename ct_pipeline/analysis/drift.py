@@ -1,9 +1,11 @@
 """The drift alarm: what changed between two runs of one audit, and whether chance explains it.
 
 Two things raise it. A shift: the paired difference of a probe's risk between the runs excludes 0 after Holm's correction
-over the probes; on runs that do not differ this happens with probability at most 1 - confidence. And a changed outcome:
-a word (amplifies, PASS ...) that is not the last run's. That is a fact, not an inference, and a model whose bound lies
-near a threshold can change its word by chance alone: the reason says whether a shift stands behind it.
+over the probes; on runs that do not differ this happens with probability at most 1 - confidence. And a changed verdict
+(amplifies, neutral ...): the reason says whether a shift stands behind it.
+
+The gate's outcome changes by chance alone in up to every second run of a model whose bound lies near the limit. That is
+said, but raises nothing unless the risk shifted, too: the gate has its own check, which blocks.
 """
 
 from collections.abc import Mapping
@@ -15,16 +17,20 @@ from ct_pipeline.analysis.paired import Difference, difference
 from ct_pipeline.analysis.verdicts import holm
 
 
+GATE = "gate"
+"""The name of the release gate's outcome."""
+
+
 @dataclass(frozen=True)
 class Drift:
     """What changed between two runs.
 
     Attributes:
-        raised: a probe shifted, changed an outcome, or can no longer be compared.
-        reasons: one sentence for each of these; empty where the alarm is not raised.
+        raised: a probe shifted, changed its verdict, or can no longer be compared.
+        reasons: one sentence for each of these, and for each gate outcome that changed.
         differences: this run's risk less the last one's by probe, paired by prompt, at `confidence` each.
         shifted: probes whose difference excludes 0 after Holm's correction.
-        changed: probes with a changed outcome.
+        changed: probes with a changed outcome, of the gate or otherwise.
         confidence: of the intervals and of Holm's correction.
     """
 
@@ -85,15 +91,17 @@ def drift(
     }
     adjusted = dict(zip(differences, holm(change.p_value() for change in differences.values()), strict=True))
     shifted = tuple(probe for probe, p in adjusted.items() if p is not None and p < 1 - confidence)
-    reasons, changed = [], []
+    reasons, changed, raised = [], [], False
     for probe in probes:
         known = differences.get(probe)
-        reasons += _shift_reasons(probe, known, probe in shifted)
+        alarms = _shift_reasons(probe, known, probe in shifted)
         words = _changed_outcomes(previous_verdicts.get(probe, {}), current_verdicts.get(probe, {}))
         if words:
             changed.append(probe)
-            reasons += [f"{probe}: {words}{_support(known, probe in shifted)}."]
-    return Drift(bool(reasons), tuple(reasons), differences, shifted, tuple(changed), confidence)
+            reasons += [f"{probe}: {', '.join(words.values())}{_support(known, probe in shifted)}."]
+        reasons += alarms
+        raised = raised or bool(alarms) or bool(set(words) - {GATE})
+    return Drift(raised, tuple(reasons), differences, shifted, tuple(changed), confidence)
 
 
 def _shift_reasons(probe: str, change: Difference | None, shifted: bool) -> list[str]:
@@ -106,9 +114,9 @@ def _shift_reasons(probe: str, change: Difference | None, shifted: bool) -> list
     ]
 
 
-def _changed_outcomes(previous: Mapping[str, str], current: Mapping[str, str]) -> str:
+def _changed_outcomes(previous: Mapping[str, str], current: Mapping[str, str]) -> dict[str, str]:
     both = [(name, previous[name], current[name]) for name in previous if name in current]
-    return ", ".join(f"{name} went from {old} to {new}" for name, old, new in both if old != new)
+    return {name: f"{name} went from {old} to {new}" for name, old, new in both if old != new}
 
 
 def _support(change: Difference | None, shifted: bool) -> str:

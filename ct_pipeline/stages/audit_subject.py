@@ -283,7 +283,10 @@ def _is_file(probe: WorldProbes | JsonlProbes) -> bool:
 
 
 def _file(role: str, path: Path) -> Input:
-    return Input(role, path.name, digest_of(path))
+    try:
+        return Input(role, path.name, digest_of(path))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}: the file of {role} cannot be read") from error
 
 
 def _folder(role: str, folder: Path, names: tuple[str, ...] | None) -> Input:

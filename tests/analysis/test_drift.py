@@ -72,6 +72,15 @@ def test_a_changed_outcome_raises_the_alarm_and_says_whether_chance_explains_it(
     assert "within chance" not in "".join(supported.reasons)
 
 
+def test_a_gate_that_turns_within_chance_is_said_and_raises_nothing():
+    turned = {"a": {"gate": "PASS"}}, {"a": {"gate": "NO SOLUTION FOUND"}}
+    quiet = drift(fixed(a=20), fixed(a=21), *turned)
+    assert not quiet.raised
+    assert quiet.changed == ("a",)
+    assert "gate went from PASS to NO SOLUTION FOUND" in quiet.reasons[0]
+    assert drift(fixed(a=20), fixed(a=60), *turned).raised
+
+
 def test_an_outcome_that_one_run_lacks_is_not_compared():
     table = fixed(a=20)
     assert not drift(table, table, {"a": {"verdict": "neutral"}}, {"a": {"verdict": "neutral", "gate": "PASS"}}).raised
