@@ -24,10 +24,10 @@ from ct_pipeline.analysis.drift import drift
 from ct_pipeline.analysis.paired import difference
 from ct_pipeline.analysis.release_gate import release_gate
 from ct_pipeline.analysis.verdicts import verdict
-from ct_pipeline.stages.audit_from_cell import write_audit
-from ct_pipeline.stages.audit_run import run_audit
-from ct_pipeline.stages.audit_subject import Subject, read
-from ct_pipeline.stages.audit_verdict import main_rows
+from ct_pipeline.stages.audit.from_cell import write_audit
+from ct_pipeline.stages.audit.run import run_audit
+from ct_pipeline.stages.audit.subject import Subject, read
+from ct_pipeline.stages.audit.verdict import main_rows
 from ct_pipeline.stages.catalog import read_audit
 from ct_pipeline.stages.measurement import completions, samplings
 from ct_pipeline.store.artifact_store import ArtifactStore

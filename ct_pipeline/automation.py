@@ -19,7 +19,7 @@ from ct_pipeline.assets.audit_prediction import audit_prediction
 from ct_pipeline.assets.audit_shift import audit_shift
 from ct_pipeline.assets.audit_verdict import audit_verdict
 from ct_pipeline.partitions import audit_subject
-from ct_pipeline.stages.audit_watch import Files, Subjects, files_of_audit, subjects
+from ct_pipeline.stages.audit.watch import Files, Subjects, files_of_audit, subjects
 
 REASON = "ct_pipeline/audited_because"
 DATA_VERSION_TAG = "dagster/data_version"

@@ -16,7 +16,6 @@ import pandas as pd
 from ct_pipeline.analysis.paired import Difference, difference
 from ct_pipeline.analysis.verdicts import holm
 
-
 GATE = "gate"
 """The name of the release gate's outcome."""
 

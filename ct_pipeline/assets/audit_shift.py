@@ -15,7 +15,7 @@ from ct_pipeline.partitions import audit_subject
 from ct_pipeline.report.figures.forest import small_delta_plot
 from ct_pipeline.report.wording import points
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
-from ct_pipeline.stages.audit_verdict import MAIN
+from ct_pipeline.stages.audit.verdict import MAIN
 
 STAGE = stage_called("audit_shift")
 MOST_DRAWN = 20

@@ -26,9 +26,9 @@ from ct_pipeline.report.audit_trend import trend_plot
 from ct_pipeline.report.markdown import plain
 from ct_pipeline.report.wording import points
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
-from ct_pipeline.stages import audit_records
-from ct_pipeline.stages.audit_records import Record
-from ct_pipeline.stages.audit_verdict import MAIN
+from ct_pipeline.stages.audit import records as audit_records
+from ct_pipeline.stages.audit.records import Record
+from ct_pipeline.stages.audit.verdict import MAIN
 from ct_pipeline.study.environment import home
 from ct_pipeline.study.errors import UserError
 

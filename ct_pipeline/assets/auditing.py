@@ -9,10 +9,12 @@ from typing import Any
 import dagster as dg
 
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
-from ct_pipeline.stages import audit_quarantine, audit_records, base_model
-from ct_pipeline.stages.audit_pipeline import STAGES, AuditStage
-from ct_pipeline.stages.audit_subject import Subject, read
-from ct_pipeline.stages.audit_watch import audit_of
+from ct_pipeline.stages import base_model
+from ct_pipeline.stages.audit import quarantine as audit_quarantine
+from ct_pipeline.stages.audit import records as audit_records
+from ct_pipeline.stages.audit.pipeline import STAGES, AuditStage
+from ct_pipeline.stages.audit.subject import Subject, read
+from ct_pipeline.stages.audit.watch import audit_of
 from ct_pipeline.stages.node import find
 from ct_pipeline.stages.workers import WorkerLost
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore

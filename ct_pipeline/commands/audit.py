@@ -24,10 +24,10 @@ from ct_pipeline.report.audit_summary import (
 )
 from ct_pipeline.report.junit import junit_xml
 from ct_pipeline.report.wording import MISSING, duration, moment, percent, points
-from ct_pipeline.stages import audit_records
-from ct_pipeline.stages.audit_records import Record, artifact_of, report_folder, runs
-from ct_pipeline.stages.audit_verdict import STAGE as VERDICT
-from ct_pipeline.stages.audit_watch import audit_of, subjects
+from ct_pipeline.stages.audit import records as audit_records
+from ct_pipeline.stages.audit.records import Record, artifact_of, report_folder, runs
+from ct_pipeline.stages.audit.verdict import STAGE as VERDICT
+from ct_pipeline.stages.audit.watch import audit_of, subjects
 from ct_pipeline.stages.catalog import read_audit
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.study.audit_settings import Audit
@@ -45,7 +45,7 @@ def run_audit(name: str, gate: bool, junit: Path | None, summary_file: Path | No
     0; with `gate` GATE_CLOSED where the outcome is not PASS, and 0 where nothing was trained yet. UserError (exit code 2)
     where files are refused: the files for the CI system are written nevertheless.
     """
-    from ct_pipeline.stages.audit_run import run_audit as run
+    from ct_pipeline.stages.audit.run import run_audit as run
 
     audit = read(name)
     store = _store()

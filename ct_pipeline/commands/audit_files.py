@@ -6,8 +6,8 @@ from pathlib import Path
 from rich.console import Console
 
 from ct_pipeline.report.audit_page import TEMPLATES
-from ct_pipeline.stages.audit_from_cell import write_audit
-from ct_pipeline.stages.audit_subject import read
+from ct_pipeline.stages.audit.from_cell import write_audit
+from ct_pipeline.stages.audit.subject import read
 from ct_pipeline.stages.catalog import audit_file, read_audit
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.study.environment import audits_folder, home

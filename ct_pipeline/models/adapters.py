@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ct_pipeline.models.adapter_check import CONFIG_FILE as CONFIG_FILE
-from ct_pipeline.models.adapter_check import PREFIX, misfits, read_adapter_files, scale_of
-from ct_pipeline.models.adapter_check import WEIGHTS_FILE as WEIGHTS_FILE
 from ct_pipeline.models.loading import BaseModel
+from ct_pipeline.models.quarantine.adapter_check import CONFIG_FILE as CONFIG_FILE
+from ct_pipeline.models.quarantine.adapter_check import PREFIX, misfits, read_adapter_files, scale_of
+from ct_pipeline.models.quarantine.adapter_check import WEIGHTS_FILE as WEIGHTS_FILE
 from ct_pipeline.study.errors import Refused
 
 if TYPE_CHECKING:

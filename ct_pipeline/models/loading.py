@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ct_pipeline.models.chat import ChatFormat
-from ct_pipeline.models.quarantine import inspect_checkpoint, require_clean
+from ct_pipeline.models.quarantine.inspection import inspect_checkpoint, require_clean
 
 if TYPE_CHECKING:
     import torch

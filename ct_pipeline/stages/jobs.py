@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from ct_pipeline.stages import audit_pipeline, pipeline
-from ct_pipeline.stages.audit_pipeline import AuditStage
-from ct_pipeline.stages.audit_subject import read
+from ct_pipeline.stages import pipeline
+from ct_pipeline.stages.audit import pipeline as audit_pipeline
+from ct_pipeline.stages.audit.pipeline import AuditStage
+from ct_pipeline.stages.audit.subject import read
 from ct_pipeline.stages.pipeline import Key, Progress
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.study.audit_settings import Audit

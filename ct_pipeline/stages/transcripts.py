@@ -9,8 +9,10 @@ import pandas
 
 from ct_pipeline.analysis.rates import Rate, rate
 from ct_pipeline.report.transcripts import Transcript
-from ct_pipeline.stages import audit_evaluation, audit_records, evaluation, organism_evaluation
-from ct_pipeline.stages.audit_evaluation import risk_rows
+from ct_pipeline.stages import evaluation, organism_evaluation
+from ct_pipeline.stages.audit import evaluation as audit_evaluation
+from ct_pipeline.stages.audit import records as audit_records
+from ct_pipeline.stages.audit.evaluation import risk_rows
 from ct_pipeline.stages.lineage import facts
 from ct_pipeline.stages.measurement import DOMAINS, samplings
 from ct_pipeline.store.artifact_store import Address, Artifact, ArtifactStore

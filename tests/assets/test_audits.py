@@ -8,7 +8,7 @@ from ct_pipeline.assets.auditing import ONE_AUDIT_PER_RUN
 from ct_pipeline.definitions import AUDIT_ASSETS, RESOURCES
 from ct_pipeline.partitions import audit_subject
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
-from ct_pipeline.stages import audit_records
+from ct_pipeline.stages.audit import records as audit_records
 from ct_pipeline.stages.jobs import job_named
 from ct_pipeline.stages.workers import WorkerLost
 from ct_pipeline.store.artifact_store import ArtifactStore

@@ -17,7 +17,7 @@ from ct_pipeline.assets.study_report import study_report
 from ct_pipeline.definitions import ASSETS, AUDIT_ASSETS, RESOURCES, defs
 from ct_pipeline.partitions import STUDY, cells, key_of, models, organisms, partition_key
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
-from ct_pipeline.stages.audit_pipeline import STAGES as AUDIT_STAGES
+from ct_pipeline.stages.audit.pipeline import STAGES as AUDIT_STAGES
 from ct_pipeline.stages.pipeline import STAGES, stage_named
 from ct_pipeline.stages.workers import Outcome
 from ct_pipeline.store.artifact_store import ArtifactStore

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from ct_pipeline import cli
-from ct_pipeline.stages.audit_run import run_audit
+from ct_pipeline.stages.audit.run import run_audit
 from ct_pipeline.stages.catalog import read_audit
 from ct_pipeline.store.artifact_store import ArtifactStore
 from tests.conftest import REPOSITORY

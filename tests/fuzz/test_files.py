@@ -10,8 +10,8 @@ import yaml
 from hypothesis import strategies as st
 
 from ct_pipeline.models.adapters import CONFIG_FILE, WEIGHTS_FILE, read_adapter
-from ct_pipeline.models.quarantine import INDEX, inspect_adapter, inspect_checkpoint
-from ct_pipeline.models.safetensors_header import SIZES, read_header
+from ct_pipeline.models.quarantine.inspection import INDEX, inspect_adapter, inspect_checkpoint
+from ct_pipeline.models.quarantine.safetensors_header import SIZES, read_header
 from ct_pipeline.organisms.probes import read_labels, read_probes
 from ct_pipeline.stages.catalog import read_audit, read_study
 from ct_pipeline.store.manifest import FileRecord, Manifest

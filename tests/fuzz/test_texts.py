@@ -6,8 +6,8 @@ import pytest
 from hypothesis import strategies as st
 
 from ct_pipeline.models.chat import ChatFormat
-from ct_pipeline.models.quarantine import inspect_template
-from ct_pipeline.models.template_syntax import syntax_faults
+from ct_pipeline.models.quarantine.inspection import inspect_template
+from ct_pipeline.models.quarantine.template_syntax import syntax_faults
 from ct_pipeline.organisms.agreement import TextAgreement
 from ct_pipeline.organisms.kind import Message, Prompt
 from ct_pipeline.report.junit import allowed

@@ -9,10 +9,10 @@ from jinja2.exceptions import TemplateError
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from ct_pipeline.models.chat import ChatFormat
-from ct_pipeline.models.quarantine import inspect_template, require_clean
-from ct_pipeline.models.template_probes import probe_template
-from ct_pipeline.models.template_sandbox import Rendered, render_apart
-from ct_pipeline.models.template_syntax import syntax_faults
+from ct_pipeline.models.quarantine.inspection import inspect_template, require_clean
+from ct_pipeline.models.quarantine.template_probes import probe_template
+from ct_pipeline.models.quarantine.template_sandbox import Rendered, render_apart
+from ct_pipeline.models.quarantine.template_syntax import syntax_faults
 from ct_pipeline.organisms.kind import Message
 from ct_pipeline.study.errors import Refused
 from ct_pipeline.tinyworld.tokenizer import CHAT_TEMPLATE

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import yaml
 
-from ct_pipeline.stages.audit_subject import Subject
+from ct_pipeline.stages.audit.subject import Subject
 from ct_pipeline.stages.catalog import read_audit
 from tests.fakes.language import scripted_model
 from tests.fakes.tiny_models import random_adapter, tiny_base, tiny_folder

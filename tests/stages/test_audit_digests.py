@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from ct_pipeline.stages import audit_digests
-from ct_pipeline.stages.audit_digests import digest_of
+from ct_pipeline.stages.audit import digests as audit_digests
+from ct_pipeline.stages.audit.digests import digest_of
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ import pytest
 import yaml
 
 from ct_pipeline.organisms.probes import read_labels
-from ct_pipeline.stages import audit_subject, consistency_labels, misaligned_organism, retrained_model
-from ct_pipeline.stages.audit_from_cell import write_audit
+from ct_pipeline.stages import consistency_labels, misaligned_organism, retrained_model
+from ct_pipeline.stages.audit import subject as audit_subject
+from ct_pipeline.stages.audit.from_cell import write_audit
 from ct_pipeline.stages.catalog import read_audit, read_study
 from ct_pipeline.stages.rows import kind_named, rows_of
 from ct_pipeline.study.errors import UserError

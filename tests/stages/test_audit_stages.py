@@ -5,9 +5,12 @@ import hashlib
 import pytest
 
 from ct_pipeline.organisms.probes import PLAIN
-from ct_pipeline.stages import audit_evaluation, audit_prediction, audit_shift, audit_verdict
-from ct_pipeline.stages.audit_judge import judgements
-from ct_pipeline.stages.audit_pipeline import STAGES
+from ct_pipeline.stages.audit import evaluation as audit_evaluation
+from ct_pipeline.stages.audit import prediction as audit_prediction
+from ct_pipeline.stages.audit import shift as audit_shift
+from ct_pipeline.stages.audit import verdict as audit_verdict
+from ct_pipeline.stages.audit.judge import judgements
+from ct_pipeline.stages.audit.pipeline import STAGES
 from tests.stages.audits import lines, scripted_audit
 
 RULE = {"first_word": ["yes"]}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ct_pipeline.stages.audit_watch import audit_of, files_of_audit, subjects
+from ct_pipeline.stages.audit.watch import audit_of, files_of_audit, subjects
 from ct_pipeline.study.errors import SpecError, UserError
 from tests.automation.conftest import Folder
 
@@ -48,7 +48,7 @@ def test_a_path_is_no_name(audits, name):
 
 
 def test_a_large_file_counts_by_size_and_time_and_is_not_read(audits, monkeypatch):
-    monkeypatch.setattr("ct_pipeline.stages.audit_watch.LARGEST_HASHED", 5)
+    monkeypatch.setattr("ct_pipeline.stages.audit.watch.LARGEST_HASHED", 5)
     audits.audit("one")
     first = files_of_audit(audit_of("one")).digest()
     audits.touch(audits.path / "one-after" / "adapter_model.safetensors")

@@ -6,7 +6,7 @@ import pytest
 
 from ct_pipeline.report.transcripts import document
 from ct_pipeline.stages import evaluation, misaligned_organism, organism_evaluation
-from ct_pipeline.stages.audit_run import run_audit
+from ct_pipeline.stages.audit.run import run_audit
 from ct_pipeline.stages.catalog import read_audit
 from ct_pipeline.stages.measurement import risk
 from ct_pipeline.stages.node import find

@@ -14,7 +14,7 @@ from pathlib import Path
 from ct_pipeline.engine.protocol import Adapters
 from ct_pipeline.organisms.probes import LabelSet, ProbeSet, read_labels, read_probes
 from ct_pipeline.stages import base_model
-from ct_pipeline.stages.audit_digests import digest_of
+from ct_pipeline.stages.audit.digests import digest_of
 from ct_pipeline.stages.catalog import read_study
 from ct_pipeline.stages.language_model import LanguageModel, opened
 from ct_pipeline.stages.node import Node

@@ -9,9 +9,10 @@ from ct_pipeline.analysis.divergence import of_token_sums
 from ct_pipeline.analysis.paired import difference
 from ct_pipeline.engine.token_divergence import Law
 from ct_pipeline.models.adapters import with_adapters
-from ct_pipeline.stages import audit_evaluation, audit_prediction
-from ct_pipeline.stages.audit_evaluation import risk_rows
-from ct_pipeline.stages.audit_subject import Subject
+from ct_pipeline.stages.audit import evaluation as audit_evaluation
+from ct_pipeline.stages.audit import prediction as audit_prediction
+from ct_pipeline.stages.audit.evaluation import risk_rows
+from ct_pipeline.stages.audit.subject import Subject
 from ct_pipeline.stages.measurement import DECODINGS, DOMAINS
 from ct_pipeline.stages.node import Node, making
 from ct_pipeline.stages.token_sums import token_sums

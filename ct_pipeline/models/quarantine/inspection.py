@@ -14,11 +14,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ct_pipeline.models import config_check
-from ct_pipeline.models.adapter_check import CONFIG_FILE, WEIGHTS_FILE, misfits, read_adapter_files
-from ct_pipeline.models.safetensors_header import not_finite, read_header
-from ct_pipeline.models.template_probes import probe_template, stalls
-from ct_pipeline.models.template_syntax import LONGEST, syntax_faults
+from ct_pipeline.models.quarantine import config_check
+from ct_pipeline.models.quarantine.adapter_check import CONFIG_FILE, WEIGHTS_FILE, misfits, read_adapter_files
+from ct_pipeline.models.quarantine.safetensors_header import not_finite, read_header
+from ct_pipeline.models.quarantine.template_probes import probe_template, stalls
+from ct_pipeline.models.quarantine.template_syntax import LONGEST, syntax_faults
 from ct_pipeline.store.untrusted import files_of, inside, read_file, read_json
 from ct_pipeline.study.errors import Refusal, Refused, printable, shown
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ct_pipeline.models import template_render
+from ct_pipeline.models.quarantine import template_render
 
 SECONDS = 4
 MEMORY = 512 * 2**20

@@ -11,7 +11,7 @@ import pandas
 
 from ct_pipeline.organisms.kind import Message
 from ct_pipeline.organisms.templates import filled
-from ct_pipeline.stages.audit_subject import Subject
+from ct_pipeline.stages.audit.subject import Subject
 from ct_pipeline.study.audit_settings import HuggingFaceJudge
 
 LEAST_SHARE = 0.5

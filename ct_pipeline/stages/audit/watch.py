@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ct_pipeline.stages.audit_subject import ADAPTER_FILES
+from ct_pipeline.stages.audit.subject import ADAPTER_FILES
 from ct_pipeline.stages.catalog import audit_file, audit_files, read_audit
 from ct_pipeline.store.manifest import hash_file
 from ct_pipeline.store.untrusted import files_of

@@ -9,8 +9,11 @@ audit_records.record(...)                    # one run: numbers, verdicts, drift
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ct_pipeline.stages import audit_evaluation, audit_prediction, audit_shift, audit_verdict
-from ct_pipeline.stages.audit_subject import Subject
+from ct_pipeline.stages.audit import evaluation as audit_evaluation
+from ct_pipeline.stages.audit import prediction as audit_prediction
+from ct_pipeline.stages.audit import shift as audit_shift
+from ct_pipeline.stages.audit import verdict as audit_verdict
+from ct_pipeline.stages.audit.subject import Subject
 from ct_pipeline.stages.node import Node, find
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.study.errors import UserError

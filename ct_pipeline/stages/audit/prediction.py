@@ -13,9 +13,9 @@ from ct_pipeline.analysis.prediction import Prediction, predict
 from ct_pipeline.analysis.rates import rate
 from ct_pipeline.engine.protocol import Sampling
 from ct_pipeline.organisms.probes import LabelSet, ProbeSet
-from ct_pipeline.stages.audit_judge import with_judgements
-from ct_pipeline.stages.audit_quarantine import accepted
-from ct_pipeline.stages.audit_subject import Subject
+from ct_pipeline.stages.audit.judge import with_judgements
+from ct_pipeline.stages.audit.quarantine import accepted
+from ct_pipeline.stages.audit.subject import Subject
 from ct_pipeline.stages.measurement import completions, last_request, samplings
 from ct_pipeline.stages.node import Node, making
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 
 from ct_pipeline.models.loading import checked_folder, load_tokenizer
-from ct_pipeline.models.quarantine import (
+from ct_pipeline.models.quarantine.inspection import (
     Inspection,
     inspect_adapter,
     inspect_checkpoint,
     inspect_template,
 )
-from ct_pipeline.stages.audit_subject import Subject
+from ct_pipeline.stages.audit.subject import Subject
 from ct_pipeline.study.audit_settings import LOCAL, HuggingFaceJudge, TinyWorldBase
 from ct_pipeline.study.errors import Refusal, Refused
 

@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ct_pipeline.stages import audit_records, base_model
-from ct_pipeline.stages.audit_pipeline import STAGES
-from ct_pipeline.stages.audit_records import Record
-from ct_pipeline.stages.audit_subject import Subject, read
+from ct_pipeline.stages import base_model
+from ct_pipeline.stages.audit import records as audit_records
+from ct_pipeline.stages.audit.pipeline import STAGES
+from ct_pipeline.stages.audit.records import Record
+from ct_pipeline.stages.audit.subject import Subject, read
 from ct_pipeline.stages.node import find
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.study.audit_settings import Audit

@@ -16,11 +16,12 @@ from pathlib import Path
 
 from ct_pipeline.analysis.drift import Drift, drift
 from ct_pipeline.report.audit_page import write_audit_report
-from ct_pipeline.stages import audit_evaluation, audit_verdict
-from ct_pipeline.stages.audit_evaluation import tables_of
-from ct_pipeline.stages.audit_pipeline import STAGES
-from ct_pipeline.stages.audit_subject import Subject
-from ct_pipeline.stages.audit_verdict import MAIN, main_rows
+from ct_pipeline.stages.audit import evaluation as audit_evaluation
+from ct_pipeline.stages.audit import verdict as audit_verdict
+from ct_pipeline.stages.audit.evaluation import tables_of
+from ct_pipeline.stages.audit.pipeline import STAGES
+from ct_pipeline.stages.audit.subject import Subject
+from ct_pipeline.stages.audit.verdict import MAIN, main_rows
 from ct_pipeline.store.artifact_store import Address, Artifact, ArtifactStore, disk_errors
 from ct_pipeline.study.errors import Refusal, UserError, printable
 

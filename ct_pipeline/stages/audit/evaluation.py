@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import pandas
 
 from ct_pipeline.organisms.probes import PLAIN
-from ct_pipeline.stages.audit_judge import with_judgements
-from ct_pipeline.stages.audit_quarantine import accepted
-from ct_pipeline.stages.audit_subject import Subject
+from ct_pipeline.stages.audit.judge import with_judgements
+from ct_pipeline.stages.audit.quarantine import accepted
+from ct_pipeline.stages.audit.subject import Subject
 from ct_pipeline.stages.measurement import completions, samplings
 from ct_pipeline.stages.node import Node, making
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore

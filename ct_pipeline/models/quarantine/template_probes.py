@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from ct_pipeline.models.template_sandbox import Rendered, render_apart
+from ct_pipeline.models.quarantine.template_sandbox import Rendered, render_apart
 
 Turns = tuple[str, ...]
 Renderer = Callable[[str, Sequence[tuple[Sequence[Mapping[str, str]], bool]], Mapping[str, str]], list[Rendered]]

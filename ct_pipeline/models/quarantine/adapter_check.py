@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ct_pipeline.models.safetensors_header import Tensor, not_finite, read_header
+from ct_pipeline.models.quarantine.safetensors_header import Tensor, not_finite, read_header
 from ct_pipeline.store.untrusted import Limits, parse_json, read_file
 from ct_pipeline.study.errors import Refusal, Refused, shown
 

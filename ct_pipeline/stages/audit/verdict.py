@@ -15,9 +15,11 @@ from ct_pipeline.analysis.release_gate import release_gate
 from ct_pipeline.analysis.verdicts import verdict
 from ct_pipeline.organisms.probes import PLAIN
 from ct_pipeline.report.audit_card import limits, markdown_card
-from ct_pipeline.stages import audit_evaluation, audit_prediction, audit_shift
-from ct_pipeline.stages.audit_evaluation import risk_rows, tables_of
-from ct_pipeline.stages.audit_subject import Subject
+from ct_pipeline.stages.audit import evaluation as audit_evaluation
+from ct_pipeline.stages.audit import prediction as audit_prediction
+from ct_pipeline.stages.audit import shift as audit_shift
+from ct_pipeline.stages.audit.evaluation import risk_rows, tables_of
+from ct_pipeline.stages.audit.subject import Subject
 from ct_pipeline.stages.measurement import DECODINGS, DOMAINS
 from ct_pipeline.stages.node import Node, making
 from ct_pipeline.store import provenance
