@@ -28,12 +28,12 @@ class Place:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "ct_pipeline.cli", *arguments]
 
-    def run(self, *arguments: str, timeout: float = 900) -> subprocess.CompletedProcess:
-        """Runs a command to its end; stdout and stderr are kept as text."""
+    def run(self, *arguments: str, timeout: float = 900, **environment: str) -> subprocess.CompletedProcess:
+        """Runs a command to its end, with further variables of the environment; stdout and stderr are kept as text."""
         return subprocess.run(
             self.command(*arguments),
             cwd=ROOT,
-            env=self.environment,
+            env=self.environment | environment,
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -2,22 +2,30 @@
 
 import re
 import shlex
+import shutil
 import subprocess
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from ct_pipeline.cli import app
 from tests.e2e.runs import ROOT, Place
 
 LINES = [line.strip() for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("    ")]
 COMMANDS = [line.split("#")[0].strip() for line in LINES if line.startswith("ct-pipeline ")]
 TARGETS = [line.split("#")[0].split()[1] for line in LINES if line.startswith("make ")]
-SERVED = "ui"
+ELSEWHERE = {"ui", "calibrate"}
+"""Served in test_served.py; minutes of training, `make calibrate`."""
+WITH_SPEC = {"study", "doctor", "report", "verify"}
+NO_PASS = 3
 
 
-def test_the_readme_names_the_three_commands_of_a_newcomer() -> None:
-    assert TARGETS == ["study", "test", "ui"]
-    assert {command.split()[1] for command in COMMANDS} == {"study", "plan", "doctor", "report", "ui"}
+def test_the_readme_names_every_command() -> None:
+    assert TARGETS == ["study", "calibrate", "test", "ui"]
+    known = {command.name or command.callback.__name__ for command in app.registered_commands}
+    assert {command.split()[1] for command in COMMANDS} == known | {"audit"}
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -28,16 +36,40 @@ def test_make_knows_the_target(target: str) -> None:
     assert ("pytest" if target == "test" else f"ct-pipeline {target}") in outcome.stdout
 
 
-@pytest.mark.parametrize("command", [line for line in COMMANDS if line.split()[1] != SERVED])
-def test_the_command_runs(command: str, finished: Place) -> None:
+@pytest.fixture(scope="module")
+def audits(finished: Place) -> Iterator[Path]:
+    """The folder of audits with its example, on the base model of the reduced study."""
+    folder = finished.home / "readme-audits"
+    shutil.copytree(ROOT / "audits", folder)
+    example = folder / "example-labels.yaml"
+    example.write_text(example.read_text().replace("../studies/tiny.yaml", str(finished.spec)))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("command", [line for line in COMMANDS if line.split()[1] not in ELSEWHERE])
+def test_the_command_runs(command: str, finished: Place, audits: Path) -> None:
     arguments = shlex.split(command)[1:]
     arguments = [str(finished.spec) if argument == "studies/tiny.yaml" else argument for argument in arguments]
-    if "--spec" not in arguments and arguments[0] != "plan":
+    if "--spec" not in arguments and (arguments[0] in WITH_SPEC or "--cell" in arguments):
         arguments += ["--spec", str(finished.spec)]
+    if arguments[:3] == ["audit", "run", "my-model"]:
+        fill_in(audits)
 
-    outcome = finished.run(*arguments)
+    outcome = finished.run(*arguments, CT_PIPELINE_AUDITS=str(audits))
 
-    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    allowed = {"--gate": (0, NO_PASS)}.get(arguments[-1], (0,))
+    if arguments[0] == "transcripts" and find_spec("inspect_ai") is None:
+        assert "ct-pipeline[inspect]" in outcome.stderr
+        allowed = (2,)
+    assert outcome.returncode in allowed, outcome.stdout + outcome.stderr
+
+
+def fill_in(audits: Path) -> None:
+    """What a person does with the template: here it becomes the audit of a cell."""
+    template, filled = audits / "my-model.yaml", audits / "tiny-sycophancy-40-bct.yaml"
+    assert template.exists()
+    template.write_text(filled.read_text().replace("name: tiny-sycophancy-40-bct", "name: my-model"))
 
 
 def test_every_file_that_the_readme_lists_is_there() -> None:
