@@ -4,9 +4,9 @@ import hashlib
 
 import pytest
 
+from ct_pipeline.judges.engine_judge import judgements
 from ct_pipeline.organisms.probes import PLAIN
 from ct_pipeline.stages import audit_evaluation, audit_prediction, audit_shift, audit_verdict
-from ct_pipeline.stages.audit_judge import judgements
 from ct_pipeline.stages.audit_pipeline import STAGES
 from tests.stages.audits import lines, scripted_audit
 
