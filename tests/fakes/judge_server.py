@@ -1,7 +1,9 @@
 """An OpenAI-compatible chat server on this machine that fails as it is told to, and counts what it is asked."""
 
+import hashlib
 import json
 import re
+import select
 import threading
 import time
 from collections import Counter
@@ -23,7 +25,7 @@ class JudgeServer:
         fault: (prompt, how often it was asked, this time included) -> one of FAULTS, an HTTP status, or None.
         key: the API key that it wants; None: none.
         delay: seconds that a right answer takes.
-        hang: seconds that it hangs.
+        hang: seconds that it hangs, if the client does not give up before.
         retry_after: header of a 429.
         extra: fields to change in the completion's choice.
         usage: whether tokens are reported.
@@ -33,7 +35,7 @@ class JudgeServer:
     fault: Callable[[str, int], str | int | None] = lambda prompt, time: None
     key: str | None = None
     delay: float = 0.0
-    hang: float = 2.0
+    hang: float = 10.0
     retry_after: str = "0.05"
     extra: dict = field(default_factory=dict)
     usage: bool = True
@@ -114,7 +116,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "error":
             return self.failed(500, {"error": {"message": "oops"}})
         if fault == "hang":
-            time.sleep(state.hang)
+            # Until the client gives up: what it no longer waits for is not under way.
+            select.select([self.connection], [], [], state.hang)
             self.close_connection = True
             return b""
         if fault == "broken":
@@ -182,3 +185,13 @@ def yes_where(holds):
         return json.dumps({"answer": word}) if schema else word
 
     return answer
+
+
+def faulty(share, faults=FAULTS):
+    """A share of all requests fails, each in its own way; the same ones in every run."""
+
+    def fault(prompt, time):
+        digest = hashlib.blake2b(f"{time} {prompt}".encode(), digest_size=8).digest()
+        return faults[digest[7] % len(faults)] if int.from_bytes(digest[:4]) < share * 2**32 else None
+
+    return fault
