@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from ct_pipeline.study.settings import Real, Settings, Slug, Whole
 
@@ -78,7 +78,7 @@ class HttpJudge(Settings):
     allowed_hosts: Annotated[tuple[str, ...], Field(min_length=1)]
     """host or host:port, as base_url may have it."""
     model: Annotated[str, Field(min_length=1, max_length=200)]
-    key_variable: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)] | None = None
+    key_variable: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$", max_length=100)] | None = None
     """The environment variable that holds the API key; null: the server wants none."""
     answers: Literal["schema", "text"] = "schema"
     """`schema` constrains the reply by response_format json_schema; `text` for servers that cannot."""
@@ -102,27 +102,39 @@ class HttpJudge(Settings):
     prices: Prices | None = None
     """null: tokens are counted, costs are not."""
 
-    @model_validator(mode="after")
-    def _known_address(self) -> "HttpJudge":
+    @field_validator("base_url")
+    @classmethod
+    def _plain_address(cls, given: str) -> str:
         try:
-            parts = urlsplit(self.base_url)
-            host, port = parts.hostname, parts.port
+            parts = urlsplit(given)
+            # Read here, because a port that is none is told only where it is read.
+            host, _ = parts.hostname, parts.port
         except ValueError as error:
-            raise ValueError(f"base_url is no address ({error})") from None
+            raise ValueError(f"an address ({error})") from None
         if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
             raise ValueError(
-                "base_url holds no user, password, query or fragment; the key belongs in an environment variable"
+                "an address without user, password, query or fragment; the key belongs in an environment variable"
             )
-        if not host or not _HOST.fullmatch(parts.netloc) or not self.base_url.isascii() or " " in self.base_url:
-            raise ValueError("base_url needs a plain host, such as https://api.example.com/v1")
+        if (
+            not host
+            or not _HOST.fullmatch(parts.netloc)
+            or not given.isascii()
+            or not given.isprintable()
+            or " " in given
+        ):
+            raise ValueError("an address with a plain host, such as https://api.example.com/v1")
         if parts.scheme != "https" and not (parts.scheme == "http" and host in THIS_MACHINE):
-            raise ValueError(f"base_url starts with https:// (http:// for {', '.join(THIS_MACHINE)} alone)")
+            raise ValueError(f"an address that starts with https:// (http:// for {', '.join(THIS_MACHINE)} alone)")
+        return given
+
+    @model_validator(mode="after")
+    def _allowed_address(self) -> "HttpJudge":
         wrong = [each for each in self.allowed_hosts if not _HOST.fullmatch(each)]
         if wrong:
-            raise ValueError(f"allowed_hosts: found {wrong[0]!r}; allowed: host or host:port")
-        if parts.netloc.casefold() not in {each.casefold() for each in self.allowed_hosts}:
-            shown = host if port is None else f"{host}:{port}"
-            raise ValueError(f"allowed_hosts must name {shown}, the host of base_url")
+            raise ValueError(f"allowed_hosts of the form host or host:port, not {wrong[0]!r}")
+        host = urlsplit(self.base_url).netloc
+        if host.casefold() not in {each.casefold() for each in self.allowed_hosts}:
+            raise ValueError(f"allowed_hosts must name {host}, the host of base_url")
         return self
 
     @property

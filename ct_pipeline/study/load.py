@@ -19,6 +19,8 @@ Location = tuple[str | int, ...]
 LARGEST_FILE = 1_000_000
 MOST_ENTRIES = 20_000
 SOURCES = ("tinyworld", "huggingface", "world", "jsonl", "none", "http", "rules")
+UNSHOWN = ("base_url", "key_variable")
+"""Fields that somebody may have put an API key into: messages do not repeat them."""
 SCALES = ("yes_no", "one_to_five", "aligned_coherent")
 SLUG = re.compile(r"[a-z0-9]+([_.-][a-z0-9]+)*")
 
@@ -222,7 +224,8 @@ def _mistakes(error: ValidationError, model: type[BaseModel], prefix: Location) 
             text = f"found an unknown field; allowed: {_choices(location[-1], _fields(model, item['loc'][:-1]))}"
         else:
             allowed = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-            text = f"found {_shown(item['input'])}; allowed: {allowed}"
+            found = "a value that is not shown" if location and location[-1] in UNSHOWN else _shown(item["input"])
+            text = f"found {found}; allowed: {allowed}"
         mistakes.append((prefix + location, text))
     return mistakes
 

@@ -1,6 +1,7 @@
 """The HTTP judge against a server that fails: nothing is lost, doubled, leaked or made up."""
 
 import asyncio
+import itertools
 import json
 import logging
 import multiprocessing
@@ -99,7 +100,7 @@ def test_waits_grow(server, tmp_path):
     server.fault = lambda prompt, time: "error" if time <= 4 else None
     verdicts(judge_of(server, tmp_path, backoff=0.05), questions(1))
     ((*moments,),) = server.times.values()
-    waits = [after - before for before, after in zip(moments, moments[1:], strict=False)]
+    waits = [after - before for before, after in itertools.pairwise(moments)]
     assert all(wait >= 0.025 * 2**n for n, wait in enumerate(waits))
 
 
@@ -124,9 +125,9 @@ def test_a_dead_server_ends_the_run_soon_and_what_was_judged_is_kept(server, tmp
 
 def test_a_closed_port_is_told_without_a_traceback(server, tmp_path):
     with pytest.raises(JudgeUnreachable, match="2 requests for one reply failed"):
-        judge_of(
-            server, tmp_path, base_url="http://127.0.0.1:9/v1", allowed_hosts=["127.0.0.1:9"], tries=2
-        ).judge(questions(1))
+        judge_of(server, tmp_path, base_url="http://127.0.0.1:9/v1", allowed_hosts=["127.0.0.1:9"], tries=2).judge(
+            questions(1)
+        )
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405, 410])
