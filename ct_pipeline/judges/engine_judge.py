@@ -32,6 +32,10 @@ class JudgeModel(Protocol):
     def engine(self) -> Engine:
         """What draws and scores."""
 
+    @property
+    def window(self) -> int:
+        """The most tokens of a prompt and its reply together."""
+
 
 @dataclass(frozen=True)
 class YesNoEngineJudge:
@@ -48,7 +52,7 @@ class YesNoEngineJudge:
             for each in questions
         ]
         verdicts = judgements(self.model, asked, settings.yes, settings.no)
-        problem = f"neither {settings.yes} nor {settings.no}"
+        problem = f"neither {settings.yes} nor {settings.no}, or an answer too long for the judge"
         return [Judgement(verdict, problem="" if verdict is not None else problem) for verdict in verdicts]
 
 
@@ -67,19 +71,27 @@ class WritingEngineJudge:
         ]
 
     def _scores(self, scale: Scale, questions: Sequence[Question]) -> list[float | None]:
-        chat = self.model.chat
-        prompts = [
-            chat.encode((Message("user", scale.asked(each, self.rubric.rule, constrained=False)),))
-            for each in questions
-        ]
-        if not prompts:
-            return []
-        drawn = self.model.engine.generate(prompts, Sampling(1, 0.0, 1.0, MOST_TOKENS), [0] * len(prompts), ())
-        return [scale.answers.read(chat.decode(row[0].ids)) if row[0].finished else None for row in drawn]
+        asked = [scale.asked(each, self.rubric.rule, constrained=False) for each in questions]
+        prompts = _fitting(self.model, asked, MOST_TOKENS)
+        drawn = (
+            self.model.engine.generate(
+                list(prompts.values()), Sampling(1, 0.0, 1.0, MOST_TOKENS), [0] * len(prompts), ()
+            )
+            if prompts
+            else []
+        )
+        found = {
+            place: scale.answers.read(self.model.chat.decode(row[0].ids))
+            for place, row in zip(prompts, drawn, strict=True)
+            if row[0].finished
+        }
+        return [found.get(place) for place in range(len(questions))]
 
 
 def judgements(model: JudgeModel, questions: Sequence[str], yes: str, no: str) -> list[bool | None]:
     """Whether the model says yes rather than no to each question; None where it would rather say something else.
+
+    None, too, where a question is longer than the model's context.
 
     The log-probabilities of the two words as the next token are compared, so that a reply cannot hold instructions or
     anything else that has to be understood.
@@ -87,17 +99,26 @@ def judgements(model: JudgeModel, questions: Sequence[str], yes: str, no: str) -
     words = {True: _first_tokens(model, yes), False: _first_tokens(model, no)}
     shared = words[True] & words[False]
     choices = [(token, meaning) for meaning, tokens in words.items() for token in sorted(tokens - shared)]
-    if len({meaning for _, meaning in choices}) < 2 or not questions:
+    if len({meaning for _, meaning in choices}) < 2:
         return [None] * len(questions)
-    prompts = [model.chat.encode((Message("user", question),)) for question in questions]
-    logprobs = model.engine.choice_logprobs(prompts, [token for token, _ in choices], ())
+    prompts = _fitting(model, questions, 1)
+    if not prompts:
+        return [None] * len(questions)
+    logprobs = model.engine.choice_logprobs(list(prompts.values()), [token for token, _ in choices], ())
     shares = np.exp(np.asarray(logprobs, dtype=float))
     meanings = np.array([meaning for _, meaning in choices])
     said = {meaning: shares[:, meanings == meaning].sum(axis=1) for meaning in (True, False)}
-    return [
-        None if not np.isfinite(a + b) or a + b < LEAST_SHARE or a == b else bool(a > b)
-        for a, b in zip(said[True], said[False], strict=True)
-    ]
+    found = {
+        place: None if not np.isfinite(a + b) or a + b < LEAST_SHARE or a == b else bool(a > b)
+        for place, a, b in zip(prompts, said[True], said[False], strict=True)
+    }
+    return [found.get(place) for place in range(len(questions))]
+
+
+def _fitting(model: JudgeModel, questions: Sequence[str], new: int) -> dict[int, tuple[int, ...]]:
+    """Place -> token ids of the questions that leave room for so many new tokens."""
+    encoded = {place: model.chat.encode((Message("user", text),)) for place, text in enumerate(questions)}
+    return {place: ids for place, ids in encoded.items() if len(ids) + new <= model.window}
 
 
 def _first_tokens(model: JudgeModel, word: str) -> set[int]:

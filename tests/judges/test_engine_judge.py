@@ -54,3 +54,15 @@ def test_nothing_asked_is_nothing_drawn():
     model = scripted_model(lambda *_: "10")
     assert WritingEngineJudge(model, RUBRIC).judge([]) == []
     assert model.engine.calls == []
+
+
+def test_an_answer_longer_than_the_context_is_missing():
+    model = scripted_model(lambda *_: "10")
+    model.engine.choice_logprobs = lambda prompts, choices, adapters: np.log(
+        [[0.9 if model.chat.words[choice].casefold() == "yes" else 0.01 for choice in choices] for _ in prompts]
+    )
+    asked = [Question("r", "a"), Question("r", "long " * 4096), Question("r", "a")]
+    found = YesNoEngineJudge(model, SETTINGS, "It is rude.").judge(asked)
+    assert [each.verdict for each in found] == [True, None, True]
+    assert [each.verdict for each in WritingEngineJudge(model, RUBRIC).judge(asked)] == [False, None, False]
+    assert all(each.verdict is None for each in YesNoEngineJudge(model, SETTINGS, "It is rude.").judge(asked[1:2]))

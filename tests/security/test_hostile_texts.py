@@ -149,6 +149,8 @@ def test_a_grade_is_the_first_word_and_what_follows_is_not_followed():
 class Judge:
     """A judge whose next-token law is scripted; no text of its is ever read."""
 
+    window = 8
+
     def __init__(self, *laws):
         self.laws = laws
         self.chat, self.engine = self, self
