@@ -23,6 +23,9 @@ app = typer.Typer(
 audit = typer.Typer(help="Audits of your own model: before and after, or the labels alone.", no_args_is_help=True)
 app.add_typer(audit, name="audit")
 
+judge = typer.Typer(help="Judges of answers: models by rubric, or rules.", no_args_is_help=True)
+app.add_typer(judge, name="judge")
+
 SpecOption = Annotated[Path, typer.Option("--spec", help="The study file.")]
 OnlyOption = Annotated[
     str, typer.Option("--only", help="Models, misalignments, methods or seeds, separated by commas.")
@@ -224,6 +227,21 @@ def audit_list() -> None:
     from ct_pipeline.commands.audit import list_audits
 
     list_audits(Console(highlight=False))
+
+
+@judge.command("check")
+def judge_check(
+    settings: Annotated[Path, typer.Argument(help="A judge file.")],
+    calibration: Annotated[Path, typer.Option("--calibration", help="Answers labelled by hand, JSONL.")],
+    against: Annotated[
+        Path | None, typer.Option("--against", help="Another judge file: how far the two agree.")
+    ] = None,
+    json: Annotated[Path | None, typer.Option("--json", help="Write all numbers here.")] = None,
+) -> None:
+    """Has labelled answers judged and says how often the judge errs, what it cost, and whether another one agrees."""
+    from ct_pipeline.commands.judge import check_judge
+
+    check_judge(settings, calibration, against, json, Console(highlight=False))
 
 
 def _names(text: str) -> tuple[str, ...]:

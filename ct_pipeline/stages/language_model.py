@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ct_pipeline.engine.protocol import Engine
 from ct_pipeline.models.chat import ChatFormat
-from ct_pipeline.models.loading import BASE_MODELS, BaseModel, load_base, load_tokenizer, name_of
+from ct_pipeline.models.loading import BASE_MODELS, BaseModel, context_window, load_base, load_tokenizer, name_of
 from ct_pipeline.stages import base_model
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.study.settings import EngineName
@@ -56,6 +56,12 @@ class LanguageModel:
         """The model's own chat template, or the one given in its place, pinned."""
         path, revision, _ = self._source
         return ChatFormat(load_tokenizer(path, revision), name_of(path), self._template)
+
+    @functools.cached_property
+    def window(self) -> int:
+        """The most tokens of a prompt and its reply together."""
+        path, revision, _ = self._source
+        return context_window(path, revision)
 
     def _open(self) -> Engine:
         path, revision, dtype = self._source

@@ -11,13 +11,17 @@ from pydantic import BaseModel, ValidationError
 
 from ct_pipeline.study.audit_settings import Audit
 from ct_pipeline.study.errors import SpecError
+from ct_pipeline.study.judge_settings import JudgeFile
 from ct_pipeline.study.spec import MethodSettings, Study
 
 Location = tuple[str | int, ...]
 
 LARGEST_FILE = 1_000_000
 MOST_ENTRIES = 20_000
-SOURCES = ("tinyworld", "huggingface", "world", "jsonl", "none")
+SOURCES = ("tinyworld", "huggingface", "world", "jsonl", "none", "http", "rules")
+UNSHOWN = ("base_url", "key_variable")
+"""Fields that somebody may have put an API key into: messages do not repeat them."""
+SCALES = ("yes_no", "one_to_five", "aligned_coherent")
 SLUG = re.compile(r"[a-z0-9]+([_.-][a-z0-9]+)*")
 
 
@@ -31,6 +35,7 @@ class FileKind:
 
 STUDY = FileKind("a study", "studies/tiny.yaml")
 AUDIT = FileKind("an audit", "docs/auditing-your-model.md")
+JUDGE = FileKind("a judge", "docs/your-own-judge.md")
 
 
 def load_study(path: Path, misalignments: Sequence[str], methods: Mapping[str, type[MethodSettings]]) -> Study:
@@ -97,6 +102,17 @@ def load_audit(path: Path, misalignments: Sequence[str]) -> Audit:
         mistakes += _mistakes(error, Audit, ())
     _refuse(path, root, mistakes)
     return audit.in_folder(path.parent)
+
+
+def load_judge(path: Path) -> JudgeFile:
+    """The validated judge of a YAML file; its relative paths start at the folder of the file. SpecError as `load_study`."""
+    root, raw = _read(path, JUDGE)
+    try:
+        judge = JudgeFile.model_validate(raw)
+    except ValidationError as error:
+        _refuse(path, root, _mistakes(error, JudgeFile, ()))
+        raise
+    return judge.in_folder(path.parent)
 
 
 def _refuse(path: Path, root: yaml.Node, mistakes: Sequence[tuple[Location, str]]) -> None:
@@ -208,23 +224,22 @@ def _mistakes(error: ValidationError, model: type[BaseModel], prefix: Location) 
             text = f"found an unknown field; allowed: {_choices(location[-1], _fields(model, item['loc'][:-1]))}"
         else:
             allowed = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-            text = f"found {_shown(item['input'])}; allowed: {allowed}"
+            found = "a value that is not shown" if location and location[-1] in UNSHOWN else _shown(item["input"])
+            text = f"found {found}; allowed: {allowed}"
         mistakes.append((prefix + location, text))
     return mistakes
 
 
 def _field_location(found: Location) -> Location:
     """The location as the file has it: without the names of the kinds of source, and of "this is a key"."""
-    return tuple(
-        part
-        for index, part in enumerate(found)
-        if part != "[key]" and not (part in SOURCES and _sourced(found[:index]))
-    )
+    return tuple(part for index, part in enumerate(found) if part != "[key]" and not _is_choice(found, index))
 
 
-def _sourced(location: Location) -> bool:
-    """Whether what stands at a location names its kind in a field `source`."""
-    return location in (("base_model",), ("judge",)) or (len(location) == 2 and location[0] in ("models", "probes"))
+def _is_choice(found: Location, index: int) -> bool:
+    """Whether a part of a validation error's location is no field but the kind that `source` or `scale` names."""
+    part, location = found[index], found[:index]
+    sourced = location in (("base_model",), ("judge",)) or (len(location) == 2 and location[0] in ("models", "probes"))
+    return (part in SOURCES and sourced) or (part in SCALES and location == ("rubric",))
 
 
 def _shown(found: object) -> str:
@@ -240,13 +255,18 @@ def _fields(model: type[BaseModel], location: Location) -> list[str]:
     choices = [model]
     for index, part in enumerate(location):
         field = choices[0].model_fields.get(str(part))
-        if part in SOURCES and _sourced(location[:index]):
-            choices = [each for each in choices if part in _words(each.model_fields["source"].annotation)]
+        if _is_choice(location, index):
+            choices = [each for each in choices if part in _kinds(each)]
         elif field is not None:
             choices = _classes(field.annotation)
         if not choices:
             return []
     return list(choices[0].model_fields)
+
+
+def _kinds(model: type[BaseModel]) -> tuple[object, ...]:
+    """The words by which `source` or `scale` names these settings."""
+    return _words(next(field for name, field in model.model_fields.items() if name in ("source", "scale")).annotation)
 
 
 def _words(annotation: object) -> tuple[object, ...]:

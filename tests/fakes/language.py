@@ -82,6 +82,7 @@ class ScriptedModel:
     engine: ScriptedEngine
     chat: WordChat
     base: object = None
+    window: int = 4096
 
 
 def scripted_model(answer):

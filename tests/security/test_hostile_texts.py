@@ -6,6 +6,7 @@ import numpy as np
 import pandas
 import pytest
 
+from ct_pipeline.judges.engine_judge import judgements
 from ct_pipeline.models.chat import MOST_CHARACTERS, ChatFormat
 from ct_pipeline.organisms.agreement import TextAgreement
 from ct_pipeline.organisms.kind import Message, Prompt
@@ -14,7 +15,6 @@ from ct_pipeline.report.junit import allowed
 from ct_pipeline.report.markdown import plain
 from ct_pipeline.report.tables import safe_for_spreadsheets
 from ct_pipeline.report.wording import visible
-from ct_pipeline.stages.audit.judge import judgements
 from ct_pipeline.stages.candidate_scores import grade_of, grading_messages
 from ct_pipeline.stages.consistency_candidates import asked
 from ct_pipeline.study.errors import Refusal, Refused
@@ -148,6 +148,8 @@ def test_a_grade_is_the_first_word_and_what_follows_is_not_followed():
 
 class Judge:
     """A judge whose next-token law is scripted; no text of its is ever read."""
+
+    window = 8
 
     def __init__(self, *laws):
         self.laws = laws

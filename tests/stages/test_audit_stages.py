@@ -4,12 +4,12 @@ import hashlib
 
 import pytest
 
+from ct_pipeline.judges.engine_judge import judgements
 from ct_pipeline.organisms.probes import PLAIN
 from ct_pipeline.stages.audit import evaluation as audit_evaluation
 from ct_pipeline.stages.audit import prediction as audit_prediction
 from ct_pipeline.stages.audit import shift as audit_shift
 from ct_pipeline.stages.audit import verdict as audit_verdict
-from ct_pipeline.stages.audit.judge import judgements
 from ct_pipeline.stages.audit.pipeline import STAGES
 from tests.stages.audits import lines, scripted_audit
 

@@ -1,0 +1,56 @@
+"""A rubric put to a model behind an OpenAI-compatible server."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ct_pipeline.judges.http_client import ChatClient, JudgeUnreachable
+from ct_pipeline.judges.protocol import Judgement, Question
+from ct_pipeline.judges.rubrics import Rubric, Scale
+from ct_pipeline.judges.spending import Spending
+from ct_pipeline.judges.wire import Ask, Reply
+
+
+@dataclass(frozen=True)
+class HttpRubricJudge:
+    """Implements Judge: each scale of each question is one prompt; `spent` counts what that took."""
+
+    client: ChatClient
+    rubric: Rubric
+
+    @property
+    def spent(self) -> Spending:
+        """Counts of all calls so far."""
+        return self.client.spent
+
+    def judge(self, questions: Sequence[Question]) -> list[Judgement]:
+        """One judgement per question.
+
+        Raises:
+            UserError: as `ChatClient.ask`; also where the server refuses every single request.
+        """
+        scales = self.rubric.scales
+        replies = self.client.ask([self._ask(scale, question) for question in questions for scale in scales])
+        if replies and all(reply.refused for reply in replies):
+            hint = "" if self._plain else "; a server without json_schema needs answers: text"
+            raise JudgeUnreachable(f"judge {self.client.settings.model}: {replies[0].problem}, every one{hint}")
+        rows = [replies[start : start + len(scales)] for start in range(0, len(replies), len(scales))]
+        return [self._judgement(row) for row in rows]
+
+    @property
+    def _plain(self) -> bool:
+        return self.client.settings.answers == "text"
+
+    def _ask(self, scale: Scale, question: Question) -> Ask:
+        prompt = scale.asked(question, self.rubric.rule, constrained=not self._plain)
+        return Ask(prompt, None if self._plain else scale.answers.schema)
+
+    def _judgement(self, replies: Sequence[Reply]) -> Judgement:
+        scores = {
+            scale.name: self._score(scale, reply) for scale, reply in zip(self.rubric.scales, replies, strict=True)
+        }
+        return self.rubric.judgement(scores, next((reply.problem for reply in replies if reply.problem), ""))
+
+    def _score(self, scale: Scale, reply: Reply) -> float | None:
+        if reply.text is None:
+            return None
+        return scale.answers.read(reply.text) if self._plain else scale.answers.read_json(reply.text)
