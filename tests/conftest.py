@@ -26,14 +26,6 @@ def pytest_unconfigure(config):
     config.stash[_FOLDER].cleanup()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Side by side, a file's tests stay in one process, and so do those that share the reduced study."""
-    for item in items:
-        folder = Path(item.fspath).parent.name
-        item.add_marker(pytest.mark.xdist_group("e2e" if folder == "e2e" else str(item.fspath)))
-
-
 _FOLDER = pytest.StashKey[tempfile.TemporaryDirectory]()
 
 
