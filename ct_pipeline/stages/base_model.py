@@ -18,7 +18,9 @@ def node(study: Study, model: str) -> Node:
     """The base model of a name in the study."""
     settings = study.models[model]
     if isinstance(settings, HuggingFaceModel):
-        return Node(STAGE, VERSION, model, "-", {"model": settings.model_dump(mode="json", exclude={"engine"})}, {})
+        return Node(
+            STAGE, VERSION, model, "-", {"model": settings.model_dump(mode="json", exclude={"engine", "seeds"})}, {}
+        )
     return Node(STAGE, VERSION, model, "-", {"world": study.world, "pretraining": study.pretraining}, {})
 
 
@@ -34,7 +36,7 @@ def make(store: ArtifactStore, study: Study, model: str, threads: int, progress)
     settings = study.models[model]
     with making(store, place) as (draft, _):
         if isinstance(settings, HuggingFaceModel):
-            draft.write_json("source", settings.model_dump(mode="json"))
+            draft.write_json("source", settings.model_dump(mode="json", exclude={"seeds"}))
         else:
             record = pretrain(study.world, study.pretraining, draft.folder, threads, progress)
             draft.record |= dataclasses.asdict(record)

@@ -192,9 +192,7 @@ def test_a_misspelt_field_is_named_at_its_depth_with_the_nearest_right_one(tiny_
     assert unknown[0].endswith(f"(did you mean {near}?)")
 
 
-@pytest.mark.parametrize(
-    "field", ["name", "seed", "models", "misalignments", "induction", "evaluation", "methods", "world", "pretraining"]
-)
+@pytest.mark.parametrize("field", ["name", "seed", "models", "misalignments", "induction", "evaluation", "methods"])
 def test_a_missing_field_is_named(tiny_text, refusal, field):
     kept = re.sub(rf"(?m)^{field}:.*\n(?:(?:[ \t#].*)?\n)*", "", tiny_text, count=1)
     assert kept != tiny_text
