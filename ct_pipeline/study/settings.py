@@ -136,6 +136,8 @@ class StudiedModel(HuggingFaceModel):
 
     seeds: OwnSeeds | None = None
     """Of this model's organisms, in place of the study's."""
+    chat_template: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    """A .jinja file in place of the model's own template; base models seldom have one."""
 
 
 ModelSettings = Annotated[TinyWorldModel | StudiedModel, Field(discriminator="source")]
