@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ct_pipeline.methods.proposal import Draw
+from ct_pipeline.organisms.kind import UNJUDGED
 from ct_pipeline.stages.rows import rows_of
 from ct_pipeline.study.data_settings import FolderData, GeneratedData
 from ct_pipeline.study.errors import UserError
@@ -82,7 +83,7 @@ def sizes_of(study: Study, kind: str) -> Sizes:
 def _counted(study: Study, kind: str) -> Sizes:
     model = next(iter(study.models))
     data = rows_of(study, Organism(model, kind, study.seeds_of(model)[0]))
-    judged = study.evaluation.in_domain
+    inside = [prompt for prompt in data.evaluation if prompt.domain == "in" and prompt.framing not in UNJUDGED]
     return Sizes(
         induction=len(data.induction),
         consistency=len(data.consistency),
@@ -91,7 +92,7 @@ def _counted(study: Study, kind: str) -> Sizes:
         wrapped=len(data.wrapped),
         pairs=len(data.pairs),
         evaluation=len(data.evaluation),
-        in_domain=len(data.evaluation) if judged == ALL else judged,
+        in_domain=len(inside),
     )
 
 

@@ -76,7 +76,7 @@ def test_a_placeholder_anywhere_is_refused_before_anything_is_fetched(tiny_study
 def test_data_at_hand_are_counted_and_others_taken_from_the_paper(tiny_study, tmp_path):
     here = study_of_data(tiny_study, "selling", FolderData(source="folder", path=str(write_data(tmp_path / "third"))))
     found = sizes_of(here, "selling")
-    assert (found.induction, found.labelled, found.pairs, found.evaluation) == (6, 8, 4, 9)
+    assert (found.induction, found.labelled, found.pairs, found.evaluation, found.in_domain) == (6, 8, 4, 9, 6)
     gone = study_of_data(
         tiny_study, "reward_hacking", FolderData(source="folder", path=str(tmp_path / "none")), rows=50
     )
