@@ -79,7 +79,7 @@ def _sizes(study: Study, plan: Plan, workers: int, rates: Rates) -> Table:
     table.add_row("adapters kept, in bf16", UNKNOWN if plan.adapter_bytes is None else _bytes(plan.adapter_bytes), "")
     table.add_row(
         f"GPU-hours, if a model of {RATE_OF / 1e9:.0f}B draws {rates.drawn:,.0f} and trains {rates.trained:,.0f} tokens/s",
-        UNKNOWN if plan.gpu_hours is None else f"{plan.gpu_hours:,.1f}",
+        UNKNOWN if plan.gpu_hours is None else f"{plan.gpu_hours:,.2f}",
         "",
     )
     return table

@@ -55,6 +55,10 @@ def family_folder(name: str, folder: Path) -> Path:
     """A random model of a family with its tokenizer, in the Hugging Face layout; it reads prompts of 4,000 bytes."""
     family = FAMILIES[name]
     tokenizer = _tokenizer(family)
+    # vLLM's attention on a CPU wants heads of 32.
+    heads = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
+    heads |= {"head_dim": 32} if name in ("gemma2", "gpt_oss") else {}
+    heads |= {"query_pre_attn_scalar": 32} if name == "gemma2" else {}
     sliding = {"sliding_window": 512} if name in ("gemma2", "mistral", "gpt_oss") else {}
     model = random_model(
         name,
@@ -63,6 +67,7 @@ def family_folder(name: str, folder: Path) -> Path:
         max_position_embeddings=WINDOW,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        **heads,
         **sliding,
     )
     model.save_pretrained(folder)
