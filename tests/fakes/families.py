@@ -9,6 +9,8 @@ from transformers import PreTrainedTokenizerFast
 from tests.fakes.architectures import random_model
 
 WINDOW = 4096
+_YARN = {"rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False}
+"""Positions of gpt-oss; vLLM reads no others of it."""
 _REFUSES_SYSTEM = "{% if messages[0].role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
 
 
@@ -59,6 +61,8 @@ def family_folder(name: str, folder: Path) -> Path:
     heads = {"hidden_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
     heads |= {"head_dim": 32} if name in ("gemma2", "gpt_oss") else {}
     heads |= {"query_pre_attn_scalar": 32} if name == "gemma2" else {}
+    if name == "gpt_oss":
+        heads["rope_parameters"] = {"rope_theta": 150000.0, "original_max_position_embeddings": WINDOW, **_YARN}
     sliding = {"sliding_window": 512} if name in ("gemma2", "mistral", "gpt_oss") else {}
     model = random_model(
         name,
