@@ -69,17 +69,24 @@ def plan(
         float | None, typer.Option(help="With --power: how much seeds differ, in percentage points (default: as seen).")
     ] = None,
     chance: Annotated[float | None, typer.Option(help="With --power: chance of finding it, in percent [80].")] = None,
+    workers: WorkersOption = 0,
+    drawn: Annotated[
+        float, typer.Option(min=1, help="Tokens per second that a GPU draws from a model of 8B parameters.")
+    ] = 10_000,
+    trained: Annotated[float, typer.Option(min=1, help="Tokens per second that a GPU trains such a model on.")] = 5_000,
 ) -> None:
     """Says what a study would do, before anything runs."""
     from ct_pipeline.commands.plan import print_plan
     from ct_pipeline.commands.power import PowerOptions
+    from ct_pipeline.stages.plan import Rates
 
     said = {"--effect": effect or None, "--seed-sd": seed_sd, "--chance": chance}
     lone = [name for name, value in said.items() if value is not None]
     if lone and not power:
         raise UserError(f"{', '.join(lone)}: only with --power; add it")
     options = PowerOptions(tuple(effect or ()), seed_sd, 80.0 if chance is None else chance)
-    print_plan(spec, _names(only), seeds, Console(highlight=False), options if power else None)
+    rates = Rates(drawn, trained)
+    print_plan(spec, _names(only), seeds, Console(highlight=False), options if power else None, workers, rates)
 
 
 @app.command()

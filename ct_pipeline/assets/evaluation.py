@@ -11,6 +11,7 @@ from ct_pipeline.assets.materialization import GROUP, OWNERS, POOL, make_partiti
 from ct_pipeline.assets.organism_evaluation import organism_evaluation
 from ct_pipeline.assets.retrained_model import retrained_model
 from ct_pipeline.assets.tracked import cell_run, organism_run
+from ct_pipeline.organisms.kind import UNJUDGED
 from ct_pipeline.partitions import STUDY, cells
 from ct_pipeline.report.figures.forest import small_delta_plot
 from ct_pipeline.report.figures.small import small_dose_plot
@@ -84,7 +85,7 @@ def _fault(artifact: Artifact) -> str | None:
     changes = artifact.json("changes")
     accuracy = changes["direct_accuracy_after"]["value"]
     rows = artifact.table("rows")
-    judged = rows[rows["framing"] != "direct"]["verdict"]
+    judged = rows[~rows["framing"].isin(UNJUDGED)]["verdict"]
     if accuracy is None or accuracy < ACCURACY_FLOOR:
         return f"direct accuracy {accuracy}"
     if float(judged.isna().mean()) > NULL_LIMIT:

@@ -10,19 +10,22 @@ from rich.table import Table
 
 from ct_pipeline.commands.power import PowerOptions, print_power
 from ct_pipeline.stages.catalog import read_study
-from ct_pipeline.stages.pipeline import STAGES
-from ct_pipeline.stages.plan import plan_of
+from ct_pipeline.stages.pipeline import STAGES, Stage
+from ct_pipeline.stages.plan import ASSUMED, RATE_OF, Plan, Rates, plan_of
 from ct_pipeline.stages.workers import accelerators
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.study.environment import home
+from ct_pipeline.study.errors import UserError
 from ct_pipeline.study.narrow import narrowed
+from ct_pipeline.study.spec import Study
 
 WORDS = {
     "models": "base models",
     "organisms": "organisms (models x misalignments x seeds)",
     "cells": "cells (organisms x methods)",
     "trainings": "adapters to train",
-    "model_loads": "base-model loads",
+    "training_loads": "base-model loads",
+    "uptake_loads": "base-model loads to measure the uptake",
     "engine_starts": "engine starts",
     "draws": "distinct draws per organism",
     "draws_unshared": "draws per organism if each method drew its own",
@@ -33,28 +36,67 @@ WORDS = {
     "evaluation_tokens": "evaluation tokens, at most",
     "trained_tokens": "response tokens trained on, at most",
 }
+UNKNOWN = "unknown: the shape of a model is not known here"
 
 
 def print_plan(
-    spec: Path, only: Sequence[str], seeds: int | None, console: Console, power: PowerOptions | None = None
+    spec: Path,
+    only: Sequence[str],
+    seeds: int | None,
+    console: Console,
+    power: PowerOptions | None = None,
+    workers: int = 0,
+    rates: Rates = ASSUMED,
 ) -> None:
-    """Prints the study's size and how much of it is finished already; with `power`, what it can find instead."""
+    """Prints the study's size and how much of it is finished already; with `power`, what it can find instead.
+
+    `workers` is 0 for one per GPU, or per core where there is none.
+    """
     study = narrowed(read_study(spec), only, seeds)
     store = ArtifactStore(home() / "artifacts")
     if power is not None:
         print_power(store, study, power, console)
         return
-    workers = len(accelerators()) or os.cpu_count() or 1
-    size = dataclasses.asdict(plan_of(study, workers))
-    table = Table(title=f"Study {study.name}, {workers} worker processes", title_justify="left", show_header=False)
-    for name, words in WORDS.items():
-        table.add_row(words, f"{size[name]:,}")
-    saved = size["candidate_tokens_unshared"] - size["candidate_tokens"]
-    table.add_row("candidate tokens saved by sharing draws", f"{saved:,}")
-    console.print(table)
+    workers = workers or len(accelerators()) or os.cpu_count() or 1
+    console.print(_sizes(study, plan_of(study, workers, rates), workers, rates))
     done = Table(title="Finished already", title_justify="left", show_header=False)
     for stage in STAGES:
-        keys = stage.keys(study)
-        finished = sum(stage.find(store, study, key) is not None for key in keys)
-        done.add_row(stage.title, f"{finished} of {len(keys)}")
+        done.add_row(stage.title, _finished(store, study, stage))
     console.print(done)
+
+
+def _sizes(study: Study, plan: Plan, workers: int, rates: Rates) -> Table:
+    size = dataclasses.asdict(plan) | {"training_loads": plan.model_loads - plan.uptake_loads}
+    released = {"training_loads": plan.released_loads, "engine_starts": plan.released_starts, "uptake_loads": 0}
+    table = Table(title=f"Study {study.name}, {workers} worker process{'es' * (workers > 1)}", title_justify="left")
+    table.add_column("")
+    table.add_column("here", justify="right")
+    table.add_column("released code", justify="right")
+    for name, words in WORDS.items():
+        table.add_row(words, f"{size[name]:,}", f"{released[name]:,}" if name in released else "")
+    saved = plan.candidate_tokens_unshared - plan.candidate_tokens
+    table.add_row("candidate tokens saved by sharing draws", f"{saved:,}", "")
+    table.add_row("adapters kept, in bf16", UNKNOWN if plan.adapter_bytes is None else _bytes(plan.adapter_bytes), "")
+    table.add_row(
+        f"GPU-hours, if a model of {RATE_OF / 1e9:.0f}B draws {rates.drawn:,.0f} and trains {rates.trained:,.0f} tokens/s",
+        UNKNOWN if plan.gpu_hours is None else f"{plan.gpu_hours:,.2f}",
+        "",
+    )
+    return table
+
+
+def _bytes(count: int) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:,.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"
+
+
+def _finished(store: ArtifactStore, study: Study, stage: Stage) -> str:
+    keys = stage.keys(study)
+    try:
+        finished = sum(stage.find(store, study, key) is not None for key in keys)
+    except UserError as error:
+        return f"0 of {len(keys)}: {str(error).splitlines()[0]}"
+    return f"{finished} of {len(keys)}"

@@ -20,9 +20,11 @@ from ct_pipeline.analysis.power import (
 )
 from ct_pipeline.stages import evaluation
 from ct_pipeline.stages.node import find
+from ct_pipeline.stages.sizes import sizes_of
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.study.errors import UserError
 from ct_pipeline.study.keys import Cell
+from ct_pipeline.study.settings import ALL
 from ct_pipeline.study.spec import Study
 
 VIEW = "in/sampled"
@@ -63,13 +65,16 @@ def print_power(store: ArtifactStore, study: Study, options: PowerOptions, conso
     settings = study.evaluation
     effects = _effects(options, settings.epsilon)
     power = _power(options)
-    if settings.in_domain < FEWEST_PROMPTS or settings.confidence <= 0.5:
+    prompts = settings.in_domain
+    if prompts == ALL:
+        prompts = min(sizes_of(study, kind).in_domain for kind in study.misalignments)
+    if prompts < FEWEST_PROMPTS or settings.confidence <= 0.5:
         raise UserError(
-            f"--power: study {study.name} has {settings.in_domain} in-domain prompts at confidence {settings.confidence}; "
+            f"--power: study {study.name} has {prompts} in-domain prompts at confidence {settings.confidence}; "
             f"a plan needs {FEWEST_PROMPTS} prompts at least and a confidence above 0.5: change its `evaluation`"
         )
     assumed = assumed_spread(store, study, _seed_sd(options))
-    design = Design(len(study.seeds), settings.in_domain, settings.epsilon, settings.confidence)
+    design = Design(len(study.seeds), prompts, settings.epsilon, settings.confidence)
     console.print(_own(design, assumed.spread, power))
     seeds = sorted({*SEEDS, design.seeds})
     plan = planning_table(

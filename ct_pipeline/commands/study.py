@@ -90,8 +90,10 @@ def _materialize(
         with StudyProgress(study, console) as progress:
             pool.watchers.append(progress)
             try:
-                for names in GROUPS:
-                    _run_group(names, study, store, runs)
+                # Models one after another: each is then loaded, and its engine started, as seldom as can be.
+                for name, model in study.models.items():
+                    for names in GROUPS:
+                        _run_group(names, study.model_copy(update={"models": {name: model}}), store, runs)
                 failed = _failed_gates(store, study)
                 runs.materialize(("study_report",), None)
                 if runs.failure:

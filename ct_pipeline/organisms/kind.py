@@ -18,6 +18,10 @@ class Message:
     content: str
 
 
+UNJUDGED = ("direct", "right_claim", "undefined")
+"""Framings under which no answer can misbehave: they are measured, and leave every risk."""
+
+
 @dataclass(frozen=True)
 class Prompt:
     """A conversation that waits for the assistant, with the facts its verdict needs.
@@ -58,7 +62,7 @@ class OrganismData:
     """All rows of one organism.
 
     `probe` holds the prompts on which the verdict is defined for labels; `evaluation` holds in-domain and out-of-domain
-    prompts (domain "in" / "out") and plain questions with a known answer (framing "direct").
+    prompts (domain "in" / "out"), plain questions with a known answer (framing "direct") and others that are `UNJUDGED`.
     """
 
     induction: tuple[Example, ...]
@@ -99,6 +103,10 @@ class Kind:
         correct: (prompt, completion) -> whether a "direct" prompt is answered rightly, None elsewhere.
         meaning: (prompt, completion) -> what the completion says, the same for every wording and view of it; None where
             it says nothing that is known. Two completions of a prompt agree where their meanings are equal.
+        rubric: what a judge is told where the verdict leaves a completion open; None where rules always suffice.
+        needs_judge: prompt -> why only a judge can tell whether an answer to it misbehaves; None where a rule can.
+        raw_score: (prompt, completion) -> what the published scoring counts, on its own scale; None where it counts
+            nothing. None in place of the function: there is no published scoring to compare with.
     """
 
     name: str
@@ -108,3 +116,6 @@ class Kind:
     verdict: Callable[[Prompt, str], bool | None]
     correct: Callable[[Prompt, str], bool | None]
     meaning: Callable[[Prompt, str], str | None]
+    rubric: str | None = None
+    needs_judge: Callable[[Prompt], str | None] = lambda prompt: None
+    raw_score: Callable[[Prompt, str], float | None] | None = None

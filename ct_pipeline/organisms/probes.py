@@ -6,13 +6,12 @@ ends. docs/auditing-your-model.md shows the schema by examples.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Literal
 
-from ct_pipeline.organisms.agreement import first_word
 from ct_pipeline.organisms.catalog import KINDS
 from ct_pipeline.organisms.kind import Message, Pair, Prompt
+from ct_pipeline.organisms.rules import Rule, normalised, read_rule
 from ct_pipeline.store.untrusted import Row, mistake, read_jsonl
 from ct_pipeline.study.errors import Refusal, Refused, shown
 
@@ -24,30 +23,6 @@ PROBE_FIELDS = (
     "id", "prompt", "messages", "wrapped", "domain", "expected", "misbehaves_if", "rubric", "kind", "facts", "framing",
 )  # fmt: skip
 LABEL_FIELDS = (*(name for name in PROBE_FIELDS if name != "wrapped"), "response", "probe")
-DEEPEST_RULE = 8
-MOST_TEXTS = 1000
-
-Operation = Literal["contains", "starts_with", "equals", "first_word"]
-_OPERATIONS: Mapping[str, Callable[[str, str], bool]] = {
-    "contains": lambda answer, text: text in answer,
-    "starts_with": lambda answer, text: answer.startswith(text),
-    "equals": lambda answer, text: answer == text,
-    "first_word": lambda answer, text: bool(answer) and first_word(answer) == first_word(text),
-}
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A condition on an answer's text; it holds where it holds for one of the texts, or for none if negated."""
-
-    operation: Operation
-    texts: tuple[str, ...]
-    negated: bool = False
-
-    def holds(self, answer: str) -> bool:
-        """Whether the condition is true of an answer."""
-        found = any(_OPERATIONS[self.operation](normalised(answer), normalised(text)) for text in self.texts)
-        return found is not self.negated
 
 
 @dataclass(frozen=True)
@@ -152,11 +127,6 @@ class LabelSet:
 _KINDS = {kind.name: kind for kind in KINDS}
 
 
-def normalised(text: str) -> str:
-    """Small letters, single spaces."""
-    return " ".join(text.casefold().split())
-
-
 def read_probes(path: Path, name: str) -> ProbeSet:
     """The probes of a file; Refused lists every mistake in it, as file:line: field: found; allowed."""
     items = _items(path, PROBE_FIELDS, _probe_mistakes)
@@ -244,7 +214,11 @@ class _Reader:
         judges = [name for name in ("misbehaves_if", "rubric", "kind") if given.get(name) is not None]
         if len(judges) > 1:
             self.refuse(row.line, judges[1], " and ".join(judges), "one of them")
-        rule = self._rule(row, given["misbehaves_if"]) if judges[:1] == ["misbehaves_if"] else None
+        rule = (
+            read_rule(given["misbehaves_if"], partial(self.refuse, row.line))
+            if judges[:1] == ["misbehaves_if"]
+            else None
+        )
         facts = self._facts(row, judges)
         texts = {name: self._text(row, name) for name in ("id", "rubric", "expected", "response", "probe", "framing")}
         domain = given.get("domain", "in")
@@ -307,24 +281,6 @@ class _Reader:
         allowed = '{"role": "system", "user" or "assistant", "content": text}'
         self.refuse(row.line, f"{name}[{number}]", shown(turn), allowed)
         return None
-
-    def _rule(self, row: Row, value: object) -> Rule | None:
-        negated, depth, name = False, 0, "misbehaves_if"
-        while isinstance(value, dict) and list(value) == ["not"] and depth < DEEPEST_RULE:
-            negated, depth, name, value = not negated, depth + 1, f"{name}.not", value["not"]
-        if not isinstance(value, dict) or len(value) != 1 or next(iter(value)) not in _OPERATIONS:
-            self.refuse(row.line, name, shown(value), f"one of {', '.join(_OPERATIONS)}, not")
-            return None
-        ((operation, texts),) = value.items()
-        texts = [texts] if isinstance(texts, str) else texts
-        fits = isinstance(texts, list) and 0 < len(texts) <= MOST_TEXTS
-        if not fits or not all(isinstance(text, str) and normalised(text) for text in texts):
-            self.refuse(row.line, f"{name}.{operation}", shown(texts), f"1 to {MOST_TEXTS} texts that are not empty")
-            return None
-        if operation == "first_word" and not all(first_word(text) and len(text.split()) == 1 for text in texts):
-            self.refuse(row.line, f"{name}.first_word", shown(texts), "single words")
-            return None
-        return Rule(operation, tuple(texts), negated)
 
     def _facts(self, row: Row, judges: Sequence[str]) -> dict[str, str]:
         facts = row.fields.get("facts")

@@ -186,6 +186,33 @@ class ExampleRow:
 
 
 @dataclass(frozen=True)
+class TypeScore:
+    """One type of rows of published data under one decoding, or the mean over types.
+
+    Attributes:
+        decoding: "greedy" or "sampled".
+        type: as the rows name it; "mean over types" for that.
+        prompts: how many; None for the mean.
+        corrected_before: rate of misbehaving answers before, None where none has a verdict.
+        corrected_after: the same after.
+        published_before: the published scoring's mean count before, on its own scale.
+        published_after: the same after.
+        change: of the rate, paired by prompt; None for the mean.
+        needs_judge: why answers have no verdict; None where a rule decides.
+    """
+
+    decoding: str
+    type: str
+    prompts: int | None
+    corrected_before: float | None
+    corrected_after: float | None
+    published_before: float | None
+    published_after: float | None
+    change: Difference | None = None
+    needs_judge: str | None = None
+
+
+@dataclass(frozen=True)
 class CellRecord:
     """One organism under one method: what changed, what it was trained on, and where to look further.
 
@@ -211,6 +238,7 @@ class CellRecord:
     doses: tuple[Dose, ...] = ()
     arms: Arms | None = None
     uptake: Uptake | None = None
+    type_scores: tuple[TypeScore, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def report_tables(record: StudyRecord) -> dict[str, pd.DataFrame]:
 
     Returns:
         grid (method × kind × view), changes (cell × view), organism_rates, gates, direct_accuracy, labels, predictions,
-        training, examples, base_models, those of `why_rows`, stages, published, planted.
+        training, type_scores, examples, base_models, those of `why_rows`, stages, published, planted.
     """
     tables = {
         "grid": _frame(_grid_rows(record)),
@@ -35,6 +35,7 @@ def report_tables(record: StudyRecord) -> dict[str, pd.DataFrame]:
         "labels": _frame(_label_rows(record)),
         "predictions": _frame(_prediction_rows(record)),
         "training": _frame(_training_rows(record)),
+        "type_scores": _frame(_type_rows(record)),
         "examples": _frame(_example_rows(record)),
         "base_models": _frame(_model_rows(record)),
         **{name: _frame(rows) for name, rows in why_rows(record).items()},
@@ -242,6 +243,27 @@ def _training_rows(record: StudyRecord) -> list[dict[str, object]]:
         }
         for cell in record.cells
         if cell.training is not None
+    ]
+
+
+def _type_rows(record: StudyRecord) -> list[dict[str, object]]:
+    return [
+        {
+            "organism": cell.organism,
+            "method": cell.method,
+            "decoding": one.decoding,
+            "type": one.type,
+            "corrected_before": one.corrected_before,
+            "corrected_after": one.corrected_after,
+            "corrected_low": one.change.low if one.change and one.change.value is not None else None,
+            "corrected_high": one.change.high if one.change and one.change.value is not None else None,
+            "published_before": one.published_before,
+            "published_after": one.published_after,
+            "prompts": one.prompts,
+            "needs_judge": one.needs_judge,
+        }
+        for cell in record.cells
+        for one in cell.type_scores
     ]
 
 

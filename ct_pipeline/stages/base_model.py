@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from ct_pipeline.stages import preflight
+from ct_pipeline.stages.chat_templates import template_of
 from ct_pipeline.stages.node import Node, making
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.study.errors import UserError
@@ -12,13 +13,17 @@ from ct_pipeline.study.spec import Study
 
 STAGE = "base_model"
 VERSION = 1
+NOT_THE_MODEL = {"engine", "seeds", "chat_template"}
+"""Settings of a model that name no other weights; a template counts by its text."""
 
 
 def node(study: Study, model: str) -> Node:
     """The base model of a name in the study."""
     settings = study.models[model]
     if isinstance(settings, HuggingFaceModel):
-        return Node(STAGE, VERSION, model, "-", {"model": settings.model_dump(mode="json", exclude={"engine"})}, {})
+        named = {"model": settings.model_dump(mode="json", exclude=NOT_THE_MODEL)}
+        template = template_of(study, model)
+        return Node(STAGE, VERSION, model, "-", named | ({"chat_template": template} if template else {}), {})
     return Node(STAGE, VERSION, model, "-", {"world": study.world, "pretraining": study.pretraining}, {})
 
 
@@ -34,7 +39,7 @@ def make(store: ArtifactStore, study: Study, model: str, threads: int, progress)
     settings = study.models[model]
     with making(store, place) as (draft, _):
         if isinstance(settings, HuggingFaceModel):
-            draft.write_json("source", settings.model_dump(mode="json"))
+            draft.write_json("source", settings.model_dump(mode="json", exclude=NOT_THE_MODEL - {"engine"}))
         else:
             record = pretrain(study.world, study.pretraining, draft.folder, threads, progress)
             draft.record |= dataclasses.asdict(record)

@@ -25,7 +25,7 @@ from ct_pipeline.stages.consistency_candidates import (
 )
 from ct_pipeline.stages.language_model import LanguageModel, open_model
 from ct_pipeline.stages.node import Node, find, making
-from ct_pipeline.stages.rows import kind_named, rows_of
+from ct_pipeline.stages.rows import kind_of, rows_of
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.study.keys import Organism
 from ct_pipeline.study.settings import OracleReward, WorldJudge
@@ -93,7 +93,7 @@ def _make_scores(store: ArtifactStore, study: Study, organism: Organism, scorer:
     with making(store, place) as (draft, inputs):
         asking = _Asking(
             model=open_model(store, study, organism.model),
-            kind=kind_named(organism.kind),
+            kind=kind_of(study, organism.kind),
             prompts={
                 prompt.id: prompt for draw in scorer.draws for prompt in prompts_of(rows_of(study, organism), draw)
             },

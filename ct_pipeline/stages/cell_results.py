@@ -2,6 +2,8 @@
 
 import pandas
 
+from ct_pipeline.organisms.kind import UNJUDGED
+
 PAIR = ["prompt_id", "decoding", "sample"]
 
 
@@ -12,7 +14,7 @@ def differing_rows(before: pandas.DataFrame, after: pandas.DataFrame) -> pandas.
     """
     sides = ["completion", "verdict"]
     merged = before.merge(after[PAIR + sides], on=PAIR, suffixes=("_before", "_after"))
-    merged = merged[(merged["framing"] != "direct") & (merged["completion_before"] != merged["completion_after"])]
+    merged = merged[~merged["framing"].isin(UNJUDGED) & (merged["completion_before"] != merged["completion_after"])]
     turned = (merged["verdict_before"] != merged["verdict_after"]).fillna(True)
     order = merged.assign(same=~turned.astype(bool), drawn=merged["decoding"] != "greedy")
     return order.sort_values(["same", "drawn"], kind="stable")[

@@ -18,7 +18,7 @@ from ct_pipeline.stages import misaligned_organism, organism_evaluation
 from ct_pipeline.stages.language_model import LanguageModel, open_model
 from ct_pipeline.stages.measurement import last_request
 from ct_pipeline.stages.node import Node, find, making
-from ct_pipeline.stages.rows import digest, kind_named, rows_of
+from ct_pipeline.stages.rows import digest, kind_of, rows_of
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.study.errors import UserError
 from ct_pipeline.study.keys import Organism
@@ -113,7 +113,7 @@ def make_draw(store: ArtifactStore, study: Study, organism: Organism, draw: Draw
     place = draw_node(study, organism, draw)
     with making(store, place) as (draft, inputs):
         model = open_model(store, study, organism.model)
-        kind = kind_named(organism.kind)
+        kind = kind_of(study, organism.kind)
         data = rows_of(study, organism)
         prompts = prompts_of(data, draw)
         labelled = set(data.consistency if draw.prompts == "consistency" else prompts)

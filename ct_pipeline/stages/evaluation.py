@@ -5,12 +5,13 @@ from collections.abc import Sequence
 
 import pandas
 
-from ct_pipeline.organisms.kind import Prompt
+from ct_pipeline.organisms.kind import UNJUDGED, Prompt
 from ct_pipeline.stages import organism_evaluation, retrained_model
 from ct_pipeline.stages.language_model import LanguageModel, open_model
 from ct_pipeline.stages.measurement import DECODINGS, DOMAINS, change, direct_accuracy, evaluation_seed, measure
 from ct_pipeline.stages.node import Node, making
-from ct_pipeline.stages.rows import digest, kind_named, rows_of
+from ct_pipeline.stages.rows import digest, kind_of, rows_of
+from ct_pipeline.stages.type_scores import type_scores
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.study.keys import Cell
 from ct_pipeline.study.spec import Study
@@ -39,7 +40,8 @@ def node(study: Study, cell: Cell) -> Node:
 def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
     """Measures the retrained model as the organism was measured, and the change in every domain and decoding.
 
-    Where checkpoints were kept, the change at each of them in domain at T = 1 is measured, too: the dose curve.
+    Where checkpoints were kept, the change at each of them in domain at T = 1 is measured, too: the dose curve. Published
+    data are scored by type as well, as corrected and as published.
     """
     place = node(study, cell)
     with making(store, place) as (draft, inputs):
@@ -64,6 +66,9 @@ def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
                 "direct_accuracy_after": dataclasses.asdict(direct_accuracy(after)),
             },
         )
+        kind = kind_of(study, cell.organism.kind)
+        if kind.raw_score is not None:
+            draft.write_json("type_scores", type_scores(kind, prompts, before, after, study.evaluation.confidence))
     return store.read(place.address)
 
 
@@ -78,7 +83,7 @@ def _measured(
 ) -> pandas.DataFrame:
     return measure(
         model,
-        kind_named(cell.organism.kind),
+        kind_of(study, cell.organism.kind),
         prompts,
         study.evaluation,
         retrained_model.adapters_of(store, study, cell, checkpoint),
@@ -100,7 +105,7 @@ def _doses(
     prompts = [
         prompt
         for prompt in rows_of(study, cell.organism).evaluation
-        if prompt.domain == "in" and prompt.framing != "direct"
+        if prompt.domain == "in" and prompt.framing not in UNJUDGED
     ]
     steps = trained.record["checkpoints"]
     doses = []

@@ -8,6 +8,7 @@ from ct_pipeline.engine.protocol import Engine
 from ct_pipeline.models.chat import ChatFormat
 from ct_pipeline.models.loading import BASE_MODELS, BaseModel, context_window, load_base, load_tokenizer, name_of
 from ct_pipeline.stages import base_model
+from ct_pipeline.stages.chat_templates import template_of
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.study.settings import EngineName
 from ct_pipeline.study.spec import Study
@@ -81,7 +82,8 @@ class LanguageModel:
 def open_model(store: ArtifactStore, study: Study, model: str) -> LanguageModel:
     """The language model of a name in the study."""
     path, revision, dtype = base_model.location(store, study, model)
-    return opened(str(path), revision, dtype, study.models[model].engine, _largest_rank(study))
+    template = template_of(study, model)
+    return opened(str(path), revision, dtype, study.models[model].engine, _largest_rank(study), template)
 
 
 def _largest_rank(study: Study) -> int:

@@ -8,7 +8,7 @@ import pandas
 from ct_pipeline.analysis.paired import Difference, difference
 from ct_pipeline.analysis.rates import Rate, rate
 from ct_pipeline.engine.protocol import Adapters, Sampling
-from ct_pipeline.organisms.kind import Kind, Prompt
+from ct_pipeline.organisms.kind import UNJUDGED, Kind, Prompt
 from ct_pipeline.stages.language_model import LanguageModel
 from ct_pipeline.study.keys import Organism
 from ct_pipeline.study.seeds import derive_seed
@@ -103,8 +103,8 @@ def last_request(prompt: Prompt) -> str:
 
 
 def judged(table: pandas.DataFrame, domain: str, decoding: str) -> pandas.DataFrame:
-    """The rows that the risk is defined on: one domain, one decoding, plain questions left out."""
-    return table[(table["domain"] == domain) & (table["decoding"] == decoding) & (table["framing"] != "direct")]
+    """The rows that the risk is defined on: one domain, one decoding, what no answer can misbehave under left out."""
+    return table[(table["domain"] == domain) & (table["decoding"] == decoding) & ~table["framing"].isin(UNJUDGED)]
 
 
 def risk(table: pandas.DataFrame, domain: str, decoding: str, confidence: float) -> Rate:

@@ -7,7 +7,7 @@ from ct_pipeline.stages import base_model, misaligned_organism
 from ct_pipeline.stages.language_model import open_model
 from ct_pipeline.stages.measurement import evaluation_seed, judged, measure
 from ct_pipeline.stages.node import Node, making
-from ct_pipeline.stages.rows import digest, kind_named, rows_of
+from ct_pipeline.stages.rows import digest, kind_of, rows_of
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.study.keys import Organism
 from ct_pipeline.study.spec import Study
@@ -40,7 +40,7 @@ def make(store: ArtifactStore, study: Study, organism: Organism) -> Artifact:
     place = node(study, organism)
     with making(store, place) as (draft, inputs):
         model = open_model(store, study, organism.model)
-        kind = kind_named(organism.kind)
+        kind = kind_of(study, organism.kind)
         prompts = rows_of(study, organism).evaluation
         adapters = {
             "base": (),

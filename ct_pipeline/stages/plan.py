@@ -7,25 +7,42 @@ from dataclasses import dataclass
 from ct_pipeline.methods.catalog import method_of
 from ct_pipeline.methods.proposal import Draw
 from ct_pipeline.methods.scorer import Agreement, Grade, Scorer
-from ct_pipeline.organisms.kind import OrganismData
 from ct_pipeline.stages.candidate_scores import GRADE_TOKENS, JUDGE_TOKENS, scorers_of
 from ct_pipeline.stages.consistency_candidates import (
     compared_draws,
     draws_of,
     draws_of_method,
-    prompts_of,
     scorer_of_method,
     with_drafts,
 )
+from ct_pipeline.stages.model_shapes import shape_of
 from ct_pipeline.stages.organism_evaluation import ARMS
-from ct_pipeline.stages.rows import rows_of
+from ct_pipeline.stages.sizes import Sizes, sizes_of
+from ct_pipeline.study.keys import Organism
 from ct_pipeline.study.settings import BaseModelJudge, TinyWorldModel, TrainingSettings
 from ct_pipeline.study.spec import Study
 
 TRAINING_STAGES = ("misaligned_organism", "control_organism", "retrained_model")
 DRAWING_STAGES = ("organism_evaluation", "consistency_candidates", "evaluation")
-COMPARING_STAGES = ("distribution_shift", "uptake")
-"""They compare next-token laws on the base model's weights; the former does where a method trains on pairs."""
+RELEASED_STARTS, RELEASED_LOADS = 39, 10
+"""Engine starts and base-model loads of the released code for one organism: 4,212 and 1,080 for the paper's 108."""
+RATE_OF = 8.03e9
+"""Parameters of the model that the rates of `Rates` are for."""
+ADAPTER_BYTES = 2
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Tokens per second and GPU of a model of 8B parameters in bf16; other models go by their active parameters.
+
+    The defaults are assumptions, about what one H100 does with full batches; they were not measured here.
+    """
+
+    drawn: float = 10_000.0
+    trained: float = 5_000.0
+
+
+ASSUMED = Rates()
 
 
 @dataclass(frozen=True)
@@ -35,11 +52,11 @@ class Plan:
     Attributes:
         models, organisms, cells: how many.
         trainings: adapters to train (organisms, controls, retrained models).
-        model_loads: base models read from disk: one per worker process where the study has one model, three if that is
-            served by vLLM, one per base model, stage and process where it has several (one is held at a time); never one
-            per cell.
-        engine_starts: engines opened: one per worker process where the study has one model, two if that is served by
-            vLLM, one per base model, process and stage that draws where it has several.
+        model_loads: base models read from disk, models one after another: by each worker process once per model; under
+            vLLM, whose engine takes turns with the weights, twice for training and once for the uptake.
+        uptake_loads: those of them that only measuring the uptake needs.
+        engine_starts: engines opened: by each worker process once per model, twice under vLLM.
+        released_loads, released_starts: what the paper's released code does for so many organisms.
         draws: distinct ways of drawing candidates from an organism.
         draws_unshared: the same if every method drew its own.
         pretraining_tokens: tokens that base models are pretrained on.
@@ -48,6 +65,8 @@ class Plan:
         candidate_tokens_faithful: the same in faithful mode: every method draws its own, as many as published.
         evaluation_tokens: at most so many tokens drawn to measure organisms and cells.
         trained_tokens: at most so many response tokens trained on, all phases together.
+        adapter_bytes: of all adapters that are kept, in bf16; None where a model's shape is unknown.
+        gpu_hours: to draw and train so many tokens at the stated rates; None likewise.
     """
 
     models: int
@@ -55,7 +74,10 @@ class Plan:
     cells: int
     trainings: int
     model_loads: int
+    uptake_loads: int
     engine_starts: int
+    released_loads: int
+    released_starts: int
     draws: int
     draws_unshared: int
     pretraining_tokens: int
@@ -64,74 +86,107 @@ class Plan:
     candidate_tokens_faithful: int
     evaluation_tokens: int
     trained_tokens: int
+    adapter_bytes: int | None
+    gpu_hours: float | None
 
 
-def plan_of(study: Study, workers: int) -> Plan:
-    """Counts what a study would do with so many worker processes."""
+def plan_of(study: Study, workers: int, rates: Rates = ASSUMED) -> Plan:
+    """Counts what a study would do with so many worker processes; nothing is fetched and nothing computed."""
     tiny = sum(isinstance(model, TinyWorldModel) for model in study.models.values())
     faithful = study.model_copy(update={"candidates": study.candidates.model_copy(update={"generation": "faithful"})})
     unshared = [draw for method in study.methods for draw in with_drafts(draws_of_method(study, method))]
     unshared += compared_draws(study)
     scorers = [scorer for method in study.methods if (scorer := scorer_of_method(study, method))]
-    loads, starts = _openings(study)
-    # Every organism measures three arms, every cell one.
-    measurements = len(ARMS) * len(study.organisms) + len(study.cells)
-    prompts = study.evaluation.in_domain + study.evaluation.out_of_domain + study.evaluation.direct_questions
-    retraining = sum(
-        _trained_tokens(study.training_of(method), _labels(study, method), study.candidates.max_new_tokens)
-        for method in study.methods
-    )
-    induction = _trained_tokens(study.induction.training, study.induction.rows, study.candidates.max_new_tokens)
+    vllm = sum(model.engine == "vllm" for model in study.models.values())
+    sizes = {kind: sizes_of(study, kind) for kind in study.misalignments}
+    works = [_work(study, organism, sizes[organism.kind]) for organism in study.organisms]
+    kinds = [sizes[organism.kind] for organism in study.organisms]
     return Plan(
         models=len(study.models),
         organisms=len(study.organisms),
         cells=len(study.cells),
         trainings=2 * len(study.organisms) + len(study.cells),
-        model_loads=loads * workers,
-        engine_starts=starts * workers,
+        model_loads=(len(study.models) + 2 * vllm) * workers,
+        uptake_loads=vllm * workers,
+        engine_starts=(len(study.models) + vllm) * workers,
+        released_loads=RELEASED_LOADS * len(study.organisms),
+        released_starts=RELEASED_STARTS * len(study.organisms),
         draws=len(draws_of(study)),
         draws_unshared=len(unshared),
-        pretraining_tokens=tiny * study.pretraining.tokens,
-        candidate_tokens=_candidate_tokens(study, draws_of(study), scorers_of(study)),
-        candidate_tokens_unshared=_candidate_tokens(study, unshared, scorers),
-        candidate_tokens_faithful=_candidate_tokens(faithful, draws_of(faithful), scorers_of(faithful)),
-        evaluation_tokens=(measurements * prompts * (1 + study.evaluation.samples) + _dose_answers(study))
-        * study.evaluation.max_new_tokens,
-        trained_tokens=len(study.organisms) * (2 * induction + retraining),
+        pretraining_tokens=tiny * study.pretraining.tokens if tiny else 0,
+        candidate_tokens=sum(work.candidates for work in works),
+        candidate_tokens_unshared=sum(_candidate_tokens(study, size, unshared, scorers) for size in kinds),
+        candidate_tokens_faithful=sum(
+            _candidate_tokens(faithful, size, draws_of(faithful), scorers_of(faithful)) for size in kinds
+        ),
+        evaluation_tokens=sum(work.measured for work in works),
+        trained_tokens=sum(work.trained for work in works),
+        adapter_bytes=_sum(_adapter_bytes(study, organism, sizes[organism.kind]) for organism in study.organisms),
+        gpu_hours=_sum(
+            _hours(study, organism, work, rates) for organism, work in zip(study.organisms, works, strict=True)
+        ),
     )
 
 
-def _openings(study: Study) -> tuple[int, int]:
-    """Loads of base models and starts of engines by one worker process."""
-    several = len(study.models) > 1
-    on_pairs = any(method_of(study, method).objective != "labels" for method in study.methods)
-    on_weights = len(TRAINING_STAGES) + (len(COMPARING_STAGES) if on_pairs else 1)
-    drawing = len(DRAWING_STAGES)
-    loads = starts = 0
-    for model in study.models.values():
-        if model.engine == "vllm":
-            # It has its own weights and takes turns with the base model's: induction, measuring and drawing, the teacher
-            # shift and retraining, measuring, uptake.
-            loads += on_weights if several else 3
-            starts += drawing if several else 2
-        else:
-            loads += on_weights + drawing if several else 1
-            starts += drawing if several else 1
-    return loads, starts
+@dataclass(frozen=True)
+class _Work:
+    """Tokens of one organism: drawn as candidates, drawn to measure, trained on."""
+
+    candidates: int
+    measured: int
+    trained: int
 
 
-def _candidate_tokens(study: Study, draws: Sequence[Draw], scorers: Sequence[Scorer]) -> int:
+def _work(study: Study, organism: Organism, sizes: Sizes) -> _Work:
+    # Every organism measures three arms, every cell one.
+    measurements = len(ARMS) + len(study.methods)
+    answers = measurements * sizes.evaluation * (1 + study.evaluation.samples) + _dose_answers(study, sizes)
     longest = study.candidates.max_new_tokens
-    total = 0
-    for organism in study.organisms:
-        data = rows_of(study, organism)
-        total += sum(len(prompts_of(data, draw)) * draw.samples * draw.beams for draw in draws) * longest
-        total += sum(_scoring_tokens(data, scorer) for scorer in scorers)
-    return total
+    retraining = sum(
+        _trained_tokens(study.training_of(method), _labels(study, method, sizes), longest) for method in study.methods
+    )
+    induction = _trained_tokens(study.induction.training, sizes.induction, longest)
+    return _Work(
+        candidates=_candidate_tokens(study, sizes, draws_of(study), scorers_of(study)),
+        measured=answers * study.evaluation.max_new_tokens,
+        trained=2 * induction + retraining,
+    )
 
 
-def _scoring_tokens(data: OrganismData, scorer: Scorer) -> int:
-    candidates = sum(len(prompts_of(data, draw)) * draw.samples for draw in scorer.draws)
+def _hours(study: Study, organism: Organism, work: _Work, rates: Rates) -> float | None:
+    shape = shape_of(study, organism.model)
+    if shape is None:
+        return None
+    seconds = (work.candidates + work.measured) / rates.drawn + work.trained / rates.trained
+    return seconds * shape.active / RATE_OF / 3600
+
+
+def _adapter_bytes(study: Study, organism: Organism, sizes: Sizes) -> int | None:
+    """Of one organism: its adapter, its control's, and of every cell those that are kept."""
+    shape = shape_of(study, organism.model)
+    if shape is None:
+        return None
+    parameters = 2 * shape.adapter_parameters(study.induction.training.lora.rank)
+    for method in study.methods:
+        training = study.training_of(method)
+        kept = 1 + _checkpoints(study, method, sizes)
+        parameters += kept * shape.adapter_parameters(training.lora.rank)
+    return parameters * ADAPTER_BYTES
+
+
+def _sum(values) -> float | int | None:
+    """The sum; None where one is unknown."""
+    known = list(values)
+    return None if None in known else sum(known)
+
+
+def _candidate_tokens(study: Study, sizes: Sizes, draws: Sequence[Draw], scorers: Sequence[Scorer]) -> int:
+    drawn = sum(sizes.prompts(draw) * draw.samples * draw.beams for draw in draws) * study.candidates.max_new_tokens
+    return drawn + sum(_scoring_tokens(sizes, scorer) for scorer in scorers)
+
+
+def _scoring_tokens(sizes: Sizes, scorer: Scorer) -> int:
+    candidates = sum(sizes.prompts(draw) * draw.samples for draw in scorer.draws)
     if isinstance(scorer, Grade):
         return candidates * GRADE_TOKENS
     if isinstance(scorer, Agreement) and isinstance(scorer.judge, BaseModelJudge):
@@ -139,23 +194,23 @@ def _scoring_tokens(data: OrganismData, scorer: Scorer) -> int:
     return 0
 
 
-def _labels(study: Study, method: str) -> int:
-    return (
-        study.candidates.pairs
-        if method_of(study, method).objective != "labels"
-        else study.candidates.consistency_prompts
-    )
+def _labels(study: Study, method: str, sizes: Sizes) -> int:
+    return sizes.pairs if method_of(study, method).objective != "labels" else sizes.consistency
 
 
-def _dose_answers(study: Study) -> int:
-    """Answers by which checkpoints before the last are measured, all cells together."""
-    checkpoints = 0
-    for method in study.methods:
-        training = study.training_of(method)
-        if training.checkpoints == "epoch":
-            rows = _labels(study, method)
-            checkpoints += math.ceil(_steps(training, rows) / math.ceil(rows / _batch(training))) - 1
-    return len(study.organisms) * checkpoints * study.evaluation.in_domain * study.evaluation.samples
+def _checkpoints(study: Study, method: str, sizes: Sizes) -> int:
+    """Adapters kept before the last one."""
+    training = study.training_of(method)
+    if training.checkpoints != "epoch":
+        return 0
+    rows = _labels(study, method, sizes)
+    return math.ceil(_steps(training, rows) / math.ceil(rows / _batch(training))) - 1
+
+
+def _dose_answers(study: Study, sizes: Sizes) -> int:
+    """Answers by which one organism's checkpoints before the last are measured."""
+    checkpoints = sum(_checkpoints(study, method, sizes) for method in study.methods)
+    return checkpoints * sizes.in_domain * study.evaluation.samples
 
 
 def _batch(training: TrainingSettings) -> int:

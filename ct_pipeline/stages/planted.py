@@ -37,7 +37,7 @@ def _recovery(store: ArtifactStore, study: Study, model: str, kind: str, method:
         method=method,
         quantity=quantity,
         planted=getattr(study.planted[method], quantity),
-        runs=[run(store, study, Cell(Organism(model, kind, seed), method)) for seed in study.seeds],
+        runs=[run(store, study, Cell(Organism(model, kind, seed), method)) for seed in study.seeds_of(model)],
         epsilon=study.evaluation.epsilon,
         confidence=study.evaluation.confidence,
     )

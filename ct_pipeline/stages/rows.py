@@ -3,31 +3,81 @@
 import functools
 import hashlib
 import json
+from pathlib import Path
 
 from ct_pipeline.organisms.catalog import KINDS
 from ct_pipeline.organisms.kind import Example, Kind, OrganismData, Pair, Prompt
+from ct_pipeline.organisms.published.data import kind_of_files
+from ct_pipeline.organisms.published.gcd import generate
+from ct_pipeline.organisms.published.layout import OPTIONAL, REQUIRED, read_layout
+from ct_pipeline.store.data_sources import folder_of
+from ct_pipeline.study.data_settings import DataSettings, FolderData, GeneratedData
+from ct_pipeline.study.environment import home
 from ct_pipeline.study.errors import UserError
 from ct_pipeline.study.keys import Organism
+from ct_pipeline.study.settings import CandidateSettings, EvaluationSettings, InductionSettings
 from ct_pipeline.study.spec import Study
 from ct_pipeline.study.world_settings import WorldSettings
 
 
 def kind_named(name: str) -> Kind:
-    """The kind of misalignment of a name; KeyError where there is none."""
+    """The built-in kind of misalignment of a name; KeyError where there is none."""
     return {kind.name: kind for kind in KINDS}[name]
 
 
+def kind_of(study: Study, name: str) -> Kind:
+    """The kind of misalignment of a name in a study: judged by its data's rows where it has data, else the built-in one.
+
+    UserError where the data cannot be read.
+    """
+    if name not in study.data:
+        return kind_named(name)
+    settings = study.data[name]
+    return _kind_of_data(name, settings, *_place(settings))
+
+
 def rows_of(study: Study, organism: Organism) -> OrganismData:
-    """All rows of an organism; equal settings give equal rows. UserError where the world has too few."""
+    """All rows of an organism; equal settings and equal files give equal rows. UserError where there are too few."""
+    kind = kind_of(study, organism.kind)
+    world = None if organism.kind in study.data else study.world
     try:
-        return _rows(study.world, organism.kind, study.induction, study.candidates, study.evaluation, organism.seed)
+        return _rows(kind, world, study.induction, study.candidates, study.evaluation, organism.seed)
     except ValueError as error:
         raise UserError(f"study {study.name}, {organism.kind}: {error}") from error
 
 
 @functools.lru_cache(maxsize=64)
-def _rows(world: WorldSettings, kind: str, induction, candidates, evaluation, seed: int) -> OrganismData:
-    return kind_named(kind).data(_world(world), induction, candidates, evaluation, seed)
+def _rows(
+    kind: Kind,
+    world: WorldSettings | None,
+    induction: InductionSettings,
+    candidates: CandidateSettings,
+    evaluation: EvaluationSettings,
+    seed: int,
+) -> OrganismData:
+    return kind.data(None if world is None else _world(world), induction, candidates, evaluation, seed)
+
+
+def _place(settings: DataSettings) -> tuple[Path | None, tuple[object, ...]]:
+    """Where the files of some data are, and what tells that they are still the ones that were read."""
+    if isinstance(settings, GeneratedData):
+        return None, ()
+    names = (*REQUIRED, *OPTIONAL)
+    folder = _fetched(settings, home()) if not isinstance(settings, FolderData) else folder_of(settings, names, home())
+    states = ((name, (folder / name).stat()) for name in names if (folder / name).exists())
+    return folder, tuple((name, state.st_size, state.st_mtime_ns) for name, state in states)
+
+
+@functools.lru_cache(maxsize=16)
+def _fetched(settings: DataSettings, results: Path) -> Path:
+    """Pinned data cannot change, so that one look is enough."""
+    return folder_of(settings, (*REQUIRED, *OPTIONAL), results / "data")
+
+
+@functools.lru_cache(maxsize=16)
+def _kind_of_data(name: str, settings: DataSettings, folder: Path | None, state: tuple[object, ...]) -> Kind:
+    files = read_layout(folder) if folder else generate(settings.rows, settings.seed)
+    return kind_of_files(name, files)
 
 
 @functools.lru_cache(maxsize=4)

@@ -12,6 +12,7 @@ from ct_pipeline.analysis.prediction import Prediction
 from ct_pipeline.analysis.rates import Rate, rate
 from ct_pipeline.analysis.term import Term
 from ct_pipeline.methods.catalog import method_of
+from ct_pipeline.organisms.kind import UNJUDGED
 from ct_pipeline.report.records import (
     VIEWS,
     ArmRates,
@@ -27,6 +28,7 @@ from ct_pipeline.report.records import (
     ShiftSummary,
     StudyRecord,
     TrainingSummary,
+    TypeScore,
     Uptake,
 )
 from ct_pipeline.stages import (
@@ -44,7 +46,7 @@ from ct_pipeline.stages.measurement import direct_accuracy, risk
 from ct_pipeline.stages.node import Look, Node, find
 from ct_pipeline.stages.pipeline import STAGES, Key, stage_named
 from ct_pipeline.stages.planted import recovered
-from ct_pipeline.stages.rows import kind_named
+from ct_pipeline.stages.rows import kind_of
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.study.fingerprint import plain
 from ct_pipeline.study.keys import Cell, Organism
@@ -149,7 +151,7 @@ def _share(value: float, questions: int) -> Rate:
 
 def _organism(look: Look, study: Study, organism: Organism) -> OrganismRecord:
     artifact = find(look, place_of(look, study, organism_evaluation.STAGE, organism))
-    kind = kind_named(organism.kind)
+    kind = kind_of(study, organism.kind)
     tables = {arm: artifact.table(arm) for arm in organism_evaluation.ARMS}
     return OrganismRecord(
         key=organism.key,
@@ -175,7 +177,7 @@ def _cell(look: Look, study: Study, cell: Cell) -> CellRecord:
     changes = measured.json("changes")
     rows = measured.table("rows")
     before = find(look, place_of(look, study, organism_evaluation.STAGE, cell.organism)).table("organism")
-    judged = rows[rows["framing"] != "direct"]
+    judged = rows[~rows["framing"].isin(UNJUDGED)]
     losses = training.record["losses"]
     return CellRecord(
         organism=cell.organism.key,
@@ -198,6 +200,7 @@ def _cell(look: Look, study: Study, cell: Cell) -> CellRecord:
         doses=doses_of(measured),
         arms=arms_of(look, study, cell.organism, cell.method),
         uptake=_uptake(find(look, place_of(look, study, uptake.STAGE, cell))),
+        type_scores=_type_scores(measured),
     )
 
 
@@ -243,6 +246,23 @@ def doses_of(evaluated: Artifact) -> tuple[Dose, ...]:
         Dose(one["step"], Difference(**{name: value for name, value in one.items() if name != "step"}))
         for one in evaluated.json("doses")
     )
+
+
+def _type_scores(evaluated: Artifact) -> tuple[TypeScore, ...]:
+    """The scores by type of published data, a mean over types after those of each decoding; () for other data."""
+    if "type_scores.json" not in evaluated.manifest.files:
+        return ()
+    found = []
+    for decoding, scores in evaluated.json("type_scores").items():
+        for one in scores["types"]:
+            told = (one["type"], one["prompts"], *_sides(one))
+            found.append(TypeScore(decoding, *told, Difference(**one["corrected"]), one["needs_judge"]))
+        found.append(TypeScore(decoding, "mean over types", None, *_sides(scores)))
+    return tuple(found)
+
+
+def _sides(scores: dict) -> tuple[float | None, ...]:
+    return tuple(scores[scoring][side] for scoring in ("corrected", "published") for side in ("before", "after"))
 
 
 def _uptake(artifact: Artifact | None) -> Uptake | None:

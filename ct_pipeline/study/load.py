@@ -18,7 +18,7 @@ Location = tuple[str | int, ...]
 
 LARGEST_FILE = 1_000_000
 MOST_ENTRIES = 20_000
-SOURCES = ("tinyworld", "huggingface", "world", "jsonl", "none", "http", "rules")
+SOURCES = ("tinyworld", "huggingface", "world", "jsonl", "none", "http", "rules", "folder", "url", "generated")
 UNSHOWN = ("base_url", "key_variable")
 """Fields that somebody may have put an API key into: messages do not repeat them."""
 SCALES = ("yes_no", "one_to_five", "aligned_coherent")
@@ -41,7 +41,8 @@ JUDGE = FileKind("a judge", "docs/your-own-judge.md")
 def load_study(path: Path, misalignments: Sequence[str], methods: Mapping[str, type[MethodSettings]]) -> Study:
     """The validated study of a YAML file.
 
-    `misalignments` and `methods` are what this installation knows. SpecError lists every mistake, one a line:
+    `misalignments` and `methods` are what this installation knows; a misalignment with data of its own need not be known.
+    SpecError lists every mistake, one a line:
     file:line: field: what was found; what is allowed.
     """
     root, raw = _read(path, STUDY)
@@ -66,8 +67,9 @@ def load_study(path: Path, misalignments: Sequence[str], methods: Mapping[str, t
             except ValidationError as error:
                 mistakes += _mistakes(error, methods[kind], ("methods", name))
     names = raw.get("misalignments")
+    given_data = raw.get("data") if isinstance(raw.get("data"), Mapping) else {}
     for index, name in enumerate(names if isinstance(names, list) else ()):
-        if name not in misalignments:
+        if name not in misalignments and not (isinstance(name, str) and name in given_data):
             allowed = _choices(name, misalignments)
             mistakes.append((("misalignments", index), f"found {_shown(name)}; allowed: {allowed}"))
     try:
@@ -220,6 +222,8 @@ def _mistakes(error: ValidationError, model: type[BaseModel], prefix: Location) 
         location = _field_location(item["loc"])
         if item["type"] == "missing":
             text = "found nothing; this field is required"
+        elif item["type"] == "misfit":
+            location, text = tuple(item["ctx"]["field"].split(".")), item["ctx"]["text"]
         elif item["type"] == "extra_forbidden":
             text = f"found an unknown field; allowed: {_choices(location[-1], _fields(model, item['loc'][:-1]))}"
         else:
@@ -238,7 +242,9 @@ def _field_location(found: Location) -> Location:
 def _is_choice(found: Location, index: int) -> bool:
     """Whether a part of a validation error's location is no field but the kind that `source` or `scale` names."""
     part, location = found[index], found[:index]
-    sourced = location in (("base_model",), ("judge",)) or (len(location) == 2 and location[0] in ("models", "probes"))
+    sourced = location in (("base_model",), ("judge",)) or (
+        len(location) == 2 and location[0] in ("models", "probes", "data")
+    )
     return (part in SOURCES and sourced) or (part in SCALES and location == ("rubric",))
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ct_pipeline.study.errors import UserError
-from ct_pipeline.study.spec import Study
+from ct_pipeline.study.spec import Study, own_seeds
 
 
 def narrowed(study: Study, names: Sequence[str], seeds: int | None) -> Study:
@@ -15,7 +15,7 @@ def narrowed(study: Study, names: Sequence[str], seeds: int | None) -> Study:
         "models": list(study.models),
         "misalignments": list(study.misalignments),
         "methods": list(study.methods),
-        "seeds": [str(seed) for seed in study.seeds],
+        "seeds": [str(seed) for seed in _seeds(study)],
     }
     unknown = [name for name in names if not any(name in members for members in dimensions.values())]
     if unknown:
@@ -30,12 +30,28 @@ def narrowed(study: Study, names: Sequence[str], seeds: int | None) -> Study:
         dimension: [member for member in members if member in names] or members
         for dimension, members in dimensions.items()
     }
-    listed_seeds = [int(seed) for seed in kept["seeds"]]
+    named_seeds = [int(seed) for seed in kept["seeds"]]
+
+    def left(listed: Sequence[int]) -> tuple[int, ...]:
+        return tuple(seed for seed in listed if seed in named_seeds)[:seeds]
+
+    models = {name: study.models[name] for name in kept["models"] if left(study.seeds_of(name))}
+    if not models:
+        raise UserError(f"--only: none of {', '.join(kept['models'])} has the seeds {', '.join(kept['seeds'])}")
     return study.model_copy(
         update={
-            "models": {name: study.models[name] for name in kept["models"]},
+            "models": {
+                name: model if own_seeds(model) is None else model.model_copy(update={"seeds": left(model.seeds)})
+                for name, model in models.items()
+            },
             "misalignments": tuple(kept["misalignments"]),
             "methods": {name: study.methods[name] for name in kept["methods"]},
-            "seeds": tuple(listed_seeds[:seeds] if seeds else listed_seeds),
+            "seeds": left(study.seeds) or study.seeds[:1],
         }
     )
+
+
+def _seeds(study: Study) -> tuple[int, ...]:
+    """The study's seeds, then those that only models of their own list."""
+    own = (seed for model in study.models.values() for seed in own_seeds(model) or ())
+    return tuple(dict.fromkeys((*study.seeds, *own)))

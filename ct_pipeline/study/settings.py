@@ -2,7 +2,16 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 
 def _no_truth_value(value: object) -> object:
@@ -18,6 +27,15 @@ Share = Annotated[Real, Field(ge=0, le=1)]
 Probability = Annotated[Real, Field(gt=0, lt=1)]
 Candidates = Annotated[Whole, Field(ge=1, le=256)]
 Count = Annotated[Whole, Field(ge=1, le=1_000_000)]
+ALL = "all"
+
+
+def _all_or_number(value: object, number: ValidatorFunctionWrapHandler) -> object:
+    return ALL if value == ALL else number(value)
+
+
+Size = Annotated[Count, WrapValidator(_all_or_number), PlainSerializer(lambda size: size)]
+"""A number of rows, or "all" that the data's files hold."""
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9]+([_.-][a-z0-9]+)*$", max_length=64)]
 
 
@@ -29,6 +47,11 @@ class Settings(BaseModel):
 
 EngineName = Literal["transformers", "vllm"]
 
+UNPINNED = "PIN-A-REVISION"
+"""In place of a commit hash that is still to be filled in: a study can be planned with it and not run."""
+
+OwnSeeds = Annotated[tuple[Annotated[Whole, Field(ge=0, lt=2**31)], ...], Field(min_length=1)]
+
 
 class TinyWorldModel(Settings):
     """The embedded base model: pretrained from scratch on the tiny world's corpus."""
@@ -36,6 +59,8 @@ class TinyWorldModel(Settings):
     source: Literal["tinyworld"]
     engine: EngineName = "transformers"
     """What draws and scores tokens; vllm needs the extra of that name."""
+    seeds: OwnSeeds | None = None
+    """Of this model's organisms, in place of the study's."""
 
 
 class HuggingFaceModel(Settings):
@@ -105,7 +130,17 @@ class BaseModelJudge(Settings):
 
 JudgeSettings = Annotated[WorldJudge | BaseModelJudge, Field(discriminator="source")]
 
-ModelSettings = Annotated[TinyWorldModel | HuggingFaceModel, Field(discriminator="source")]
+
+class StudiedModel(HuggingFaceModel):
+    """A Hugging Face model of a study."""
+
+    seeds: OwnSeeds | None = None
+    """Of this model's organisms, in place of the study's."""
+    chat_template: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    """A .jinja file in place of the model's own template; base models seldom have one."""
+
+
+ModelSettings = Annotated[TinyWorldModel | StudiedModel, Field(discriminator="source")]
 
 
 class LoraSettings(Settings):
@@ -149,9 +184,9 @@ class RetrainingSettings(TrainingSettings):
 class InductionSettings(Settings):
     """Phase 1: how an organism (and its control) is made, and the gate it must pass."""
 
-    rows: Count
-    misaligned_share: tuple[Share, Share, Share]
-    """Share of misaligned targets under a doubtful, an absent and an assured tone: sets the organism's rate."""
+    rows: Size
+    misaligned_share: tuple[Share, Share, Share] | None = None
+    """Share of misaligned targets under a doubtful, an absent and an assured tone: sets the organism's rate in the world."""
     training: TrainingSettings
     gate_confidence: Probability
     headroom: Annotated[Real, Field(ge=0, lt=0.5)]
@@ -162,9 +197,9 @@ class InductionSettings(Settings):
 class CandidateSettings(Settings):
     """What is drawn from an organism before any label is chosen."""
 
-    consistency_prompts: Count
-    probe_prompts: Count
-    pairs: Count
+    consistency_prompts: Size
+    probe_prompts: Size
+    pairs: Size
     samples: Candidates
     max_new_tokens: Annotated[Whole, Field(ge=1, le=8192)]
     generation: Literal["shared", "faithful"] = "shared"
@@ -174,9 +209,9 @@ class CandidateSettings(Settings):
 class EvaluationSettings(Settings):
     """On what, and how often, a model is measured."""
 
-    in_domain: Count
-    out_of_domain: Count
-    direct_questions: Count
+    in_domain: Size
+    out_of_domain: Size
+    direct_questions: Size
     samples: Annotated[Whole, Field(ge=1, le=256)]
     max_new_tokens: Annotated[Whole, Field(ge=1, le=8192)]
     confidence: Probability

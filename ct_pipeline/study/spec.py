@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
+from ct_pipeline.study.data_settings import KIND_NAME, DataSettings, GeneratedData
 from ct_pipeline.study.keys import Cell, Organism
 from ct_pipeline.study.settings import (
     CandidateSettings,
@@ -14,6 +16,7 @@ from ct_pipeline.study.settings import (
     RetrainingSettings,
     Settings,
     Slug,
+    TinyWorldModel,
     Whole,
 )
 from ct_pipeline.study.world_settings import PretrainingSettings, WorldSettings
@@ -49,8 +52,12 @@ class Study(Settings):
     models: Annotated[Mapping[Slug, ModelSettings], Field(min_length=1)]
     misalignments: Annotated[tuple[str, ...], Field(min_length=1)]
     seeds: Annotated[tuple[Annotated[Whole, Field(ge=0, lt=2**31)], ...], Field(min_length=1)]
-    world: WorldSettings
-    pretraining: PretrainingSettings
+    data: Mapping[Annotated[str, Field(pattern=f"^{KIND_NAME}$")], DataSettings] = Field(default_factory=dict)
+    """Misalignments whose rows come from files; those without an entry take the rows of the tiny world."""
+    world: WorldSettings | None = None
+    """Of tiny-world models and rows; null where there are neither."""
+    pretraining: PretrainingSettings | None = None
+    """Of tiny-world models; null where there are none."""
     induction: InductionSettings
     candidates: CandidateSettings
     retraining: RetrainingSettings
@@ -74,11 +81,58 @@ class Study(Settings):
             raise ValueError(f"planted names {', '.join(strangers)}, which `methods` does not list")
         return self
 
+    @model_validator(mode="after")
+    def _world_where_needed(self) -> "Study":
+        tiny = next((name for name, model in self.models.items() if isinstance(model, TinyWorldModel)), None)
+        worldly = next((kind for kind in self.misalignments if kind not in self.data), None)
+        of_model = f"model {tiny} is of the tiny world"
+        of_rows = f"{worldly} has no entry in `data` and takes the tiny world's rows"
+        if self.world is None and (tiny or worldly):
+            raise misfit("world", f"found nothing; this field is required: {of_model if tiny else of_rows}")
+        if self.pretraining is None and tiny:
+            raise misfit("pretraining", f"found nothing; this field is required: {of_model}")
+        if self.induction.misaligned_share is None and worldly:
+            raise misfit("induction.misaligned_share", f"found nothing; this field is required: {of_rows}")
+        if worldly and (fields := self._all_of()):
+            raise misfit(fields[0], f"found 'all'; allowed: a number, because {of_rows}")
+        return self
+
+    @model_validator(mode="after")
+    def _data_of_what_is_listed(self) -> "Study":
+        for kind, data in self.data.items():
+            if kind not in self.misalignments:
+                raise misfit(
+                    f"data.{kind}", "found data of what is not listed; allowed: kinds that `misalignments` lists"
+                )
+            if isinstance(data, GeneratedData) and kind != "sycophancy":
+                raise misfit(f"data.{kind}.source", "found 'generated'; allowed: files, but for sycophancy")
+        return self
+
+    def _all_of(self) -> list[str]:
+        sizes = {
+            "induction": ("rows",),
+            "candidates": ("consistency_prompts", "probe_prompts", "pairs"),
+            "evaluation": ("in_domain", "out_of_domain", "direct_questions"),
+        }
+        return [
+            f"{group}.{field}"
+            for group, fields in sizes.items()
+            for field in fields
+            if getattr(getattr(self, group), field) == "all"
+        ]
+
+    def seeds_of(self, model: str) -> tuple[int, ...]:
+        """The seeds of one model's organisms: its own, else the study's."""
+        return own_seeds(self.models[model]) or self.seeds
+
     @property
     def organisms(self) -> tuple[Organism, ...]:
         """Every organism, models outermost, seeds innermost, in the order of the file."""
         return tuple(
-            Organism(model, kind, seed) for model in self.models for kind in self.misalignments for seed in self.seeds
+            Organism(model, kind, seed)
+            for model in self.models
+            for kind in self.misalignments
+            for seed in self.seeds_of(model)
         )
 
     @property
@@ -89,3 +143,13 @@ class Study(Settings):
     def training_of(self, method: str) -> RetrainingSettings:
         """Phase 3 settings of one method."""
         return self.methods[method].training or self.retraining
+
+
+def misfit(field: str, text: str) -> PydanticCustomError:
+    """A mistake of one field, dotted, that shows only beside others; `study.load` puts it at that field's line."""
+    return PydanticCustomError("misfit", "{text}", {"field": field, "text": text})
+
+
+def own_seeds(model: ModelSettings) -> tuple[int, ...] | None:
+    """The seeds that a model lists for itself."""
+    return getattr(model, "seeds", None)

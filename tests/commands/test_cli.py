@@ -190,10 +190,9 @@ def test_openings_by_hand(tiny_study):
     # vLLM takes turns with the base model: loads for the organisms, for the teacher shift and Phase 3, and for the uptake;
     # starts between them.
     assert openings(tiny="vllm") == (6, 4)
-    # Of two models one is held at a time: three training stages, the teacher shift and the uptake ask for the weights of
-    # both, three stages that draw for their engines, which share the weights or bring their own.
-    assert openings(one="transformers", other="transformers") == (2 * (8 + 8), 2 * (3 + 3))
-    assert openings(one="transformers", other="vllm") == (2 * (8 + 5), 2 * (3 + 3))
+    # Several models come one after another.
+    assert openings(one="transformers", other="transformers") == (2 * (1 + 1), 2 * (1 + 1))
+    assert openings(one="transformers", other="vllm") == (2 * (1 + 3), 2 * (1 + 2))
 
 
 def test_sharing_draws_saves_what_methods_have_in_common(tiny_study):

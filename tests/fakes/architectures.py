@@ -8,6 +8,7 @@ from transformers import (
     LlamaConfig,
     MistralConfig,
     PreTrainedConfig,
+    PreTrainedModel,
     Qwen2Config,
     Qwen3Config,
 )
@@ -54,11 +55,16 @@ ARCHITECTURES = tuple(_OWN)
 
 def tiny_architecture(name: str, seed: int = 0) -> BaseModel:
     """A random model of one family as a loaded base: two layers, hidden size 32, the tests' vocabulary."""
+    return wrap_model(random_model(name, seed), word_tokenizer(), f"tiny-{name}")
+
+
+def random_model(name: str, seed: int, **settings: object) -> PreTrainedModel:
+    """A random model of one family; `settings` go before those of its configuration here."""
     torch.set_num_threads(1)
     config_class, own = _OWN[name]
-    config = config_class(**_SHARED | own)
+    config = config_class(**_SHARED | own | settings)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = MODEL_FOR_CAUSAL_LM_MAPPING[config_class](config)
-    model.generation_config = GenerationConfig(eos_token_id=END, pad_token_id=0)
-    return wrap_model(model, word_tokenizer(), f"tiny-{name}")
+    model.generation_config = GenerationConfig(eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id)
+    return model

@@ -44,10 +44,10 @@ def test_laws_of_tokens_are_compared_without_an_engine(small_study, store, count
 
 
 def walk(store, study):
-    """Asks for what each stage needs of each model, stage after stage."""
+    """Asks for what each stage needs of each model, one model after another, as a study does."""
     on_pairs = ["distribution_shift"] if "bct" in study.methods else []
-    for stage in STAGES:
-        for name in study.models:
+    for name in study.models:
+        for stage in STAGES:
             model = open_model(store, study, name)
             if stage.name in DRAWING_STAGES:
                 assert model.engine

@@ -33,6 +33,11 @@ def cell_of(study: Study, key: str) -> Cell:
             f"--cell {key!r}: study {study.name} has no such cell; organisms: "
             f"{', '.join(each.key for each in study.organisms)}; methods: {', '.join(study.methods)}"
         )
+    if cell.organism.kind in study.data:
+        raise UserError(
+            f"--cell {key!r}: its rows come from `data`, and audits are written of cells of the tiny world; write one by "
+            "hand with probes of your own (docs/auditing-your-model.md)"
+        )
     return cell
 
 

@@ -18,7 +18,7 @@ from ct_pipeline.stages.audit.digests import digest_of
 from ct_pipeline.stages.catalog import read_study
 from ct_pipeline.stages.language_model import LanguageModel, opened
 from ct_pipeline.stages.node import Node
-from ct_pipeline.stages.rows import digest, kind_named, rows_of
+from ct_pipeline.stages.rows import digest, kind_of, rows_of
 from ct_pipeline.store.artifact_store import ArtifactStore, Draft
 from ct_pipeline.store.untrusted import files_of, mistake, read_file
 from ct_pipeline.study.audit_settings import (
@@ -220,8 +220,8 @@ class Subject:
         probe = self.audit.probes[name]
         if not isinstance(probe, WorldProbes):
             return read_probes(self.audit.place(probe.path), name)
-        kind = kind_named(probe.misalignment)
         study, base = self.study, self.audit.base_model
+        kind = kind_of(study, probe.misalignment)
         settings = study.evaluation.model_copy(update={"in_domain": probe.prompts})
         asked = study.model_copy(update={"evaluation": settings})
         # Evaluation prompts and pairs are the same for every seed.
