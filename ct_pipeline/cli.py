@@ -11,7 +11,7 @@ prepare_environment()
 import typer  # noqa: E402
 from rich.console import Console  # noqa: E402
 
-from ct_pipeline.study.errors import UserError, printable  # noqa: E402
+from ct_pipeline.study.errors import UserError, printable_lines  # noqa: E402
 
 app = typer.Typer(
     help="Audits consistency training: organisms, labels, retraining, measurement, report.",
@@ -201,15 +201,16 @@ def audit_add(file: Annotated[Path, typer.Argument(help="An audit file.")]) -> N
 
 @audit.command("run")
 def audit_run(
-    name: AuditName,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="Audits, by name or file.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every audit, and every adapter in a watched folder.")] = False,
     gate: Annotated[bool, typer.Option("--gate", help="Exit code 3 unless the gate says PASS.")] = False,
     junit: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML here.")] = None,
     json: Annotated[Path | None, typer.Option("--json", help="Write a JSON summary here.")] = None,
 ) -> None:
-    """Makes what is missing of an audit and says what it found."""
-    from ct_pipeline.commands.audit import run_audit
+    """Makes what is missing of audits and says what they found."""
+    from ct_pipeline.commands.audit import run_audits
 
-    raise typer.Exit(run_audit(name, gate, junit, json, Console(highlight=False)))
+    raise typer.Exit(run_audits(names or (), every, gate, junit, json, Console(highlight=False)))
 
 
 @audit.command("show")
@@ -230,7 +231,7 @@ def audit_diff(name: AuditName) -> None:
 
 @audit.command("list")
 def audit_list() -> None:
-    """Lists audits with their last run, verdict, gate, age and drift."""
+    """Lists audits with their last run, verdict, gate, age, drift and whether they are overdue."""
     from ct_pipeline.commands.audit import list_audits
 
     list_audits(Console(highlight=False))
@@ -255,17 +256,14 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def _told(error: UserError) -> str:
-    """The message without characters that a terminal would obey."""
-    return "\n".join(map(printable, f"ct-pipeline: {error}".splitlines()))
-
-
 def main() -> None:
     """The entry point: what a person can mend is one message and exit code 2, without a traceback."""
     try:
         app()
     except UserError as error:
-        Console(stderr=True, highlight=False).print(_told(error), style="red", markup=False, soft_wrap=True)
+        Console(stderr=True, highlight=False).print(
+            f"ct-pipeline: {printable_lines(error)}", style="red", markup=False, soft_wrap=True
+        )
         sys.exit(2)
     except KeyboardInterrupt:
         Console(stderr=True).print("Stopped. Finished work is kept; the same command goes on from here.")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from ct_pipeline.commands.dagster_home import CLI_TAG
+from ct_pipeline.commands.dagster_home import CLI_TAG, QUIET, failure_of
 from ct_pipeline.definitions import ASSETS, RESOURCES
 from ct_pipeline.partitions import partition_key
 from ct_pipeline.stages.pipeline import Key
@@ -14,7 +14,6 @@ from ct_pipeline.study.spec import Study
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 INTERRUPTED = "DagsterExecutionInterruptedError"
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 class AssetRuns:
@@ -61,7 +60,7 @@ class AssetRuns:
                 raise_on_error=False,
             )
             if not result.success:
-                self.failure = _reason(result)
+                self.failure = failure_of(result)
                 if INTERRUPTED in self.failure:
                     raise KeyboardInterrupt
 
@@ -99,14 +98,3 @@ def _stretches(order: Sequence, wanted: Sequence) -> list[list]:
 
 def _range_tags(first: Key, last: Key) -> dict[str, str]:
     return {RANGE_START: str(partition_key(first)), RANGE_END: str(partition_key(last))}
-
-
-def _reason(result: dg.ExecuteInProcessResult) -> str:
-    for event in result.all_events:
-        if event.is_failure and event.is_step_event:
-            data = event.step_failure_data
-            if data.user_failure_data is not None and data.user_failure_data.description:
-                return data.user_failure_data.description
-            error = data.error.cause or data.error
-            return error.message.strip()
-    return "Dagster run failed without a step failure"

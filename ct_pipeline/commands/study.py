@@ -83,7 +83,7 @@ def _materialize(
     from ct_pipeline.commands.dagster_runs import AssetRuns
 
     with AssetRuns(study) as runs:
-        close_abandoned_runs(runs.instance)
+        close_abandoned_runs(runs.instance, "study")
         # Here and not in a thread beside: MLflow and Dagster both migrate databases by Alembic, which keeps its state
         # in globals of the process.
         runs.open_tracking()

@@ -30,7 +30,9 @@ FORMAT = 1
 _FILE = re.compile(r"(\d{4,})\.json")
 
 
-def record(store: ArtifactStore, subject: Subject, home: Path, made: Sequence[str], seconds: float) -> Record:
+def record(
+    store: ArtifactStore, subject: Subject, home: Path, made: Sequence[str], took: Mapping[str, float]
+) -> Record:
     """Writes the record of a run whose four artifacts are complete, and the audit's report; returns the record.
 
     Args:
@@ -38,7 +40,7 @@ def record(store: ArtifactStore, subject: Subject, home: Path, made: Sequence[st
         subject: what was audited.
         home: the results folder.
         made: names of the stages that this run made; none: everything was reused.
-        seconds: how long the run took.
+        took: stage -> seconds that the run spent on it.
 
     Raises:
         UserError: an artifact is missing.
@@ -52,7 +54,8 @@ def record(store: ArtifactStore, subject: Subject, home: Path, made: Sequence[st
     last = past[-1] if past else None
     told = {
         "status": "done",
-        "seconds": round(seconds, 3),
+        "seconds": round(sum(took.values()), 3),
+        "took": {name: round(seconds, 3) for name, seconds in took.items()},
         "made": list(made),
         "reused": not made,
         "artifacts": {name: _named(artifact) for name, artifact in artifacts.items()},
@@ -94,6 +97,21 @@ def runs(home: Path, name: str) -> list[Record]:
                 if isinstance(told, dict) and told.get("format") == FORMAT:
                     found.append(told)
     return sorted(found, key=lambda run: run["number"])
+
+
+def is_untold(home: Path, name: str) -> bool:
+    """Whether a run made something of which Dagster and MLflow were not told."""
+    try:
+        last = int(_told_file(home, name).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        last = 0
+    return any(run["number"] > last and run.get("made") for run in runs(home, name))
+
+
+def mark_told(home: Path, run: Record) -> None:
+    """Notes that Dagster and MLflow were told of a run, and with it of those before."""
+    with disk_errors(home):
+        _told_file(home, run["audit"]).write_text(str(run["number"]), encoding="ascii")
 
 
 def names(home: Path) -> list[str]:
@@ -216,6 +234,10 @@ def _report(home: Path, name: str, verdict: Artifact, run: Record) -> None:
 
 def _folder(home: Path, name: str) -> Path:
     return home / "audits" / name / "runs"
+
+
+def _told_file(home: Path, name: str) -> Path:
+    return _folder(home, name).with_name("told")
 
 
 def _write(home: Path, name: str, told: Mapping[str, object]) -> Record:
