@@ -8,6 +8,7 @@ import dagster as dg  # noqa: E402
 
 from ct_pipeline.assets.audit_evaluation import audit_evaluation  # noqa: E402
 from ct_pipeline.assets.audit_inputs import audit_inputs  # noqa: E402
+from ct_pipeline.assets.audit_overdue import on_time  # noqa: E402
 from ct_pipeline.assets.audit_prediction import audit_prediction  # noqa: E402
 from ct_pipeline.assets.audit_shift import audit_shift  # noqa: E402
 from ct_pipeline.assets.audit_verdict import audit_verdict  # noqa: E402
@@ -49,6 +50,7 @@ RESOURCES = {
 
 defs = dg.Definitions(
     assets=[*ASSETS, *AUDIT_ASSETS, audit_inputs],
+    asset_checks=[on_time],
     jobs=[audit_job],
     schedules=list(SCHEDULES.values()),
     sensors=[audit_subjects, audit_automation],
