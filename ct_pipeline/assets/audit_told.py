@@ -30,7 +30,7 @@ def told_of(store: ArtifactStore, audit: Audit, run: Record) -> dg.AssetsDefinit
     """The four assets of an audit as one step that shows a finished run and makes nothing."""
 
     @dg.multi_asset(
-        name="audit_on_the_command_line",
+        name="show",
         specs=[spec for asset in ASSETS for spec in asset.specs],
         check_specs=[spec for asset in ASSETS for spec in asset.check_specs],
         partitions_def=audit_subject,

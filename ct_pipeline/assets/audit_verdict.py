@@ -146,12 +146,15 @@ def _gate(made: Audited) -> dg.AssetCheckResult:
             metadata={},
         )
     tests = "\n".join(f"- {plain(test['sentence'])}" for test in gate["tests"])
+    bounds = plotted(
+        {f"upper bound of {test['quantity']}: {test['probe']}": test["bound"]["upper"] for test in gate["tests"]}
+    )
     return dg.AssetCheckResult(
         asset_key=STAGE.name,
         check_name=GATE,
         passed=gate["passed"],
         description=gate["sentence"],
-        metadata={"tests": dg.MetadataValue.md(tests), "delta": gate["delta"]},
+        metadata={"tests": dg.MetadataValue.md(tests), "delta": dg.MetadataValue.text(f"{gate['delta']:g}"), **bounds},
     )
 
 

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from ct_pipeline.stages.audit.pipeline import STAGES
 from ct_pipeline.stages.audit.subject import Subject
 from ct_pipeline.stages.audit.verdict import MAIN, main_rows
 from ct_pipeline.store.artifact_store import Address, Artifact, ArtifactStore, disk_errors
-from ct_pipeline.study.errors import Refusal, UserError, printable
+from ct_pipeline.study.errors import Refusal, UserError, printable, shown
 
 Record = Mapping[str, object]
 FORMAT = 1
@@ -141,9 +141,18 @@ def changed_inputs(last: Record | None, now: Record) -> list[str]:
     fields = dict.fromkeys([*last["settings"], *now["settings"]])
     without = ("before", "after", "labels", "chat_template", "schedule", "watch", "base_model")
     for field in fields:
-        if field not in without and last["settings"].get(field) != now["settings"].get(field):
-            changed.append(f"setting {field}")
+        if field not in without:
+            changed += _changed_settings(field, last["settings"].get(field), now["settings"].get(field))
     return changed
+
+
+def _changed_settings(name: str, old: object, new: object) -> Iterator[str]:
+    """A line for each setting that differs, those of groups by their full names."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for field in dict.fromkeys([*old, *new]):
+            yield from _changed_settings(f"{name}.{field}", old.get(field), new.get(field))
+    elif old != new:
+        yield f"setting {name}: {shown(old)} before, {shown(new)} now"
 
 
 def measured_side(run: Record) -> str:
