@@ -92,9 +92,9 @@ def runs(home: Path, name: str) -> list[Record]:
     found = []
     for path in sorted(_folder(home, name).glob("*.json")):
         if _FILE.fullmatch(path.name):
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 told = json.loads(path.read_text(encoding="utf-8"))
-                if isinstance(told, dict) and told.get("format") == FORMAT:
+                if _is_record(told):
                     found.append(told)
     return sorted(found, key=lambda run: run["number"])
 
@@ -243,6 +243,16 @@ def _report(home: Path, name: str, verdict: Artifact, run: Record) -> None:
 
 def _folder(home: Path, name: str) -> Path:
     return home / "audits" / name / "runs"
+
+
+def _is_record(told: object) -> bool:
+    return (
+        isinstance(told, dict)
+        and told.get("format") == FORMAT
+        and type(told.get("number")) is int
+        and isinstance(told.get("time"), str)
+        and told.get("status") in ("done", "refused")
+    )
 
 
 def _told_file(home: Path, name: str) -> Path:
