@@ -114,10 +114,10 @@ def report(spec: SpecOption = Path("studies/tiny.yaml")) -> None:
     """Writes the report of what is finished and says where it is."""
     from ct_pipeline.stages import study_report
     from ct_pipeline.stages.catalog import read_study
-    from ct_pipeline.store.artifact_store import ArtifactStore
+    from ct_pipeline.store.sharing import open_store
     from ct_pipeline.study.environment import home
 
-    store = ArtifactStore(home() / "artifacts")
+    store = open_store(home() / "artifacts")
     store.prepare()
     Console(highlight=False).print(
         f"Report: {study_report.make(store, read_study(spec), home() / 'reports')}", soft_wrap=True

@@ -98,7 +98,7 @@ def make_stage(
     metadata = {
         SECONDS: time.perf_counter() - started,
         REUSED: reused,
-        "artifact": dg.MetadataValue.path(str(artifact.folder)),
+        "artifact": dg.MetadataValue.path(str(artifact.place)),
         "fingerprint": artifact.manifest.fingerprint,
     }
     return Audited(store, subject, artifact, metadata)

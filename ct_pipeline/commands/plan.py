@@ -14,6 +14,7 @@ from ct_pipeline.stages.pipeline import STAGES, Stage
 from ct_pipeline.stages.plan import ASSUMED, RATE_OF, Plan, Rates, plan_of
 from ct_pipeline.stages.workers import accelerators
 from ct_pipeline.store.artifact_store import ArtifactStore
+from ct_pipeline.store.sharing import open_store
 from ct_pipeline.study.environment import home
 from ct_pipeline.study.errors import UserError
 from ct_pipeline.study.narrow import narrowed
@@ -53,7 +54,7 @@ def print_plan(
     `workers` is 0 for one per GPU, or per core where there is none.
     """
     study = narrowed(read_study(spec), only, seeds)
-    store = ArtifactStore(home() / "artifacts")
+    store = open_store(home() / "artifacts")
     if power is not None:
         print_power(store, study, power, console)
         return

@@ -20,6 +20,7 @@ from ct_pipeline.stages.pipeline import STAGES
 from ct_pipeline.stages.plan import plan_of
 from ct_pipeline.stages.workers import Workers, shared_workers
 from ct_pipeline.store.artifact_store import ArtifactStore, DamagedArtifact
+from ct_pipeline.store.sharing import open_store
 from ct_pipeline.study.environment import home
 from ct_pipeline.study.errors import UserError
 from ct_pipeline.study.narrow import narrowed
@@ -43,7 +44,7 @@ def run_study(spec: Path, only: Sequence[str], seeds: int | None, workers: int, 
     started = time.perf_counter()
     whole = read_study(spec)
     study = narrowed(whole, only, seeds)
-    store = ArtifactStore(home() / "artifacts")
+    store = open_store(home() / "artifacts")
     store.prepare()
     with _shown_warnings(console), _only_one(home() / ".study.lock"):
         if study_report.is_whole(store, study, whole):
