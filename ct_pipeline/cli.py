@@ -154,6 +154,31 @@ def verify(
 
 
 @app.command()
+def sync(
+    spec: SpecOption = Path("studies/tiny.yaml"),
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Also fetch all finished work of the study, weights included.")
+    ] = False,
+) -> None:
+    """Uploads what CT_PIPELINE_REMOTE lacks of the finished work of this machine."""
+    from ct_pipeline.commands.sync import sync as run_sync
+
+    run_sync(spec if fetch else None, Console(highlight=False))
+
+
+@app.command()
+def prune(
+    spec: Annotated[list[Path], typer.Option("--spec", help="A study whose work is kept; may be repeated.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be deleted, delete nothing.")] = False,
+    remote: Annotated[bool, typer.Option("--remote", help="In CT_PIPELINE_REMOTE, too.")] = False,
+) -> None:
+    """Deletes what no given study, no audit and no lineage of theirs needs: work of older settings, damaged copies."""
+    from ct_pipeline.commands.prune import prune as run_prune
+
+    run_prune(tuple(spec), dry_run, remote, Console(highlight=False))
+
+
+@app.command()
 def transcripts(
     name: Annotated[str, typer.Argument(help="An audit, an organism such as tiny-sycophancy-40, or organism/method.")],
     view: Annotated[bool, typer.Option("--view", help="Open them in Inspect View on 127.0.0.1 until Ctrl-C.")] = False,

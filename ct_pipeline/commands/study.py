@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ct_pipeline.commands.dagster_home import close_abandoned_runs, prepare_dagster_home
 from ct_pipeline.commands.progress import StudyProgress
+from ct_pipeline.commands.sync import share
 from ct_pipeline.stages import preflight, study_report
 from ct_pipeline.stages.catalog import read_study
 from ct_pipeline.stages.node import find
@@ -46,7 +47,8 @@ def run_study(spec: Path, only: Sequence[str], seeds: int | None, workers: int, 
     study = narrowed(whole, only, seeds)
     store = open_store(home() / "artifacts")
     store.prepare()
-    with _shown_warnings(console), _only_one(home() / ".study.lock"):
+    share(store, console)
+    with _shown_warnings(console), only_one_study(home() / ".study.lock"):
         if study_report.is_whole(store, study, whole):
             page = study_report.make(store, whole, home() / "reports")
             console.print(
@@ -140,7 +142,7 @@ def _failed_gates(store: ArtifactStore, study: Study) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _only_one(path: Path) -> Iterator[None]:
+def only_one_study(path: Path) -> Iterator[None]:
     """Refuses to run two studies on one results folder at a time."""
     with path.open("a+") as lock:
         try:

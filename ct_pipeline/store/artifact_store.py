@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import pandas
 
 from ct_pipeline.store import provenance
-from ct_pipeline.store.disk import disk_errors
+from ct_pipeline.store.disk import disk_errors, link_equal_files
 from ct_pipeline.store.manifest import MANIFEST, Manifest, hash_file
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Artifact:
 
     place: Path
     manifest: Manifest
-    fetch: Callable[[], None] | None = None
+    fetch: Callable[[], None] | None = field(default=None, repr=False, compare=False)
 
     @property
     def folder(self) -> Path:
@@ -187,6 +187,8 @@ class ArtifactStore:
             with disk_errors(self.root):
                 yield draft
                 paths = sorted(path for path in workplace.rglob("*") if path.is_file())
+                files = {path.relative_to(workplace).as_posix(): hash_file(path) for path in paths}
+                link_equal_files(workplace, files)
                 manifest = Manifest(
                     stage=address.stage,
                     subject=address.subject,
@@ -194,7 +196,7 @@ class ArtifactStore:
                     fingerprint=address.fingerprint,
                     settings=settings,
                     inputs=dict(inputs),
-                    files={path.relative_to(workplace).as_posix(): hash_file(path) for path in paths},
+                    files=files,
                     record=draft.record,
                     provenance=provenance.describe(started),
                 )

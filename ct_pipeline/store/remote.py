@@ -138,30 +138,25 @@ class Remote:
         """Deletes every copy of an address: manifests first, so that a deletion cut short leaves nothing that counts."""
         seals = self._listing().pop(address, {})
         for place in [self._manifest_of(address, seal) for seal in seals] + [self._place("files", address)]:
-            with contextlib.suppress(FileNotFoundError):
-                self._tried("deleting", lambda place=place: self._fs.rm(place, recursive=True))
+            self._delete(place)
 
     def size(self, address: Address) -> int:
         """Bytes of all copies of an address, half uploads included."""
         return sum(info["size"] or 0 for info in self._found(self._place("files", address)).values())
 
-    def remove_damaged(self) -> int:
-        """Deletes what was set aside, with its files, and returns its bytes."""
+    def remove_damaged(self, dry_run: bool) -> int:
+        """Deletes what was set aside, and its files unless they were uploaded again; returns the bytes."""
         freed = 0
         for path in self._found(f"{self._root}/damaged"):
-            place = path.replace(f"{self._root}/damaged/", f"{self._root}/files/", 1).removesuffix(".json")
-            for each in (place, path):
-                freed += sum(info["size"] or 0 for info in self._found(each).values())
-                with contextlib.suppress(FileNotFoundError):
-                    self._tried("deleting", lambda each=each: self._fs.rm(each, recursive=True))
+            *parts, name = path.removeprefix(f"{self._root}/damaged/").split("/")
+            if len(parts) != 4:
+                continue
+            address, seal = Address(*parts), name.removesuffix(".json")
+            for place in (path, *(() if self.holds(address, seal) else (self._files_of(address, seal),))):
+                freed += sum(info["size"] or 0 for info in self._found(place).values())
+                if not dry_run:
+                    self._delete(place)
         return freed
-
-    def damaged_size(self) -> int:
-        """Bytes that `remove_damaged` would free."""
-        paths = list(self._found(f"{self._root}/damaged"))
-        places = [path.replace(f"{self._root}/damaged/", f"{self._root}/files/", 1) for path in paths]
-        looked = (*paths, *(place.removesuffix(".json") for place in places))
-        return sum(info["size"] or 0 for path in looked for info in self._found(path).values())
 
     def check(self) -> None:
         """Writes, lists, reads and deletes a small file; RemoteError where any of that fails."""
@@ -222,6 +217,10 @@ class Remote:
             return self._tried("listing", lambda: self._fs.find(place, detail=True))
         except FileNotFoundError:
             return {}
+
+    def _delete(self, place: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._tried("deleting", lambda: self._fs.rm(place, recursive=True))
 
     def _write(self, path: str, text: str) -> None:
         # Object stores show an object when it is whole; a folder shows a file that is half written.

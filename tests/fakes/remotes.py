@@ -1,6 +1,7 @@
 """Remotes for tests: in memory, one that fails as told, and an S3 server on this machine."""
 
 from contextlib import contextmanager
+from typing import ClassVar
 
 from fsspec.implementations.memory import MemoryFileSystem
 
@@ -17,8 +18,8 @@ class FaultyFileSystem(MemoryFileSystem):
 
     cachable = False
     protocol = "faulty"
-    store = {}
-    pseudo_dirs = [""]
+    store: ClassVar[dict] = {}
+    pseudo_dirs: ClassVar[list] = [""]
 
     def __init__(self, fails=lambda number, name: None, **options):
         super().__init__(**options)
