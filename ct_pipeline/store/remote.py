@@ -187,8 +187,16 @@ class Remote:
             for seal, size in seals.items()
             if (at, seal) not in self._manifests and size <= MANIFEST_BYTES
         }
-        texts = self._tried("reading", lambda: self._fs.cat(list(wanted), on_error="omit")) if wanted else {}
-        for path, text in texts.items():
+
+        def read() -> dict[str, bytes]:
+            found = self._fs.cat(list(wanted), on_error="return")
+            for result in found.values():
+                # One that was deleted since the listing is not there; any other failure does not say that it is not.
+                if isinstance(result, Exception) and not isinstance(result, FileNotFoundError):
+                    raise result
+            return {path: result for path, result in found.items() if isinstance(result, bytes)}
+
+        for path, text in (self._tried("reading", read) if wanted else {}).items():
             self._manifests[wanted[path]] = self._manifest(*wanted[path], text)
 
     def _manifest(self, address: Address, seal: str, text: bytes) -> Manifest | None:

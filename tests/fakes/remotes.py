@@ -1,5 +1,6 @@
 """Remotes for tests: in memory, one that fails as told, and an S3 server on this machine."""
 
+import uuid
 from contextlib import contextmanager
 from typing import ClassVar
 
@@ -78,7 +79,8 @@ def s3_server(monkeypatch):
     boto3.client("s3").create_bucket(Bucket="studies")
     fsspec.get_filesystem_class("s3").clear_instance_cache()
     try:
-        yield "s3://studies/shared"
+        # What lies in a bucket outlives the server: every test has a folder of its own.
+        yield f"s3://studies/{uuid.uuid4().hex}"
     finally:
         fsspec.get_filesystem_class("s3").clear_instance_cache()
         server.stop()
