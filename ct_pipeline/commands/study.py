@@ -5,7 +5,7 @@ import fcntl
 import os
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -58,13 +58,37 @@ def run_study(spec: Path, only: Sequence[str], seeds: int | None, workers: int, 
             return page
         preflight.check(study)
         pool = shared_workers(store.root, workers or None)
-        pool.start()
         try:
-            page = _materialize(spec, only, seeds, study, store, pool, console)
+            page = _with_whole_copies(
+                store,
+                console,
+                pool,
+                lambda: _materialize(spec, only, seeds, study, open_store(store.root), pool, console),
+            )
         finally:
             pool.stop()
     console.print(f"Done in {time.perf_counter() - started:.0f} s.")
     return page
+
+
+def _with_whole_copies(store: ArtifactStore, console: Console, pool: Workers, run: Callable[[], Path]) -> Path:
+    """Runs again where a run ended because a copy in the remote was damaged: it is set aside now, and made."""
+    known = store.sharing.remote.damaged() if store.sharing else frozenset()
+    while True:
+        pool.start()
+        try:
+            return run()
+        except UserError:
+            found = store.sharing.remote.damaged() - known if store.sharing else frozenset()
+            if not found:
+                raise
+            known |= found
+            for name in sorted(found):
+                place, _, _seal = name.rpartition("/")
+                text = f"Warning: damaged copy {store.sharing.remote.name}: {place}; set aside and made again"
+                console.print(text, style="yellow", markup=False, soft_wrap=True)
+            # Their listings still have it.
+            pool.stop()
 
 
 def _materialize(

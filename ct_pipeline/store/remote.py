@@ -144,6 +144,11 @@ class Remote:
         """Bytes of all copies of an address, half uploads included."""
         return sum(info["size"] or 0 for info in self._found(self._place("files", address)).values())
 
+    def damaged(self) -> frozenset[str]:
+        """Names of the copies that were set aside, by whichever machine."""
+        top = f"{self._root}/damaged/"
+        return frozenset(path.removeprefix(top).removesuffix(".json") for path in self._found(top.rstrip("/")))
+
     def remove_damaged(self, dry_run: bool) -> int:
         """Deletes what was set aside, and its files unless they were uploaded again; returns the bytes."""
         freed = 0

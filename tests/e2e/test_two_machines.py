@@ -1,6 +1,7 @@
 """A study begun on one machine and finished on another that has nothing but the remote; nothing finished is made again."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,14 @@ def manifests(place: Place) -> dict[str, dict]:
     }
 
 
+def spoil(remote: Path, stage: str) -> None:
+    """Changes the largest file of a stage's artifacts in a remote by one bit."""
+    largest = max((remote / "files" / stage).rglob("*"), key=lambda path: path.stat().st_size * path.is_file())
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+
+
 @pytest.mark.slow
 def test_another_machine_goes_on_where_the_first_one_ended(tmp_path) -> None:
     here = reduced_study(tmp_path / "a")
@@ -30,14 +39,17 @@ def test_another_machine_goes_on_where_the_first_one_ended(tmp_path) -> None:
     begun = here.run("study", "--spec", str(here.spec), "--only", "null", **remote)
     assert begun.returncode == 0, begun.stdout + begun.stderr
     first = manifests(here)
+    spoil(tmp_path / "remote", "misaligned_organism")
     finished = there.run("study", "--spec", str(here.spec), **remote)
     assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "misaligned_organism/tiny-sycophancy-40/-" in finished.stdout.replace("\n", "")
     second = manifests(there)
 
     made = {address for address, manifest in second.items() if manifest not in first.values()}
-    own = {address for address in made if "/bct/" not in address}
-    assert {address.split("/")[0] for address in own} <= {"study_report", "consistency_candidates", "candidate_scores"}
-    assert not own & set(first)
+    (spoilt,) = (address for address in made & set(first) if "/bct/" not in address)
+    assert spoilt.startswith("misaligned_organism/"), "nothing else that was finished is made again"
+    others = {address.split("/")[0] for address in made - {spoilt} if "/bct/" not in address}
+    assert others <= {"study_report", "consistency_candidates"}
     assert any(address.startswith("evaluation/") and "/bct/" in address for address in made)
     weights = {"retrained_model", "control_organism"}
     assert not {address for address in set(second) - made if address.split("/")[0] in weights}, "fetched for nothing"
