@@ -63,7 +63,7 @@ def run_study(spec: Path, only: Sequence[str], seeds: int | None, workers: int, 
                 store,
                 console,
                 pool,
-                lambda: _materialize(spec, only, seeds, study, open_store(store.root), pool, console),
+                lambda: _materialize(spec, only, seeds, study, store, pool, console),
             )
         finally:
             pool.stop()
@@ -87,8 +87,9 @@ def _with_whole_copies(store: ArtifactStore, console: Console, pool: Workers, ru
                 place, _, _seal = name.rpartition("/")
                 text = f"Warning: damaged copy {store.sharing.remote.name}: {place}; set aside and made again"
                 console.print(text, style="yellow", markup=False, soft_wrap=True)
-            # Their listings still have it.
+            # Their listings still have it, and so has the one here.
             pool.stop()
+            store.sharing.remote.forget()
 
 
 def _materialize(

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ct_pipeline.store.artifact_store import Address, warn_of_damage
+from ct_pipeline.store.kept_manifests import KeptManifests
 from ct_pipeline.store.manifest import MANIFEST, Manifest
 from ct_pipeline.store.remote_url import without_credentials
 from ct_pipeline.store.untrusted import plain_parts
@@ -54,16 +55,27 @@ class Remote:
     """
 
     def __init__(
-        self, name: str, files: "AbstractFileSystem", root: str, sleep: Callable[[float], object] = time.sleep
+        self,
+        name: str,
+        files: "AbstractFileSystem",
+        root: str,
+        kept: KeptManifests | None = None,
+        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
-        """Takes a file system and the folder in it; `sleep` waits between tries."""
+        """Takes a file system, the folder in it, and what is kept of it here; `sleep` waits between tries."""
         self.name = name
         self._fs = files
         self._root = root.rstrip("/")
+        self._kept = kept or KeptManifests(None)
         self._sleep = sleep
         self._listed: dict[Address, dict[str, int]] = {}
         self._listed_at: float | None = None
         self._manifests: dict[tuple[Address, str], Manifest | None] = {}
+
+    def forget(self) -> None:
+        """Asks anew for what is there."""
+        self._listed_at = None
+        self._manifests.clear()
 
     def makings(self, address: Address) -> tuple[Manifest, ...]:
         """Manifests of the copies of an address, the oldest first: machines that start from nothing choose the same."""
@@ -193,16 +205,25 @@ class Remote:
             if (at, seal) not in self._manifests and size <= MANIFEST_BYTES
         }
 
+        for path, place in list(wanted.items()):
+            if (known := self._kept.get(place[1])) is not None and _misfit(known, *place) is None:
+                self._manifests[place] = known
+                del wanted[path]
+        away = list(wanted)
+
         def read() -> dict[str, bytes]:
-            found = self._fs.cat(list(wanted), on_error="return")
-            for result in found.values():
+            results = self._fs.cat_ranges(away, None, None, on_error="return")
+            for result in results:
                 # One that was deleted since the listing is not there; any other failure does not say that it is not.
                 if isinstance(result, Exception) and not isinstance(result, FileNotFoundError):
                     raise result
-            return {path: result for path, result in found.items() if isinstance(result, bytes)}
+            return {path: text for path, text in zip(away, results, strict=True) if isinstance(text, bytes)}
 
-        for path, text in (self._tried("reading", read) if wanted else {}).items():
-            self._manifests[wanted[path]] = self._manifest(*wanted[path], text)
+        for path, text in (self._tried("reading", read) if away else {}).items():
+            address, seal = wanted[path]
+            manifest = self._manifests[address, seal] = self._manifest(address, seal, text)
+            if manifest is not None:
+                self._kept.put(manifest)
 
     def _manifest(self, address: Address, seal: str, text: bytes) -> Manifest | None:
         try:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ct_pipeline.store.artifact_store import Address, Artifact, ArtifactStore, warn_of_damage
 from ct_pipeline.store.disk import disk_errors
+from ct_pipeline.store.kept_manifests import KeptManifests
 from ct_pipeline.store.lineage import Index
 from ct_pipeline.store.manifest import Manifest
 from ct_pipeline.store.remote import Remote
@@ -83,7 +84,13 @@ class Sharing:
 def open_store(root: Path) -> ArtifactStore:
     """The store of a folder, shared by the remote that CT_PIPELINE_REMOTE names, if any; UserError as `open_url`."""
     url = environment.remote()
-    return ArtifactStore(root, Sharing(Remote(without_credentials(url), *open_url(url))) if url else None)
+    return ArtifactStore(root, Sharing(_remote(url, root)) if url else None)
+
+
+@functools.cache
+def _remote(url: str, root: Path) -> Remote:
+    """One for all stores of a process, so that what it listed and read is known to the next."""
+    return Remote(without_credentials(url), *open_url(url), KeptManifests(root / ".manifests"))
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from typing import ClassVar
 from fsspec.implementations.memory import MemoryFileSystem
 
 from ct_pipeline.store.artifact_store import ArtifactStore
+from ct_pipeline.store.kept_manifests import KeptManifests
 from ct_pipeline.store.remote import Remote
 from ct_pipeline.store.remote_url import open_url
 from ct_pipeline.store.sharing import Sharing
@@ -55,7 +56,8 @@ def faulty_remote(root, fails=lambda number, name: None, waits=None):
 def machine(folder, remote):
     """The store of one machine, shared by a remote or by what a URL names."""
     if isinstance(remote, str):
-        remote = Remote(remote, *open_url(remote), sleep=lambda seconds: None)
+        kept = KeptManifests(folder / "artifacts" / ".manifests")
+        remote = Remote(remote, *open_url(remote), kept, sleep=lambda seconds: None)
     return ArtifactStore(folder / "artifacts", Sharing(remote))
 
 

@@ -28,8 +28,8 @@ def full(store, study, other):
     """A store with both studies."""
     finish(store, study, prompts=6)
     # Of other content, because what is equal may be what was read.
+    gate = {"passed": False, "reasons": ["other"]}
     for organism in other.organisms:
-        gate = {"passed": False, "reasons": ["other"]}
         stand_in(store, organism_evaluation.node(other, organism), lambda draft: draft.write_json("gate", gate))
     for cell in other.cells:
         stand_in(store, evaluation.node(other, cell), lambda draft, cell=cell: draft.write_json("other", cell.key))

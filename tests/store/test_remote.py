@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ct_pipeline.store.artifact_store import DamagedArtifact
+from ct_pipeline.store.kept_manifests import KeptManifests
 from ct_pipeline.store.manifest import MANIFEST
-from ct_pipeline.store.remote import WAITS, RemoteError
+from ct_pipeline.store.remote import WAITS, Remote, RemoteError
 from ct_pipeline.store.remote_url import open_url, without_credentials
 from ct_pipeline.store.sharing import open_store
 from ct_pipeline.study.errors import CannotWrite, UserError
@@ -240,6 +241,20 @@ def test_thousands_of_questions_ask_the_remote_a_handful_of_times(tmp_path):
         assert there.find(HERE, INPUTS) is not None
         assert there.find(ELSEWHERE, INPUTS) is None
     assert len(remote._fs.requests) <= 3
+
+
+def test_a_new_process_reads_no_manifest_again(tmp_path):
+    put(machine(tmp_path / "a", faulty_remote("kept")))
+    kept = KeptManifests(tmp_path / "b" / ".manifests")
+    for asked in (["find", "cat_file"], ["find"]):
+        files = FaultyFileSystem()
+        assert machine(tmp_path / "b", Remote("faulty://kept", files, "/kept", kept)).find(HERE, INPUTS) is not None
+        assert files.requests == asked
+    (path,) = kept.folder.iterdir()
+    flip_one_bit(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert machine(tmp_path / "b", Remote("faulty://kept", FaultyFileSystem(), "/kept", kept)).find(HERE, INPUTS)
 
 
 def test_without_a_remote_the_store_is_as_it_was(tmp_path, monkeypatch):
