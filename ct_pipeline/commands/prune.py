@@ -34,7 +34,7 @@ def prune(specs: Sequence[Path], dry_run: bool, remote: bool, console: Console) 
     with only_one_study(home() / ".study.lock"):
         wanted = retention.wanted(store, studies)
         index = Index(store.root)
-        keep = retention.kept(index, wanted, studies, audits_folder())
+        keep = retention.kept(index.entries.values(), wanted, studies, audits_folder())
         known = [entry.address for entry in index.entries.values() if entry.manifest is not None]
         old = retention.stale(known, keep)
         _say("Artifacts that nothing kept needs", old, console)
@@ -50,6 +50,8 @@ def prune(specs: Sequence[Path], dry_run: bool, remote: bool, console: Console) 
                 )
         console.print(f"{_would(dry_run)} {bytes_text(freed)} in {store.root}.", soft_wrap=True)
         if remote:
+            entries = [*index.entries.values(), *store.sharing.entries(store)]
+            keep = retention.kept(entries, wanted, studies, audits_folder())
             freed += _prune_remote(store.sharing.remote, keep, dry_run, console)
     return freed
 

@@ -1,13 +1,13 @@
 """What a store keeps: the work of the studies that are given, of audits, and all that the lineage of those leads to."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ct_pipeline.stages import study_report
 from ct_pipeline.stages.node import Look, Node
 from ct_pipeline.stages.pipeline import STAGES
 from ct_pipeline.store.artifact_store import Address, ArtifactStore
-from ct_pipeline.store.lineage import Entry, Index
+from ct_pipeline.store.lineage import Entry
 from ct_pipeline.study.spec import Study
 
 OF_AUDITS = "audit_"
@@ -26,11 +26,13 @@ def wanted(store: ArtifactStore, studies: Sequence[Study]) -> frozenset[Address]
     return frozenset(seen)
 
 
-def kept(index: Index, addresses: frozenset[Address], studies: Sequence[Study], audits: Path) -> frozenset[Address]:
+def kept(
+    entries: Iterable[Entry], addresses: frozenset[Address], studies: Sequence[Study], audits: Path
+) -> frozenset[Address]:
     """What has to stay in a store: the addresses, each study's last report, audits and all those were made from.
 
     Args:
-        index: of the store.
+        entries: all that a store, or a store and its remote, hold.
         addresses: see `wanted`.
         studies: whose last reports stay.
         audits: folder of audit files; an artifact whose fingerprint one of them names stays, too.
@@ -45,15 +47,16 @@ def kept(index: Index, addresses: frozenset[Address], studies: Sequence[Study], 
         )
 
     # What has no readable manifest is not known to be an artifact, and no lineage begins there.
-    known = [entry for entry in index.entries.values() if entry.manifest is not None]
+    known = [entry for entry in entries if entry.manifest is not None]
     waiting = [entry for entry in known if stays(entry)] + list(_last_reports(known, studies))
-    found: set[Address] = set()
+    contents = _by_content(known)
+    found: dict[int, Entry] = {}
     while waiting:
         entry = waiting.pop()
-        if entry.address not in found:
-            found.add(entry.address)
-            waiting += _made_from(index, entry)
-    return frozenset(found | addresses)
+        if id(entry) not in found:
+            found[id(entry)] = entry
+            waiting += [other for content in _read(entry) for other in contents.get(content, ())]
+    return addresses | {entry.address for entry in found.values()}
 
 
 def stale(addresses: Iterable[Address], keep: frozenset[Address]) -> tuple[Address, ...]:
@@ -80,11 +83,19 @@ def _last_reports(entries: Sequence[Entry], studies: Sequence[Study]) -> Iterato
         yield from sorted(reports, key=lambda entry: str(entry.manifest.provenance.get("finished")))[-1:]
 
 
-def _made_from(index: Index, entry: Entry) -> Iterator[Entry]:
-    """Every artifact of the content of an input, and those that hold a file which was read by its path."""
-    for digest in entry.manifest.inputs.values():
-        yield from index.by_digest.get(digest, ())
-    read = {told["sha256"] for told in entry.manifest.record.get("external", {}).values()}
-    for other in index.entries.values() if read else ():
-        if other.manifest is not None and any(file.sha256 in read for file in other.manifest.files.values()):
-            yield other
+def _by_content(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+    """Content digests, and hashes of single files, with the artifacts that have them."""
+    found: dict[str, list[Entry]] = {}
+    for entry in entries:
+        for content in {entry.digest, *(file.sha256 for file in entry.manifest.files.values())}:
+            found.setdefault(content, []).append(entry)
+    return found
+
+
+def _read(entry: Entry) -> Iterator[str]:
+    """The contents that an artifact was made from: those of its inputs, and files that were read by their path."""
+    yield from entry.manifest.inputs.values()
+    external = entry.manifest.record.get("external")
+    for told in external.values() if isinstance(external, Mapping) else ():
+        if isinstance(told, Mapping) and isinstance(told.get("sha256"), str):
+            yield told["sha256"]

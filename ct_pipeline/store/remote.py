@@ -308,10 +308,14 @@ def _misfit(manifest: Manifest, address: Address, seal: str) -> str | None:
     if not all(isinstance(each, Mapping) for each in (manifest.inputs, manifest.settings, manifest.record)):
         return f"{MANIFEST} has inputs, settings or a record of another form"
     try:
-        datetime.fromisoformat(manifest.provenance["finished"])
-        float(manifest.provenance["seconds"])
-    except (KeyError, TypeError, ValueError):
+        told = datetime.fromisoformat(manifest.provenance["finished"]).tzinfo is not None
+        told = told and 0 <= float(manifest.provenance["seconds"]) < 1e9
+    except (KeyError, TypeError, ValueError, OverflowError):
+        told = False
+    if not told:
         return f"{MANIFEST} does not say when it was made"
+    if not all(isinstance(text, str) for pair in manifest.inputs.items() for text in pair):
+        return f"{MANIFEST} has inputs of another form"
     return _files_misfit(manifest)
 
 

@@ -7,14 +7,14 @@ finished cell never, where only its tables are read.
 import contextlib
 import fcntl
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ct_pipeline.store.artifact_store import Address, Artifact, ArtifactStore, warn_of_damage
 from ct_pipeline.store.disk import disk_errors
 from ct_pipeline.store.kept_manifests import KeptManifests
-from ct_pipeline.store.lineage import Index
+from ct_pipeline.store.lineage import Entry, Index
 from ct_pipeline.store.manifest import Manifest
 from ct_pipeline.store.remote import Remote
 from ct_pipeline.store.remote_url import open_url, without_credentials
@@ -52,7 +52,7 @@ class Sharing:
         self._chosen[address] = manifest
         return Artifact(store.folder(address), manifest, functools.partial(self._fetch, store, address, manifest))
 
-    def upload_missing(self, store: ArtifactStore, watch: Callable[[Address], None] = lambda address: None) -> Uploaded:
+    def upload_missing(self, store: ArtifactStore) -> Uploaded:
         """Copies every whole artifact of the store that the remote has not; RemoteError ends it, and it may be repeated."""
         count = size = 0
         for entry in Index(store.root).entries.values():
@@ -60,10 +60,15 @@ class Sharing:
                 continue
             artifact = store.here(entry.address)
             if artifact is not None:
-                watch(entry.address)
                 self.remote.upload(entry.address, artifact.manifest, artifact.folder)
                 count, size = count + 1, size + sum(file.size for file in artifact.manifest.files.values())
         return Uploaded(count, size)
+
+    def entries(self, store: ArtifactStore) -> Iterator[Entry]:
+        """Every copy in the remote, as the index of a store has its artifacts."""
+        for address in self.remote.addresses():
+            for manifest in self.remote.makings(address):
+                yield Entry(address, store.folder(address), manifest)
 
     def _fetch(self, store: ArtifactStore, address: Address, manifest: Manifest) -> None:
         """Brings a copy into its place, every hash checked; one process of a machine does it for all."""

@@ -91,7 +91,11 @@ def test_hashes_are_hashes_so_that_no_other_object_is_asked_for(shared, tmp_path
     [
         {"provenance": {}},
         {"provenance": {"finished": "soon", "seconds": 1}},
-        {"provenance": {"finished": "2026-01-01", "seconds": "long"}},
+        {"provenance": {"finished": "2026-01-01T00:00:00+00:00", "seconds": "long"}},
+        {"provenance": {"finished": "2026-01-01T00:00:00+00:00", "seconds": 10**400}},
+        {"provenance": {"finished": "2026-01-01T00:00:00+00:00", "seconds": float("nan")}},
+        {"provenance": {"finished": "2026-01-01T00:00:00", "seconds": 1}},
+        {"inputs": {"draw": ["a digest"]}},
         {"inputs": ["a"]},
         {"record": 3},
         {"settings": None},

@@ -38,7 +38,7 @@ def full(store, study, other):
 
 def stale(store, studies, audits):
     index = Index(store.root)
-    keep = retention.kept(index, retention.wanted(store, studies), studies, audits)
+    keep = retention.kept(index.entries.values(), retention.wanted(store, studies), studies, audits)
     return retention.stale(index.entries, keep)
 
 
@@ -55,7 +55,7 @@ def test_with_all_studies_given_nothing_is_stale(full, study, other, tmp_path):
 
 def test_what_is_kept_has_its_whole_lineage(full, study, tmp_path):
     index = Index(full.root)
-    keep = retention.kept(index, retention.wanted(full, [study]), [study], tmp_path)
+    keep = retention.kept(index.entries.values(), retention.wanted(full, [study]), [study], tmp_path)
     for cell in study.cells:
         chain = trace(index, evaluation.node(study, cell).address)
         assert chain.faults == ()
@@ -67,7 +67,7 @@ def test_the_last_report_and_what_it_shows_stay_when_the_study_has_changed(full,
     page = study_report.node(Look(full), study).address
     changed = other.model_copy(update={"name": study.name})
     index = Index(full.root)
-    keep = retention.kept(index, retention.wanted(full, [changed]), [changed], tmp_path)
+    keep = retention.kept(index.entries.values(), retention.wanted(full, [changed]), [changed], tmp_path)
     assert {page, *(evaluation.node(study, cell).address for cell in study.cells)} <= keep
 
 
