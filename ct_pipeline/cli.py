@@ -114,10 +114,10 @@ def report(spec: SpecOption = Path("studies/tiny.yaml")) -> None:
     """Writes the report of what is finished and says where it is."""
     from ct_pipeline.stages import study_report
     from ct_pipeline.stages.catalog import read_study
-    from ct_pipeline.store.artifact_store import ArtifactStore
+    from ct_pipeline.store.sharing import open_store
     from ct_pipeline.study.environment import home
 
-    store = ArtifactStore(home() / "artifacts")
+    store = open_store(home() / "artifacts")
     store.prepare()
     Console(highlight=False).print(
         f"Report: {study_report.make(store, read_study(spec), home() / 'reports')}", soft_wrap=True
@@ -151,6 +151,31 @@ def verify(
 
     amount = "all" if reexecute_all else "one" if reexecute else "nothing"
     raise typer.Exit(0 if check(artifact, amount, spec, Console(highlight=False)) else 1)
+
+
+@app.command()
+def sync(
+    spec: SpecOption = Path("studies/tiny.yaml"),
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Also fetch all finished work of the study, weights included.")
+    ] = False,
+) -> None:
+    """Uploads what CT_PIPELINE_REMOTE lacks of the finished work of this machine."""
+    from ct_pipeline.commands.sync import sync as run_sync
+
+    run_sync(spec if fetch else None, Console(highlight=False))
+
+
+@app.command()
+def prune(
+    spec: Annotated[list[Path], typer.Option("--spec", help="A study whose work is kept; may be repeated.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be deleted, delete nothing.")] = False,
+    remote: Annotated[bool, typer.Option("--remote", help="In CT_PIPELINE_REMOTE, too.")] = False,
+) -> None:
+    """Deletes what no given study, no audit and no lineage of theirs needs: work of older settings, damaged copies."""
+    from ct_pipeline.commands.prune import prune as run_prune
+
+    run_prune(tuple(spec), dry_run, remote, Console(highlight=False))
 
 
 @app.command()

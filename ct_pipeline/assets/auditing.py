@@ -61,7 +61,7 @@ class Audited:
         return {
             SECONDS: self.seconds,
             REUSED: self.reused,
-            "artifact": dg.MetadataValue.path(str(self.artifact.folder)),
+            "artifact": dg.MetadataValue.path(str(self.artifact.place)),
             "fingerprint": self.artifact.manifest.fingerprint,
         }
 

@@ -60,7 +60,7 @@ def make_partitions(
             metadata = {
                 "seconds": outcome.seconds,
                 "reused": outcome.reused,
-                "artifact": dg.MetadataValue.path(str(made[outcome.key][0].folder)),
+                "artifact": dg.MetadataValue.path(str(made[outcome.key][0].place)),
                 "fingerprint": made[outcome.key][0].manifest.fingerprint,
             }
             metadata |= describe(outcome.key, made[outcome.key])

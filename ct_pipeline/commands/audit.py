@@ -33,6 +33,7 @@ from ct_pipeline.stages.audit.verdict import STAGE as VERDICT
 from ct_pipeline.stages.audit.watch import audit_of, subjects
 from ct_pipeline.stages.catalog import read_audit
 from ct_pipeline.store.artifact_store import ArtifactStore
+from ct_pipeline.store.sharing import open_store
 from ct_pipeline.study.audit_settings import Audit
 from ct_pipeline.study.environment import home
 from ct_pipeline.study.errors import Refused, UserError, printable, printable_lines
@@ -255,7 +256,7 @@ def _last_done(name: str) -> Record:
 
 
 def _store() -> ArtifactStore:
-    store = ArtifactStore(home() / "artifacts")
+    store = open_store(home() / "artifacts")
     store.prepare()
     return store
 

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ct_pipeline.store.artifact_store import disk_errors
+from ct_pipeline.store.disk import disk_errors
 from ct_pipeline.study.environment import home
 from ct_pipeline.study.errors import UserError
 

@@ -15,6 +15,7 @@ from ct_pipeline.stages import preflight
 from ct_pipeline.stages.catalog import read_study
 from ct_pipeline.stages.workers import accelerators
 from ct_pipeline.store.artifact_store import ArtifactStore
+from ct_pipeline.store.sharing import open_store
 from ct_pipeline.study.environment import home
 from ct_pipeline.study.errors import UserError
 from ct_pipeline.study.settings import HuggingFaceModel
@@ -39,7 +40,7 @@ class Finding:
 
 def examine(spec: Path, console: Console) -> bool:
     """Prints every finding and returns whether the study can run here."""
-    findings = [*_machine(), *_packages(), *_results(), *_study(spec)]
+    findings = [*_machine(), *_packages(), *_results(), *_remote(), *_study(spec)]
     table = Table(show_header=False, box=None)
     colours = {"ok": "green", "note": "yellow", "missing": "red"}
     for finding in findings:
@@ -102,6 +103,16 @@ def _results() -> Iterator[Finding]:
         "ok" if free >= DISK else "missing",
         f"{home()}, {free / 2**30:.1f} GiB free" + ("" if free >= DISK else f"; {DISK / 2**30:.0f} GiB are needed"),
     )
+
+
+def _remote() -> Iterator[Finding]:
+    try:
+        sharing = open_store(home() / "artifacts").sharing
+        if sharing is not None:
+            sharing.remote.check()
+            yield Finding("remote", "ok", f"{sharing.remote.name}: written, listed and read")
+    except UserError as error:
+        yield Finding("remote", "missing", str(error))
 
 
 def _study(spec: Path) -> Iterator[Finding]:

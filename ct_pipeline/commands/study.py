@@ -5,13 +5,14 @@ import fcntl
 import os
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from ct_pipeline.commands.dagster_home import close_abandoned_runs, prepare_dagster_home
 from ct_pipeline.commands.progress import StudyProgress
+from ct_pipeline.commands.sync import share
 from ct_pipeline.stages import preflight, study_report
 from ct_pipeline.stages.catalog import read_study
 from ct_pipeline.stages.node import find
@@ -20,6 +21,7 @@ from ct_pipeline.stages.pipeline import STAGES
 from ct_pipeline.stages.plan import plan_of
 from ct_pipeline.stages.workers import Workers, shared_workers
 from ct_pipeline.store.artifact_store import ArtifactStore, DamagedArtifact
+from ct_pipeline.store.sharing import open_store
 from ct_pipeline.study.environment import home
 from ct_pipeline.study.errors import UserError
 from ct_pipeline.study.narrow import narrowed
@@ -43,9 +45,10 @@ def run_study(spec: Path, only: Sequence[str], seeds: int | None, workers: int, 
     started = time.perf_counter()
     whole = read_study(spec)
     study = narrowed(whole, only, seeds)
-    store = ArtifactStore(home() / "artifacts")
+    store = open_store(home() / "artifacts")
     store.prepare()
-    with _shown_warnings(console), _only_one(home() / ".study.lock"):
+    share(store, console)
+    with _shown_warnings(console), only_one_study(home() / ".study.lock"):
         if study_report.is_whole(store, study, whole):
             page = study_report.make(store, whole, home() / "reports")
             console.print(
@@ -55,13 +58,38 @@ def run_study(spec: Path, only: Sequence[str], seeds: int | None, workers: int, 
             return page
         preflight.check(study)
         pool = shared_workers(store.root, workers or None)
-        pool.start()
         try:
-            page = _materialize(spec, only, seeds, study, store, pool, console)
+            page = _with_whole_copies(
+                store,
+                console,
+                pool,
+                lambda: _materialize(spec, only, seeds, study, store, pool, console),
+            )
         finally:
             pool.stop()
     console.print(f"Done in {time.perf_counter() - started:.0f} s.")
     return page
+
+
+def _with_whole_copies(store: ArtifactStore, console: Console, pool: Workers, run: Callable[[], Path]) -> Path:
+    """Runs again where a run ended because a copy in the remote was damaged: it is set aside now, and made."""
+    known = store.sharing.remote.damaged() if store.sharing else frozenset()
+    while True:
+        pool.start()
+        try:
+            return run()
+        except UserError:
+            found = store.sharing.remote.damaged() - known if store.sharing else frozenset()
+            if not found:
+                raise
+            known |= found
+            for name in sorted(found):
+                place, _, _seal = name.rpartition("/")
+                text = f"Warning: damaged copy {store.sharing.remote.name}: {place}; set aside and made again"
+                console.print(text, style="yellow", markup=False, soft_wrap=True)
+            # Their listings still have it, and so has the one here.
+            pool.stop()
+            store.sharing.remote.forget()
 
 
 def _materialize(
@@ -139,7 +167,7 @@ def _failed_gates(store: ArtifactStore, study: Study) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _only_one(path: Path) -> Iterator[None]:
+def only_one_study(path: Path) -> Iterator[None]:
     """Refuses to run two studies on one results folder at a time."""
     with path.open("a+") as lock:
         try:

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from ct_pipeline.stages.workers import Workers, shared_workers
 from ct_pipeline.store.artifact_store import ArtifactStore
+from ct_pipeline.store.sharing import open_store
 from ct_pipeline.study.environment import home
 
 
@@ -22,7 +23,7 @@ class ArtifactStoreResource(dg.ConfigurableResource):
 
     def open(self) -> ArtifactStore:
         """The store, checked to be writable; UserError where it is not."""
-        store = ArtifactStore(self.root)
+        store = open_store(self.root)
         store.prepare()
         return store
 

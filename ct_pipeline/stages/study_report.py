@@ -7,7 +7,8 @@ from ct_pipeline.report.study import write_report
 from ct_pipeline.stages import distribution_shift, evaluation, organism_evaluation, uptake
 from ct_pipeline.stages.node import Look, Node, find, making
 from ct_pipeline.stages.study_record import finished, place_of, study_record, usable_cells
-from ct_pipeline.store.artifact_store import Artifact, ArtifactStore, disk_errors
+from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
+from ct_pipeline.store.disk import disk_errors
 from ct_pipeline.study.errors import UserError
 from ct_pipeline.study.spec import Study
 

@@ -23,6 +23,7 @@ from ct_pipeline.models.loading import BASE_MODELS
 from ct_pipeline.stages.jobs import Job, job_named
 from ct_pipeline.stages.pipeline import Key
 from ct_pipeline.store.artifact_store import ArtifactStore
+from ct_pipeline.store.sharing import open_store
 from ct_pipeline.study.environment import prepare_environment
 from ct_pipeline.study.errors import CannotWrite, Refused, UserError
 
@@ -267,7 +268,7 @@ def _begin(root: Path, places: multiprocessing.SimpleQueue, progress: multiproce
     device = places.get()
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
-    _store = ArtifactStore(root)
+    _store = open_store(root)
     _report = progress
     _work = work
     threading.Thread(target=_end_with_parent, daemon=True).start()

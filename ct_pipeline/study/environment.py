@@ -32,6 +32,11 @@ def home() -> Path:
     return Path(os.environ.get("CT_PIPELINE_HOME") or "results").absolute()
 
 
+def remote() -> str | None:
+    """The fsspec URL under which finished artifacts are shared: CT_PIPELINE_REMOTE; None: they stay on this machine."""
+    return os.environ.get("CT_PIPELINE_REMOTE", "").strip() or None
+
+
 def study_file() -> Path:
     """The study that Dagster shows: CT_PIPELINE_STUDY, else studies/tiny.yaml."""
     return Path(os.environ.get("CT_PIPELINE_STUDY") or "studies/tiny.yaml")

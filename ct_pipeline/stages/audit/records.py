@@ -22,7 +22,8 @@ from ct_pipeline.stages.audit.evaluation import tables_of
 from ct_pipeline.stages.audit.pipeline import STAGES
 from ct_pipeline.stages.audit.subject import Subject
 from ct_pipeline.stages.audit.verdict import MAIN, main_rows
-from ct_pipeline.store.artifact_store import Address, Artifact, ArtifactStore, disk_errors
+from ct_pipeline.store.artifact_store import Address, Artifact, ArtifactStore
+from ct_pipeline.store.disk import disk_errors
 from ct_pipeline.study.errors import Refusal, UserError, printable, shown
 
 Record = Mapping[str, object]
