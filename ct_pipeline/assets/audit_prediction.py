@@ -5,7 +5,7 @@ import dagster as dg
 from ct_pipeline.assets.audit_evaluation import audit_evaluation
 from ct_pipeline.assets.audit_inputs import GROUP
 from ct_pipeline.assets.auditing import ONE_AUDIT_PER_RUN, WITH_THE_REST, make_stage, plotted, stage_called
-from ct_pipeline.assets.materialization import OWNERS, POOL, table_of
+from ct_pipeline.assets.materialization import ON_DEVICE, OWNERS, table_of
 from ct_pipeline.partitions import audit_subject
 from ct_pipeline.report.wording import points
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
@@ -19,7 +19,7 @@ STAGE = stage_called("audit_prediction")
     group_name=GROUP,
     kinds={"pytorch", "scipy"},
     owners=OWNERS,
-    pool=POOL,
+    **ON_DEVICE,
     code_version=str(STAGE.version),
     backfill_policy=ONE_AUDIT_PER_RUN,
     automation_condition=WITH_THE_REST,

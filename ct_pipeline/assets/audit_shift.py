@@ -10,7 +10,7 @@ from ct_pipeline.assets.audit_evaluation import audit_evaluation
 from ct_pipeline.assets.audit_inputs import GROUP
 from ct_pipeline.assets.audit_prediction import audit_prediction
 from ct_pipeline.assets.auditing import ONE_AUDIT_PER_RUN, WITH_THE_REST, Audited, make_stage, plotted, stage_called
-from ct_pipeline.assets.materialization import OWNERS, POOL, picture_of, table_of
+from ct_pipeline.assets.materialization import ON_DEVICE, OWNERS, picture_of, table_of
 from ct_pipeline.partitions import audit_subject
 from ct_pipeline.report.figures.forest import small_delta_plot
 from ct_pipeline.report.wording import points
@@ -27,7 +27,7 @@ MOST_DRAWN = 20
     group_name=GROUP,
     kinds={"pytorch", "scipy"},
     owners=OWNERS,
-    pool=POOL,
+    **ON_DEVICE,
     code_version=str(STAGE.version),
     backfill_policy=ONE_AUDIT_PER_RUN,
     automation_condition=WITH_THE_REST,

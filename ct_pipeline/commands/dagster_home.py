@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import dagster as dg
 
 CLI_TAG = "ct_pipeline/started_by"
+MOST_SLOTS = 1000
+"""Of a Dagster pool."""
 
 
 def prepare_dagster_home() -> Path:
@@ -27,8 +29,8 @@ def prepare_dagster_home() -> Path:
     return folder
 
 
-def close_abandoned_runs(instance: "dg.DagsterInstance") -> None:
-    """Marks runs of killed `ct-pipeline study` processes as failed and gives their pool slots back.
+def close_abandoned_runs(instance: "dg.DagsterInstance") -> list[str]:
+    """Marks runs of killed `ct-pipeline study` processes as failed, gives their pool slots back, and returns their ids.
 
     To be called by the one process that holds the study lock: any such run that is still marked as started is abandoned.
     """
@@ -40,6 +42,14 @@ def close_abandoned_runs(instance: "dg.DagsterInstance") -> None:
         instance.report_run_failed(run, "its process was killed; the next one took up what was missing")
         if instance.event_log_storage.supports_global_concurrency_limits:
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+    return [run.run_id for run in abandoned]
+
+
+def share_devices(instance: "dg.DagsterInstance", devices: int) -> None:
+    """Lets so many steps compute at once, in all runs together: 1 where they share one process's workers."""
+    from ct_pipeline.assets.materialization import POOL
+
+    instance.event_log_storage.set_concurrency_slots(POOL, min(devices, MOST_SLOTS))
 
 
 def project_file(name: str) -> Path:

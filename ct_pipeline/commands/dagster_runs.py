@@ -1,11 +1,11 @@
-"""Runs assets of the code location in this process, on the same instance that the Dagster UI shows."""
+"""Runs assets of the code location from this process, on the same instance that the Dagster UI shows."""
 
 from collections.abc import Sequence
 
 import dagster as dg
 
 from ct_pipeline.commands.dagster_home import CLI_TAG
-from ct_pipeline.definitions import ASSETS, RESOURCES
+from ct_pipeline.definitions import RESOURCES, defs
 from ct_pipeline.partitions import partition_key
 from ct_pipeline.stages.pipeline import Key
 from ct_pipeline.study.keys import Cell
@@ -15,6 +15,11 @@ RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 INTERRUPTED = "DagsterExecutionInterruptedError"
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def assets_job() -> dg.JobDefinition:
+    """All assets as a job, which a step in another process can find by this function's name."""
+    return defs.resolve_implicit_global_asset_job_def()
 
 
 class AssetRuns:
@@ -51,11 +56,10 @@ class AssetRuns:
         """Materializes assets for keys (None: assets without partitions), one run per unbroken range of keys."""
         self.failure = None
         for tags in [{}] if keys is None else [_range_tags(first, last) for first, last in self._ranges(keys)]:
-            result = dg.materialize(
-                ASSETS,
-                selection=[dg.AssetKey(name) for name in names],
+            result = dg.execute_job(
+                dg.reconstructable(assets_job),
                 instance=self.instance,
-                resources=RESOURCES,
+                asset_selection=[dg.AssetKey(name) for name in names],
                 tags=tags | {CLI_TAG: "study"},
                 run_config=QUIET,
                 raise_on_error=False,
@@ -101,7 +105,7 @@ def _range_tags(first: Key, last: Key) -> dict[str, str]:
     return {RANGE_START: str(partition_key(first)), RANGE_END: str(partition_key(last))}
 
 
-def _reason(result: dg.ExecuteInProcessResult) -> str:
+def _reason(result: dg.JobExecutionResult) -> str:
     for event in result.all_events:
         if event.is_failure and event.is_step_event:
             data = event.step_failure_data

@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import shutil
+import socket
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,8 @@ import pandas
 from ct_pipeline.store import provenance
 from ct_pipeline.store.manifest import MANIFEST, Manifest, hash_file
 from ct_pipeline.study.errors import CannotWrite
+
+HOST = socket.gethostname()
 
 
 class DamagedArtifact(UserWarning):
@@ -147,7 +150,7 @@ class ArtifactStore:
         Nothing appears under the address when the body raises. CannotWrite where the disk is full or read-only.
         """
         folder = self.folder(address)
-        workplace = self.root / ".partial" / f"{os.getpid()}-{uuid.uuid4().hex}"
+        workplace = self._workplace()
         with disk_errors(self.root):
             workplace.mkdir(parents=True)
         draft = Draft(workplace)
@@ -179,13 +182,18 @@ class ArtifactStore:
             partial = self.root / ".partial"
             partial.mkdir(parents=True, exist_ok=True)
             for left in partial.iterdir():
-                owner = left.name.split("-")[0]
-                if not (owner.isdigit() and Path(f"/proc/{owner}").exists()):
+                host, owner, _ = left.name.rsplit("-", 2) if left.name.count("-") > 1 else (HOST, "", "")
+                # Another machine's processes are not to be seen from here.
+                if host == HOST and not (owner.isdigit() and Path(f"/proc/{owner}").exists()):
                     shutil.rmtree(left, ignore_errors=True)
-            probe = partial / f"{os.getpid()}-{uuid.uuid4().hex}"
+            probe = self._workplace()
             probe.mkdir()
             (probe / "probe").write_bytes(b"\0" * 4096)
             shutil.rmtree(probe)
+
+    def _workplace(self) -> Path:
+        """A name that no other process on any machine has; it says who may be asked whether it is still in use."""
+        return self.root / ".partial" / f"{HOST}-{os.getpid()}-{uuid.uuid4().hex}"
 
     def _verify(self, folder: Path, address: Address) -> Manifest:
         stamp = tuple(
@@ -222,7 +230,7 @@ class ArtifactStore:
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-            old = self.root / ".partial" / f"{os.getpid()}-{uuid.uuid4().hex}"
+            old = self._workplace()
             with contextlib.suppress(FileNotFoundError):
                 os.rename(folder, old)
             shutil.rmtree(old, ignore_errors=True)
