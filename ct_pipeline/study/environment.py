@@ -77,6 +77,13 @@ def executor() -> str:
     return given
 
 
+def choose_executor(name: str) -> None:
+    """Sets CT_PIPELINE_EXECUTOR for this process and its children, unless the name is empty; UserError for an unknown one."""
+    if name:
+        os.environ["CT_PIPELINE_EXECUTOR"] = name
+    executor()
+
+
 def ray_address() -> str:
     """The Ray cluster's dashboard, which takes jobs: RAY_ADDRESS, else Ray's usual port on this machine."""
     given = os.environ.get("RAY_ADDRESS") or "http://127.0.0.1:8265"
