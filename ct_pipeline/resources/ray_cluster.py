@@ -129,6 +129,10 @@ def _require_extra() -> None:
 
 
 def _require_answer(address: str) -> None:
+    if not address.startswith(("http://", "https://")):
+        raise UserError(
+            f"RAY_ADDRESS: found {address!r}; allowed: the address of the cluster's dashboard, such as http://127.0.0.1:8265"
+        )
     try:
         with urllib.request.urlopen(f"{address}/api/version", timeout=TIMEOUT_SECONDS):
             return

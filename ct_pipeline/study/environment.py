@@ -71,27 +71,24 @@ def seed_limit() -> int | None:
 
 def executor() -> str:
     """Who runs the steps of a Dagster run: CT_PIPELINE_EXECUTOR, else in_process."""
-    given = os.environ.get("CT_PIPELINE_EXECUTOR") or EXECUTORS[0]
-    if given not in EXECUTORS:
-        raise UserError(f"CT_PIPELINE_EXECUTOR: found {given!r}; allowed: {', '.join(EXECUTORS)}")
-    return given
+    return _one_of_executors("CT_PIPELINE_EXECUTOR", os.environ.get("CT_PIPELINE_EXECUTOR") or EXECUTORS[0])
 
 
 def choose_executor(name: str) -> None:
     """Sets CT_PIPELINE_EXECUTOR for this process and its children, unless the name is empty; UserError for an unknown one."""
     if name:
-        os.environ["CT_PIPELINE_EXECUTOR"] = name
-    executor()
+        os.environ["CT_PIPELINE_EXECUTOR"] = _one_of_executors("--executor", name)
+
+
+def _one_of_executors(where: str, given: str) -> str:
+    if given not in EXECUTORS:
+        raise UserError(f"{where}: found {given!r}; allowed: {', '.join(EXECUTORS)}")
+    return given
 
 
 def ray_address() -> str:
     """The Ray cluster's dashboard, which takes jobs: RAY_ADDRESS, else Ray's usual port on this machine."""
-    given = os.environ.get("RAY_ADDRESS") or "http://127.0.0.1:8265"
-    if not given.startswith(("http://", "https://")):
-        raise UserError(
-            f"RAY_ADDRESS: found {given!r}; allowed: the address of the cluster's dashboard, such as http://127.0.0.1:8265"
-        )
-    return given.rstrip("/")
+    return (os.environ.get("RAY_ADDRESS") or "http://127.0.0.1:8265").rstrip("/")
 
 
 def step_cores() -> int | None:
