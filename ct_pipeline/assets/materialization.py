@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ct_pipeline.partitions import STUDY, key_of, partition_key
 from ct_pipeline.report.figures.style import as_png
-from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
+from ct_pipeline.resources.accelerator import POOL, AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.resources.ray_cluster import step_options
 from ct_pipeline.stages.pipeline import Key, Stage
 from ct_pipeline.stages.workers import Outcome
@@ -22,7 +22,6 @@ Describe = Callable[[Key, tuple[Artifact, ...]], Mapping[str, Any]]
 
 GROUP = "study"
 OWNERS = ["team:ct-pipeline"]
-POOL = "accelerator"
 ON_DEVICE: dict[str, Any] = {"pool": POOL, **step_options()}
 """Of an asset whose step computes: one slot of the pool, and what it asks of Ray where that runs it."""
 

@@ -47,7 +47,7 @@ def close_abandoned_runs(instance: "dg.DagsterInstance") -> list[str]:
 
 def share_devices(instance: "dg.DagsterInstance", devices: int) -> None:
     """Lets so many steps compute at once, in all runs together: 1 where they share one process's workers."""
-    from ct_pipeline.assets.materialization import POOL
+    from ct_pipeline.resources.accelerator import POOL
 
     instance.event_log_storage.set_concurrency_slots(POOL, min(devices, MOST_SLOTS))
 

@@ -9,6 +9,9 @@ from ct_pipeline.stages.workers import Workers, shared_workers
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.study.environment import home
 
+POOL = "accelerator"
+"""Dagster's pool of slots to compute: 1 where all steps share a process's workers, on Ray one per device."""
+
 
 class ArtifactStoreResource(dg.ConfigurableResource):
     """Where finished work lies."""
