@@ -5,7 +5,6 @@ with many threads on small models; a stage that fills the machine by itself is g
 """
 
 import atexit
-import functools
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -251,12 +250,15 @@ def cores() -> int:
     return step_cores() or os.cpu_count() or 1
 
 
-@functools.cache
+_shared: dict[Path, Workers] = {}
+
+
 def shared_workers(root: Path, count: int | None = None) -> Workers:
-    """This process's workers for a store: all stages of a run use the same ones."""
-    workers = Workers(root, count)
-    atexit.register(workers.stop)
-    return workers
+    """This process's workers for a store: all stages of a run use the same ones, as many as the first call asks for."""
+    if root not in _shared:
+        _shared[root] = Workers(root, count)
+        atexit.register(_shared[root].stop)
+    return _shared[root]
 
 
 _store: ArtifactStore
