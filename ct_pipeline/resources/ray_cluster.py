@@ -46,7 +46,9 @@ def step_variables() -> list[str]:
     here = {
         "CT_PIPELINE_FOLDER": os.getcwd(),
         "CT_PIPELINE_HOME": str(home()),
+        # The same programs and the same code as here, whatever else is installed.
         "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")))),
     }
     return [*CARRIED, *SETTINGS, *(f"{name}={value}" for name, value in here.items())]
 

@@ -19,6 +19,7 @@ import pytest
 from ct_pipeline.stages.catalog import read_study
 from ct_pipeline.stages.pipeline import STAGES
 from ct_pipeline.store.artifact_store import Artifact
+from ct_pipeline.store.provenance import source_digest
 from tests.e2e.runs import ROOT, Place, change, reduced_study
 from tests.e2e.test_served import free_port
 
@@ -196,6 +197,11 @@ def test_each_step_saw_its_own_device_and_both_worked_at_once(survived: Survived
     assert any(one[0] != other[0] for one, other in at_once)
     # A draft may be open while its process makes another one; no other process has that device.
     assert all(one[1] == other[1] for one, other in at_once if one[0] == other[0])
+
+
+def test_steps_ran_the_code_of_the_study(survived: Survived) -> None:
+    sources = {each.manifest.provenance["source"] for each in artifacts_of(survived.place)}
+    assert sources == {source_digest(ROOT / "ct_pipeline")}
 
 
 def test_a_materialization_says_where_it_was_made(survived: Survived) -> None:
