@@ -1,5 +1,6 @@
 """A study on a local Ray cluster of two devices, one of whose workers is killed in the middle."""
 
+import json
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 
 from ct_pipeline.stages.catalog import read_study
 from ct_pipeline.stages.pipeline import STAGES
@@ -26,6 +28,7 @@ from tests.e2e.test_served import free_port
 pytestmark = pytest.mark.slow
 LONGEST = 1500
 """Seconds that anything here may take, on a busy machine; none of them is measured."""
+METHODS = 3
 LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
@@ -85,18 +88,22 @@ def answers(address: str) -> bool:
 
 
 def small_study(folder: Path) -> Place:
-    """Two organisms that pass their gate, two methods."""
+    """Two organisms that pass their gate, and a few methods."""
     place = reduced_study(folder)
+    methods = yaml.safe_load(place.spec.read_text())["methods"]
     change(
         place.spec,
         misalignments=["sycophancy"],
         seeds=[40, 41],
-        methods={"null": {}, "self_confidence": {"k": 4, "temperature": 0.7, "top_p": 0.9}},
+        methods={name: methods[name] for name in list(methods)[:METHODS]},
         pretraining__tokens=300_000,
         candidates__consistency_prompts=16,
         candidates__probe_prompts=16,
         candidates__pairs=16,
         candidates__samples=4,
+        evaluation__in_domain=40,
+        evaluation__out_of_domain=20,
+        evaluation__direct_questions=10,
     )
     return place
 
@@ -114,6 +121,15 @@ def step_supervisors(home: Path) -> dict[int, str]:
         if line.startswith("/bin/sh -c") and "execute_step" in line and told.get("CT_PIPELINE_HOME") == str(home):
             found[parent] = told["CUDA_VISIBLE_DEVICES"]
     return found
+
+
+def half_retrained(place: Place) -> str | None:
+    """The device of a step that has retrained some of an organism's models and not yet all; None while there is none."""
+    for organism in place.store.root.glob("retrained_model/*"):
+        made = list(organism.glob("*/*/manifest.json"))
+        if 0 < len(made) < METHODS:
+            return json.loads(made[0].read_text())["provenance"]["machine"]["device"]
+    return None
 
 
 def artifacts_of(place: Place) -> list[Artifact]:
@@ -141,15 +157,10 @@ def survived(cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Survived
             start_new_session=True,
         )
     try:
-        until(
-            lambda: (
-                process.poll() is not None
-                or (len(place.artifacts()) > 1 and len(set(step_supervisors(place.home).values())) == 2)
-            ),
-            "two steps run at once on two devices, and something besides the base model is made",
-        )
+        until(lambda: process.poll() is not None or half_retrained(place), "a step is in the middle of its work")
         assert process.poll() is None, log.read_text()
-        victim = min(step_supervisors(place.home))
+        device = half_retrained(place)
+        (victim,) = (pid for pid, own in step_supervisors(place.home).items() if own == device)
         os.kill(victim, signal.SIGKILL)
         kept = place.artifacts()
         process.wait(timeout=LONGEST)
@@ -175,7 +186,7 @@ def test_the_lost_step_was_repeated_and_no_run_failed(survived: Survived) -> Non
             for event in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_UP_FOR_RETRY)
         ]
     assert {run.status for run in runs} == {dg.DagsterRunStatus.SUCCESS}
-    assert repeated
+    assert repeated == ["retrained_model"]
 
 
 def test_nothing_finished_was_made_twice(survived: Survived) -> None:
