@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from ct_pipeline.study.environment import prepare_environment
+from ct_pipeline.study.environment import choose_executor, prepare_environment
 
 prepare_environment()
 
@@ -35,6 +35,9 @@ ArtifactArgument = Annotated[
 ]
 AuditName = Annotated[str, typer.Argument(help="The audit's name, or its file.")]
 SeedsOption = Annotated[int | None, typer.Option("--seeds", help="Only the first N seeds of the study.")]
+ExecutorOption = Annotated[
+    str, typer.Option(help="Who runs the steps: in_process or ray [CT_PIPELINE_EXECUTOR, else in_process].")
+]
 WorkersOption = Annotated[int, typer.Option(help="Worker processes; 0: one per GPU, else one per core.", min=0)]
 
 
@@ -44,10 +47,12 @@ def study(
     only: OnlyOption = "",
     seeds: SeedsOption = None,
     workers: WorkersOption = 0,
+    executor: ExecutorOption = "",
 ) -> None:
     """Runs whatever is missing of a study and says where its report is."""
     from ct_pipeline.commands.study import run_study
 
+    choose_executor(executor)
     console = Console(highlight=False)
     page = run_study(spec, _names(only), seeds, workers, console)
     console.print(f"Report: {page}", soft_wrap=True)

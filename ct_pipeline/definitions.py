@@ -1,8 +1,9 @@
 """The code location: every asset of studies and audits, the resources they need, how and when they are run."""
 
-from ct_pipeline.study.environment import prepare_environment
+from ct_pipeline.study.environment import enter_folder, prepare_environment
 
 prepare_environment()
+enter_folder()
 
 import dagster as dg  # noqa: E402
 
@@ -24,6 +25,7 @@ from ct_pipeline.assets.study_report import study_report  # noqa: E402
 from ct_pipeline.assets.uptake import uptake  # noqa: E402
 from ct_pipeline.automation import SCHEDULES, audit_automation, audit_job, audit_subjects  # noqa: E402
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource  # noqa: E402
+from ct_pipeline.resources.ray_cluster import step_executor  # noqa: E402
 from ct_pipeline.resources.tracking import TrackingResource  # noqa: E402
 
 ASSETS = [
@@ -55,6 +57,5 @@ defs = dg.Definitions(
     schedules=list(SCHEDULES.values()),
     sensors=[audit_subjects, audit_automation],
     resources=RESOURCES,
-    # One process per run: its worker processes stay warm from step to step, and they do the parallel work.
-    executor=dg.in_process_executor,
+    executor=step_executor(),
 )

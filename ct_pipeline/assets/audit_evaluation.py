@@ -16,7 +16,7 @@ from ct_pipeline.assets.auditing import (
     plotted,
     stage_called,
 )
-from ct_pipeline.assets.materialization import OWNERS, POOL, table_of
+from ct_pipeline.assets.materialization import ON_DEVICE, OWNERS, table_of
 from ct_pipeline.partitions import audit_subject
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.stages.audit.evaluation import risk_rows, tables_of
@@ -32,7 +32,7 @@ SHOWN = 12
     group_name=GROUP,
     kinds={"pytorch", "huggingface"},
     owners=OWNERS,
-    pool=POOL,
+    **ON_DEVICE,
     code_version=str(STAGE.version),
     backfill_policy=ONE_AUDIT_PER_RUN,
     automation_condition=CHANGED_INPUTS,

@@ -13,7 +13,7 @@ from ct_pipeline.assets.auditing import (
     plotted,
     stage_called,
 )
-from ct_pipeline.assets.materialization import OWNERS, POOL, table_of
+from ct_pipeline.assets.materialization import ON_DEVICE, OWNERS, table_of
 from ct_pipeline.partitions import audit_subject
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 
@@ -26,7 +26,7 @@ STAGE = stage_called("audit_prediction")
     group_name=GROUP,
     kinds={"pytorch", "scipy"},
     owners=OWNERS,
-    pool=POOL,
+    **ON_DEVICE,
     code_version=str(STAGE.version),
     backfill_policy=ONE_AUDIT_PER_RUN,
     automation_condition=WITH_THE_REST,

@@ -18,7 +18,7 @@ from ct_pipeline.assets.auditing import (
     plotted,
     stage_called,
 )
-from ct_pipeline.assets.materialization import OWNERS, POOL, picture_of, table_of
+from ct_pipeline.assets.materialization import ON_DEVICE, OWNERS, picture_of, table_of
 from ct_pipeline.partitions import audit_subject
 from ct_pipeline.report.figures.forest import small_delta_plot
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
@@ -34,7 +34,7 @@ MOST_DRAWN = 20
     group_name=GROUP,
     kinds={"pytorch", "scipy"},
     owners=OWNERS,
-    pool=POOL,
+    **ON_DEVICE,
     code_version=str(STAGE.version),
     backfill_policy=ONE_AUDIT_PER_RUN,
     automation_condition=WITH_THE_REST,

@@ -21,7 +21,7 @@ from ct_pipeline.assets.auditing import (
     plotted,
     stage_called,
 )
-from ct_pipeline.assets.materialization import OWNERS, POOL, picture_of, table_of
+from ct_pipeline.assets.materialization import ON_DEVICE, OWNERS, picture_of, table_of
 from ct_pipeline.partitions import audit_subject
 from ct_pipeline.report.audit_card import sentences
 from ct_pipeline.report.audit_trend import trend_plot
@@ -53,7 +53,7 @@ def _check(name: str, description: str, blocking: bool = False) -> dg.AssetCheck
     group_name=GROUP,
     kinds={"scipy", "html", "mlflow"},
     owners=OWNERS,
-    pool=POOL,
+    **ON_DEVICE,
     code_version=str(STAGE.version),
     backfill_policy=ONE_AUDIT_PER_RUN,
     automation_condition=WITH_THE_REST,
@@ -81,7 +81,7 @@ def audit_verdict(
     try:
         run = audit_records.record(made.store, made.subject, home(), stages, took)
     except UserError as error:
-        raise dg.Failure(description=str(error)) from None
+        raise dg.Failure(description=str(error), allow_retries=False) from None
     return shown(made, run, tracking, context.run_id)
 
 

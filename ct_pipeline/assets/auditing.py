@@ -71,7 +71,11 @@ class RefusedInput(dg.Failure):
 
     def __init__(self, error: Refused) -> None:
         rows = [dg.TableRecord(each.as_json()) for each in error.refusals]
-        super().__init__(description=f"refused:\n{error}", metadata={"refusals": dg.MetadataValue.table(rows)})
+        super().__init__(
+            description=f"refused:\n{error}",
+            metadata={"refusals": dg.MetadataValue.table(rows)},
+            allow_retries=False,
+        )
 
 
 def stage_called(name: str) -> AuditStage:
@@ -108,7 +112,7 @@ def make_stage(
         audit_records.record_refusal(name, home(), error.refusals, quarantine, time.perf_counter() - started)
         raise RefusedInput(error) from None
     except UserError as error:
-        raise dg.Failure(description=str(error)) from None
+        raise dg.Failure(description=str(error), allow_retries=False) from None
     except WorkerLost as error:
         raise dg.RetryRequested(max_retries=1) from error
     if artifact is None:

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 from ct_pipeline.commands.dagster_home import CLI_TAG, QUIET, close_abandoned_runs, failure_of, prepare_dagster_home
 from ct_pipeline.stages.audit.records import Record
-from ct_pipeline.store.artifact_store import ArtifactStore, disk_errors
+from ct_pipeline.store.artifact_store import ArtifactStore
+from ct_pipeline.store.disk import disk_errors
 from ct_pipeline.study.audit_settings import Audit
 from ct_pipeline.study.environment import home
 from ct_pipeline.study.errors import UserError

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 CLI_TAG = "ct_pipeline/started_by"
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+MOST_SLOTS = 1000
+"""Of a Dagster pool."""
 
 
 def prepare_dagster_home() -> Path:
@@ -28,8 +30,8 @@ def prepare_dagster_home() -> Path:
     return folder
 
 
-def close_abandoned_runs(instance: "dg.DagsterInstance", started_by: str) -> None:
-    """Marks runs of killed `ct-pipeline study` (or `audit`) processes as failed and gives their pool slots back.
+def close_abandoned_runs(instance: "dg.DagsterInstance", started_by: str) -> list[str]:
+    """Marks runs of killed `ct-pipeline study` (or `audit`) processes as failed, frees their pool slots, returns their ids.
 
     To be called by the one process that holds the command's lock: any such run still marked as started is abandoned.
     """
@@ -41,6 +43,14 @@ def close_abandoned_runs(instance: "dg.DagsterInstance", started_by: str) -> Non
         instance.report_run_failed(run, "its process was killed; the next one took up what was missing")
         if instance.event_log_storage.supports_global_concurrency_limits:
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+    return [run.run_id for run in abandoned]
+
+
+def share_devices(instance: "dg.DagsterInstance", devices: int) -> None:
+    """Lets so many steps compute at once, in all runs together: 1 where they share one process's workers."""
+    from ct_pipeline.resources.accelerator import POOL
+
+    instance.event_log_storage.set_concurrency_slots(POOL, min(devices, MOST_SLOTS))
 
 
 def failure_of(result: "dg.ExecuteInProcessResult") -> str:

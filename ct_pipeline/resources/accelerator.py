@@ -10,6 +10,9 @@ from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.store.sharing import open_store
 from ct_pipeline.study.environment import home
 
+POOL = "accelerator"
+"""Dagster's pool of slots to compute: 1 where all steps share a process's workers, on Ray one per device."""
+
 
 class ArtifactStoreResource(dg.ConfigurableResource):
     """Where finished work lies."""

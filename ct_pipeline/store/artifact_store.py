@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import shutil
+import socket
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,8 @@ from ct_pipeline.store.manifest import MANIFEST, Manifest, hash_file
 
 if TYPE_CHECKING:
     from ct_pipeline.store.sharing import Sharing
+
+HOST = socket.gethostname()
 
 
 class DamagedArtifact(UserWarning):
@@ -214,8 +217,9 @@ class ArtifactStore:
             partial = self.root / ".partial"
             partial.mkdir(parents=True, exist_ok=True)
             for left in partial.iterdir():
-                owner = left.name.split("-")[0]
-                if not (owner.isdigit() and Path(f"/proc/{owner}").exists()):
+                host, owner, _ = left.name.rsplit("-", 2) if left.name.count("-") > 1 else (HOST, "", "")
+                # Another machine's processes are not to be seen from here.
+                if host == HOST and not (owner.isdigit() and Path(f"/proc/{owner}").exists()):
                     shutil.rmtree(left, ignore_errors=True)
             probe = self._workplace()
             probe.mkdir()
@@ -238,7 +242,8 @@ class ArtifactStore:
             shutil.rmtree(workplace, ignore_errors=True)
 
     def _workplace(self) -> Path:
-        return self.root / ".partial" / f"{os.getpid()}-{uuid.uuid4().hex}"
+        """A name that no other process on any machine has; it says who may be asked whether it is still in use."""
+        return self.root / ".partial" / f"{HOST}-{os.getpid()}-{uuid.uuid4().hex}"
 
     def _verify(self, folder: Path, address: Address) -> Manifest:
         stamp = tuple(
