@@ -18,10 +18,10 @@ Location = tuple[str | int, ...]
 
 LARGEST_FILE = 1_000_000
 MOST_ENTRIES = 20_000
-SOURCES = ("tinyworld", "huggingface", "world", "jsonl", "none", "http", "rules", "folder", "url", "generated")
+SOURCES = ("tinyworld", "huggingface", "world", "jsonl", "none", "http", "rules", "folder", "url", "generated", "file")
 UNSHOWN = ("base_url", "key_variable")
 """Fields that somebody may have put an API key into: messages do not repeat them."""
-SCALES = ("yes_no", "one_to_five", "aligned_coherent")
+SCALES = ("yes_no", "one_to_five", "aligned_coherent", "harmfulness")
 SLUG = re.compile(r"[a-z0-9]+([_.-][a-z0-9]+)*")
 
 
@@ -242,7 +242,7 @@ def _field_location(found: Location) -> Location:
 def _is_choice(found: Location, index: int) -> bool:
     """Whether a part of a validation error's location is no field but the kind that `source` or `scale` names."""
     part, location = found[index], found[:index]
-    sourced = location in (("base_model",), ("judge",)) or (
+    sourced = location in (("base_model",), ("judge",), ("capability", "harmfulness", "prompts")) or (
         len(location) == 2 and location[0] in ("models", "probes", "data")
     )
     return (part in SOURCES and sourced) or (part in SCALES and location == ("rubric",))
