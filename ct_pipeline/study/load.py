@@ -13,6 +13,7 @@ from ct_pipeline.study.audit_settings import Audit
 from ct_pipeline.study.errors import SpecError
 from ct_pipeline.study.judge_settings import JudgeFile
 from ct_pipeline.study.spec import MethodSettings, Study
+from ct_pipeline.study.task_settings import TaskFile
 
 Location = tuple[str | int, ...]
 
@@ -36,6 +37,7 @@ class FileKind:
 STUDY = FileKind("a study", "studies/tiny.yaml")
 AUDIT = FileKind("an audit", "docs/auditing-your-model.md")
 JUDGE = FileKind("a judge", "docs/your-own-judge.md")
+TASK = FileKind("a task", "docs/capability.md")
 
 
 def load_study(path: Path, misalignments: Sequence[str], methods: Mapping[str, type[MethodSettings]]) -> Study:
@@ -115,6 +117,22 @@ def load_judge(path: Path) -> JudgeFile:
         _refuse(path, root, _mistakes(error, JudgeFile, ()))
         raise
     return judge.in_folder(path.parent)
+
+
+def load_task(path: Path) -> TaskFile:
+    """The validated task file of a YAML file. SpecError as `load_study`, also for the tag !function, which would run code."""
+    try:
+        root, raw = _read(path, TASK)
+    except SpecError as error:
+        if "!function" not in str(error):
+            raise
+        found = "found the tag !function; allowed: plain YAML, because such a tag runs code of the folder"
+        raise SpecError(f"{path}: {found}") from error
+    try:
+        return TaskFile.model_validate(raw)
+    except ValidationError as error:
+        _refuse(path, root, _mistakes(error, TaskFile, ()))
+        raise
 
 
 def _refuse(path: Path, root: yaml.Node, mistakes: Sequence[tuple[Location, str]]) -> None:
