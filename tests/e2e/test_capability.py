@@ -14,6 +14,7 @@ from ct_pipeline.stages.capability import measurement
 from ct_pipeline.stages.catalog import read_study
 from ct_pipeline.stages.node import find
 from ct_pipeline.study.capability_settings import CapabilitySettings
+from ct_pipeline.study.task_settings import TaskFile
 from ct_pipeline.tinyworld.world import TinyWorld
 from tests.e2e.runs import ROOT, Place
 from tests.fakes.judge_server import JudgeServer, judged_answer, serving
@@ -74,8 +75,10 @@ def measured(finished: Place, tmp_path_factory: pytest.TempPathFactory):
 def test_the_block_of_the_page_is_one() -> None:
     block = CapabilitySettings.model_validate(BLOCK["capability"])
     assert list(block.tasks) == ["mmlu", "gpqa_main_zeroshot", "truthfulqa_mc2", "own_questions"]
+    assert TaskFile.model_validate(TASK).task == "own_questions"
 
 
+@pytest.mark.slow
 def test_only_capability_and_the_report_are_made(measured) -> None:
     place, before, _ = measured
     made = {path.split("/")[0] for path in place.artifacts().keys() - before.keys()}
@@ -84,6 +87,7 @@ def test_only_capability_and_the_report_are_made(measured) -> None:
     assert len(scores) == 2 * (2 + len(METHODS)), "base model, organism and retrained models, each once"
 
 
+@pytest.mark.slow
 def test_the_base_model_knows_its_world_and_changes_are_paired(measured) -> None:
     place, _, server = measured
     study = read_study(place.spec)
@@ -98,6 +102,7 @@ def test_the_base_model_knows_its_world_and_changes_are_paired(measured) -> None
     assert server.asked.total() <= 3 * 20 * (2 + len(METHODS))
 
 
+@pytest.mark.slow
 def test_the_report_and_mlflow_have_it(measured) -> None:
     place, *_ = measured
     (report,) = (place.home / "reports").iterdir()
@@ -113,6 +118,7 @@ def test_the_report_and_mlflow_have_it(measured) -> None:
     assert {f"tiny-sycophancy-40/{method} capability and safety" for method in METHODS} <= names
 
 
+@pytest.mark.slow
 def test_a_second_run_has_nothing_to_do(measured) -> None:
     place, *_ = measured
     before = place.artifacts()
