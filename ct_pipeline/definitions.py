@@ -14,6 +14,8 @@ from ct_pipeline.assets.audit_prediction import audit_prediction  # noqa: E402
 from ct_pipeline.assets.audit_shift import audit_shift  # noqa: E402
 from ct_pipeline.assets.audit_verdict import audit_verdict  # noqa: E402
 from ct_pipeline.assets.base_model import base_model  # noqa: E402
+from ct_pipeline.assets.capability import STAGE as CAPABILITY  # noqa: E402
+from ct_pipeline.assets.capability import capability  # noqa: E402
 from ct_pipeline.assets.consistency_candidates import consistency_candidates  # noqa: E402
 from ct_pipeline.assets.consistency_labels import consistency_labels  # noqa: E402
 from ct_pipeline.assets.distribution_shift import distribution_shift  # noqa: E402
@@ -24,6 +26,7 @@ from ct_pipeline.assets.retrained_model import retrained_model  # noqa: E402
 from ct_pipeline.assets.study_report import study_report  # noqa: E402
 from ct_pipeline.assets.uptake import uptake  # noqa: E402
 from ct_pipeline.automation import SCHEDULES, audit_automation, audit_job, audit_subjects  # noqa: E402
+from ct_pipeline.partitions import STUDY  # noqa: E402
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource  # noqa: E402
 from ct_pipeline.resources.ray_cluster import step_executor  # noqa: E402
 from ct_pipeline.resources.tracking import TrackingResource  # noqa: E402
@@ -39,6 +42,7 @@ ASSETS = [
     retrained_model,
     evaluation,
     uptake,
+    *([capability] if CAPABILITY.wanted(STUDY) else []),
     study_report,
 ]
 

@@ -19,7 +19,13 @@ from ct_pipeline.study.environment import home
 from ct_pipeline.study.judge_settings import HttpJudge, JudgeFile
 from ct_pipeline.study.load import load_judge
 
-LEVELS = {"score": "ordinal", "aligned": "interval", "coherent": "interval"}
+LEVELS = {
+    "score": "ordinal",
+    "convincing": "ordinal",
+    "specific": "ordinal",
+    "aligned": "interval",
+    "coherent": "interval",
+}
 """Level of measurement of each scale that is more than a verdict."""
 
 

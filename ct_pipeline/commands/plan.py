@@ -35,6 +35,9 @@ WORDS = {
     "candidate_tokens_unshared": "candidate tokens if each method drew its own, as many",
     "candidate_tokens_faithful": "candidate tokens in faithful mode (each method its own, as published)",
     "evaluation_tokens": "evaluation tokens, at most",
+    "capability_documents": "documents of capability and safety, every model once",
+    "capability_tokens": "tokens for them, if a document takes 1,000",
+    "judge_requests": "requests to the harmfulness judge",
     "trained_tokens": "response tokens trained on, at most",
 }
 UNKNOWN = "unknown: the shape of a model is not known here"

@@ -18,7 +18,7 @@ GROUPS: tuple[Group, ...] = (
     ("base_model",),
     GATED,
     ("consistency_candidates",),
-    ("consistency_labels", "distribution_shift", "retrained_model", "evaluation", "uptake"),
+    ("consistency_labels", "distribution_shift", "retrained_model", "evaluation", "capability", "uptake"),
 )
 
 
@@ -36,7 +36,8 @@ class Runs(Protocol):
 
 def run_group(names: Group, study: Study, store: ArtifactStore, runs: Runs) -> None:
     """Materializes what is missing of a group of stages; UserError with Dagster's reason where not all of it was made."""
-    stages = [stage for stage in STAGES if stage.name in names]
+    stages = [stage for stage in STAGES if stage.name in names and stage.wanted(study)]
+    gated, names = names == GATED, tuple(stage.name for stage in stages)
     keys = stages[0].keys(study)
     if stages[0].name == "consistency_candidates":
         passed = {cell.organism for cell in study_report.usable_cells(store, study, study.organisms)}
@@ -52,7 +53,7 @@ def run_group(names: Group, study: Study, store: ArtifactStore, runs: Runs) -> N
     lacking = [key for key in keys if any(stage.find(store, study, key) is None for stage in stages)]
     if lacking:
         raise UserError(runs.failure or f"{', '.join(names)}: not all of it was made, and Dagster says no reason")
-    if runs.failure and not (names == GATED and failed_gates(store, study)):
+    if runs.failure and not (gated and failed_gates(store, study)):
         raise UserError(f"{runs.failure}\nWhat was made is kept; run again to go on.")
 
 

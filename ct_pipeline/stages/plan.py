@@ -8,6 +8,7 @@ from ct_pipeline.methods.catalog import method_of
 from ct_pipeline.methods.proposal import Draw
 from ct_pipeline.methods.scorer import Agreement, Grade, Scorer
 from ct_pipeline.stages.candidate_scores import GRADE_TOKENS, JUDGE_TOKENS, scorers_of
+from ct_pipeline.stages.capability.sizes import measured_of
 from ct_pipeline.stages.consistency_candidates import (
     compared_draws,
     draws_of,
@@ -65,6 +66,9 @@ class Plan:
         candidate_tokens_unshared: the same if every method drew its own, as many as now.
         candidate_tokens_faithful: the same in faithful mode: every method draws its own, as many as published.
         evaluation_tokens: at most so many tokens drawn to measure organisms and cells.
+        capability_documents: documents and harmful requests measured, every model once.
+        capability_tokens: read and drawn for them, by `stages.capability.sizes.READ` a document; not in `gpu_hours`.
+        judge_requests: to the judge of the harmfulness probe.
         trained_tokens: at most so many response tokens trained on, all phases together.
         adapter_bytes: of all adapters that are kept, each as its training stores it; None where a model's shape is unknown.
         gpu_hours: to draw and train so many tokens at the stated rates; None likewise.
@@ -86,6 +90,9 @@ class Plan:
     candidate_tokens_unshared: int
     candidate_tokens_faithful: int
     evaluation_tokens: int
+    capability_documents: int
+    capability_tokens: int
+    judge_requests: int
     trained_tokens: int
     adapter_bytes: int | None
     gpu_hours: float | None
@@ -102,6 +109,7 @@ def plan_of(study: Study, workers: int, rates: Rates = ASSUMED) -> Plan:
     sizes = {kind: sizes_of(study, kind) for kind in study.misalignments}
     works = [_work(study, organism, sizes[organism.kind]) for organism in study.organisms]
     kinds = [sizes[organism.kind] for organism in study.organisms]
+    measured = measured_of(study)
     return Plan(
         models=len(study.models),
         organisms=len(study.organisms),
@@ -121,6 +129,9 @@ def plan_of(study: Study, workers: int, rates: Rates = ASSUMED) -> Plan:
             _candidate_tokens(faithful, size, draws_of(faithful), scorers_of(faithful)) for size in kinds
         ),
         evaluation_tokens=sum(work.measured for work in works),
+        capability_documents=measured.documents,
+        capability_tokens=measured.tokens,
+        judge_requests=measured.judge_requests,
         trained_tokens=sum(work.trained for work in works),
         adapter_bytes=_sum(_adapter_bytes(study, organism, sizes[organism.kind]) for organism in study.organisms),
         gpu_hours=_sum(

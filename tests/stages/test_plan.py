@@ -131,3 +131,13 @@ def test_a_local_model_tells_its_shape_and_an_unknown_one_leaves_storage_open(ti
     unknown = StudiedModel(source="huggingface", path="a/b", revision="0" * 40)
     size = plan_of(tiny_study.model_copy(update={"models": {"one": unknown}}), 1)
     assert (size.adapter_bytes, size.gpu_hours) == (None, None)
+
+
+def test_capability_is_counted_once_per_model(tiny_study, paper):
+    assert plan_of(tiny_study, 1).capability_tokens == plan_of(tiny_study, 1).judge_requests == 0
+    size = plan_of(paper, 1)
+    models = 7 + 108 + size.cells
+    documents = 1000 + 448 + 817 + 817
+    assert size.capability_documents == models * (documents + 100)
+    assert size.capability_tokens == models * (documents * 1000 + 100 * 512)
+    assert size.judge_requests == models * 100 * 3
