@@ -322,3 +322,19 @@ def test_help_names_every_command(run):
     assert code == 0
     for command in ("study", "plan", "doctor", "report", "ui"):
         assert command in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--executor", "slurm"], "--executor: found 'slurm'; allowed: in_process, ray"),
+        (["--executor", "ray", "--workers", "2"], "--workers: only in this process"),
+        (["--executor", "ray"], "RAY_ADDRESS: no Ray cluster answers at"),
+    ],
+)
+def test_a_study_that_cannot_run_on_ray_says_so(run, free, monkeypatch, arguments, message):
+    monkeypatch.setenv("CT_PIPELINE_EXECUTOR", "in_process")
+    monkeypatch.setenv("RAY_ADDRESS", f"http://127.0.0.1:{free}")
+    code, _, told = run("study", "--spec", TINY, *arguments)
+    assert code == 2
+    assert message in told and "Traceback" not in told
