@@ -23,7 +23,10 @@ from ct_pipeline.study.spec import Study
 REQUIRED = (
     "torch", "transformers", "trl", "peft", "datasets", "dagster", "dagster-webserver", "mlflow", "scipy", "pandas",
 )  # fmt: skip
-OPTIONAL = {"vllm": 'pip install ".[vllm]" (GPU machines)'}
+OPTIONAL = {
+    "vllm": 'pip install ".[vllm]" (GPU machines)',
+    "lm_eval": 'pip install ".[capability]" (studies with a block `capability`)',
+}
 MEMORY_PER_WORKER = 2 * 2**30
 DISK = 2 * 2**30
 
