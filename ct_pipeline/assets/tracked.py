@@ -128,7 +128,7 @@ def _tags(artifact: Artifact, dagster_run: str) -> dict[str, str]:
     return {
         "dagster.run_id": dagster_run,
         "dagster.url": f"{dagster_address()}/runs/{dagster_run}",
-        "ct_pipeline.artifact": str(artifact.folder),
+        "ct_pipeline.artifact": str(artifact.place),
         "ct_pipeline.commit": str(artifact.manifest.provenance.get("commit")),
     }
 

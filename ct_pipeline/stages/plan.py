@@ -29,7 +29,8 @@ RELEASED_STARTS, RELEASED_LOADS = 39, 10
 """Engine starts and base-model loads of the released code for one organism: 4,212 and 1,080 for the paper's 108."""
 RATE_OF = 8.03e9
 """Parameters of the model that the rates of `Rates` are for."""
-ADAPTER_BYTES = 2
+ADAPTER_BYTES = {"float32": 4, "bfloat16": 2}
+"""Of one number, by the `adapter_dtype` of its training."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Plan:
         capability_tokens: read and drawn for them, by `stages.capability.sizes.READ` a document; not in `gpu_hours`.
         judge_requests: to the judge of the harmfulness probe.
         trained_tokens: at most so many response tokens trained on, all phases together.
-        adapter_bytes: of all adapters that are kept, in bf16; None where a model's shape is unknown.
+        adapter_bytes: of all adapters that are kept, each as its training stores it; None where a model's shape is unknown.
         gpu_hours: to draw and train so many tokens at the stated rates; None likewise.
     """
 
@@ -177,12 +178,15 @@ def _adapter_bytes(study: Study, organism: Organism, sizes: Sizes) -> int | None
     shape = shape_of(study, organism.model)
     if shape is None:
         return None
-    parameters = 2 * shape.adapter_parameters(study.induction.training.lora.rank)
-    for method in study.methods:
-        training = study.training_of(method)
-        kept = 1 + _checkpoints(study, method, sizes)
-        parameters += kept * shape.adapter_parameters(training.lora.rank)
-    return parameters * ADAPTER_BYTES
+
+    def stored(training: TrainingSettings) -> int:
+        return shape.adapter_parameters(training.lora.rank) * ADAPTER_BYTES[training.adapter_dtype]
+
+    # The last checkpoint is the final adapter: equal files are stored once.
+    retrained = sum(
+        (1 + _checkpoints(study, method, sizes)) * stored(study.training_of(method)) for method in study.methods
+    )
+    return 2 * stored(study.induction.training) + retrained
 
 
 def _sum(values) -> float | int | None:

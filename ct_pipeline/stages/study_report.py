@@ -9,7 +9,8 @@ from ct_pipeline.stages.capability import measurement as capability
 from ct_pipeline.stages.node import Look, Node, find, making
 from ct_pipeline.stages.pipeline import stage_named
 from ct_pipeline.stages.study_record import finished, place_of, study_record, usable_cells
-from ct_pipeline.store.artifact_store import Artifact, ArtifactStore, disk_errors
+from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
+from ct_pipeline.store.disk import disk_errors
 from ct_pipeline.study.errors import UserError
 from ct_pipeline.study.spec import Study
 

@@ -165,7 +165,7 @@ def test_dagsters_settings_are_valid_and_notice_killed_runs(tmp_path):
 
 def test_every_asset_that_uses_the_machine_waits_for_its_slot():
     free = {asset.key.to_user_string() for asset in [*ASSETS, *AUDIT_ASSETS] if asset.op.pool is None}
-    assert free == {"consistency_labels", "study_report"}
+    assert free == {"study_report"}
 
 
 def test_the_workspace_names_the_code_location():

@@ -108,7 +108,10 @@ def test_an_adapters_size_by_hand(tiny_study):
         }
     )
     rank = one.induction.training.lora.rank
-    assert plan_of(one, 1).adapter_bytes == 3 * 2 * KNOWN["meta-llama/Llama-3.1-8B"].adapter_parameters(rank)
+    adapter = KNOWN["meta-llama/Llama-3.1-8B"].adapter_parameters(rank)
+    assert plan_of(one, 1).adapter_bytes == 3 * 4 * adapter
+    half = one.retraining.model_copy(update={"adapter_dtype": "bfloat16"})
+    assert plan_of(one.model_copy(update={"retraining": half}), 1).adapter_bytes == (2 * 4 + 2) * adapter
 
 
 def test_hours_follow_the_stated_rates(tiny_study):
