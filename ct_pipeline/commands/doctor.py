@@ -27,6 +27,7 @@ REQUIRED = (
 )  # fmt: skip
 OPTIONAL = {
     "vllm": 'pip install ".[vllm]" (GPU machines)',
+    "lm_eval": 'pip install ".[capability]" (studies with a block `capability`)',
     "dagster-ray": 'pip install ".[ray]" (several machines)',
 }
 MEMORY_PER_WORKER = 2 * 2**30

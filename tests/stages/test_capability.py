@@ -202,6 +202,16 @@ def test_only_what_is_new_in_the_block_is_measured(store, study, monkeypatch, fi
     assert find(store, measurement.node(seeded, cell)) is None
 
 
+def test_a_task_under_another_entrys_name_is_the_same(store, study, monkeypatch):
+    calls = measured(monkeypatch)
+    cell = trained(store, study)[0]
+    task = study.capability.tasks["own_truth"]
+    for name in ("own_truth", "truth"):
+        named = study.model_copy(update={"capability": CapabilitySettings(tasks={name: task})})
+        assert name in measurement.make(store, named, cell).json("changes")
+    assert len(calls) == 3
+
+
 def test_equal_adapters_under_other_paths_are_one_model(tmp_path, model_folder):
     base = load_base(str(model_folder), None, "float32")
     one, other = (random_adapter(base, tmp_path / name, 1) for name in ("one", "other"))

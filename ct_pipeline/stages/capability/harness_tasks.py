@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ct_pipeline.stages.capability.task_files import read_own_task
+from ct_pipeline.stages.capability.task_files import read_own_task, task_name
 from ct_pipeline.study.capability_settings import TaskSettings
 from ct_pipeline.study.environment import home
 from ct_pipeline.study.errors import UserError, printable
@@ -77,9 +77,10 @@ def _loaded(name: str, settings: TaskSettings, seed: int, content: str) -> Loade
     ):
         if found not in allowed:
             raise UserError(f"capability.tasks.{name}.{field}: found {found!r}; allowed: {', '.join(allowed)}")
-    drawn = _drawn(name, parts, settings, seed)
+    called = task_name(name, settings)
+    drawn = _drawn(name, called, parts, settings, seed)
     higher = bool(first.higher_is_better()[metric])
-    return LoadedTask(name, parts, drawn, metric, chosen, higher, derive_seed(seed, name))
+    return LoadedTask(name, parts, drawn, metric, chosen, higher, derive_seed(seed, called))
 
 
 def _own_specs(settings: TaskSettings) -> dict[str, dict[str, object]]:
@@ -198,7 +199,7 @@ def _prepare(name: str, leaf: str, part: "ConfigurableTask", settings: TaskSetti
 
 
 def _drawn(
-    name: str, parts: Mapping[str, "ConfigurableTask"], settings: TaskSettings, seed: int
+    name: str, called: str, parts: Mapping[str, "ConfigurableTask"], settings: TaskSettings, seed: int
 ) -> tuple[tuple[str, int], ...]:
     every = [(leaf, number) for leaf, part in parts.items() for number in range(len(part.task_docs))]
     if settings.prompts == ALL:
@@ -207,7 +208,7 @@ def _drawn(
         raise UserError(
             f"capability.tasks.{name}.prompts: found {settings.prompts}; allowed: at most {len(every):,}, or all of them (all)"
         )
-    order = np.random.Generator(np.random.Philox(key=derive_seed(seed, name, "documents"))).permutation(len(every))
+    order = np.random.Generator(np.random.Philox(key=derive_seed(seed, called, "documents"))).permutation(len(every))
     return tuple(every[place] for place in sorted(order[: settings.prompts]))
 
 

@@ -17,7 +17,7 @@ from ct_pipeline.stages.capability.harmful_prompts import digest_of_requests, re
 from ct_pipeline.stages.capability.harmfulness import answers_of, judged
 from ct_pipeline.stages.capability.harness_tasks import load_task
 from ct_pipeline.stages.capability.scores import base_content, content_key, measured_once
-from ct_pipeline.stages.capability.task_files import read_own_task
+from ct_pipeline.stages.capability.task_files import read_own_task, task_name
 from ct_pipeline.stages.capability.task_rows import rows_of_task
 from ct_pipeline.stages.language_model import LanguageModel, open_model
 from ct_pipeline.stages.node import Node, making
@@ -76,9 +76,10 @@ def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
         changes = {}
         for name in names(study.capability):
             measure = _measure(store, study, cell, name)
+            called = name if name == HARMFULNESS else task_name(name, study.capability.tasks[name])
             found = {
                 side: measured_once(
-                    store, keys[side], name, place.settings["measured"][name], functools.partial(measure, stack)
+                    store, keys[side], called, place.settings["measured"][name], functools.partial(measure, stack)
                 )
                 for side, stack in stacks.items()
             }
@@ -108,7 +109,7 @@ def _settings(study: Study, cell: Cell, name: str) -> dict[str, object]:
             "judge": judge.model_dump(mode="json", include={"rubric", "judge"}),
         }
     task = settings.tasks[name]
-    own = {"own": read_own_task(Path(task.path)).digest} if task.path else {"task": task.task or name}
+    own = {"own": read_own_task(Path(task.path)).digest} if task.path else {"task": task_name(name, task)}
     given = task.model_dump(mode="json", exclude={"path", "task"})
     shared = {"chat_template": settings.chat_template, "seed": settings.seed}
     return own | given | shared | {"lm_eval": _harness_version()}

@@ -6,6 +6,7 @@ from pathlib import Path
 from ct_pipeline.models.quarantine.template_syntax import syntax_faults
 from ct_pipeline.stages.audit.digests import digest_of
 from ct_pipeline.store.untrusted import inside, mistake
+from ct_pipeline.study.capability_settings import TaskSettings
 from ct_pipeline.study.errors import Refused
 from ct_pipeline.study.load import load_task
 from ct_pipeline.study.task_settings import TaskFile
@@ -36,6 +37,11 @@ class OwnTask:
         given = self.settings.model_dump(mode="json", exclude_none=True)
         files = {split: str(path) for split, path in self.files.items()}
         return given | {"dataset_kwargs": {"data_files": files, "cache_dir": str(cache)}}
+
+
+def task_name(entry: str, settings: TaskSettings) -> str:
+    """What a task is called whatever its entry in a study: its name in lm-eval, or in its own file."""
+    return read_own_task(Path(settings.path)).settings.task if settings.path else settings.task or entry
 
 
 def read_own_task(path: Path) -> OwnTask:
