@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import functools
 import logging
+import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -174,5 +175,6 @@ def _milliseconds(moment: datetime) -> int:
 
 
 def _key(name: str) -> str:
-    """A name that MLflow accepts."""
-    return re.sub(r"[^\w\-. /]", "_", name)
+    """A name that MLflow accepts: at most 250 characters, and where it has slashes a path in its shortest form."""
+    key = re.sub(r"[^\w\-. /]", "_", name)[:250]
+    return key if posixpath.normpath(key) == key else key.replace("/", "_")

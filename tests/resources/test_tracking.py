@@ -63,6 +63,22 @@ def test_a_run_holds_what_it_was_given(tracking, client, place):
     assert pandas.read_csv(stored)["prompt"].tolist() == ["a, b", 'say "x"']
 
 
+def test_names_that_mlflow_refuses_are_mended(tracking, client):
+    metrics = {"risk_a//b": 1.0, "risk_../c": 2.0, "é" * 300: 3.0, "x\ty": 4.0}
+    run = client.get_run(tracking.record(run_of(fingerprint="odd", metrics=metrics)))
+    assert run.data.metrics == {"risk_a__b": 1.0, "risk_.._c": 2.0, "é" * 250: 3.0, "x_y": 4.0}
+
+
+def test_points_are_added_to_a_run_that_is_there(tracking, client):
+    run = run_of(fingerprint="growing")
+    assert not tracking.knows(run)
+    run_id = tracking.record(run)
+    assert tracking.knows(run)
+    for step, value in ((1, 0.5), (2, None), (3, 0.25)):
+        tracking.add(run_id, {"risk": value}, step, run.finished)
+    assert [(point.step, point.value) for point in client.get_metric_history(run_id, "risk")] == [(1, 0.5), (3, 0.25)]
+
+
 def test_a_run_of_a_fingerprint_is_written_once(tracking, client):
     first = tracking.record(run_of(fingerprint="once"))
     assert tracking.record(run_of(fingerprint="once", name="another name")) == first
