@@ -24,7 +24,9 @@ def place(tmp_path_factory):
 
 
 def opened(place, experiment="tiny"):
-    return Tracking(f"sqlite:///{place / 'mlflow.db'}", "http://127.0.0.1:5000/", experiment, place / "artifacts")
+    return Tracking(
+        f"sqlite:///{place / 'mlflow.db'}", "http://127.0.0.1:5000/", experiment, (place / "artifacts").as_uri()
+    )
 
 
 @pytest.fixture(scope="module")
