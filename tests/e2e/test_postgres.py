@@ -137,7 +137,7 @@ def test_the_doctor_names_the_server_without_the_password(studied: tuple[Place, 
     wrong = server.url("study", "wr@ng")
     outcome = place.run("doctor", "--spec", str(place.spec), **{DATABASE_VARIABLE: wrong})
     assert outcome.returncode == 1
-    assert "password authentication failed" in outcome.stdout
+    assert "password authentication failed" in " ".join(outcome.stdout.split())
     assert "wr@ng" not in outcome.stdout and "wr%40ng" not in outcome.stdout
 
 
@@ -200,18 +200,22 @@ def test_a_user_without_rights_is_told_what_the_owner_must_run(server: Server, u
         TrackingResource().open("any")
 
 
-def test_tables_of_another_version_are_refused_until_they_are_migrated(server: Server, use: Callable) -> None:
-    use(server.create("older"))
+def test_tables_of_an_older_version_are_migrated_or_refused(server: Server, use: Callable) -> None:
+    url = server.create("older")
+    use(url)
     with database().connect() as connection:
         database().prepare_mlflow(connection)
     engine = mlflow_database.create_sqlalchemy_engine(database().mlflow_url)
     mlflow_database.InitialBase.metadata.create_all(engine)
     settings = mlflow_database._get_alembic_config(database().mlflow_url)
-    scripts = mlflow_database.ScriptDirectory.from_config(settings)
+    older = mlflow_database.ScriptDirectory.from_config(settings).get_revision("head").down_revision
     with engine.begin() as connection:
         settings.attributes["connection"] = connection
-        alembic.command.upgrade(settings, scripts.get_revision("head").down_revision)
-    with pytest.raises(UserError, match="run: ct-pipeline database migrate"):
-        TrackingResource().open("any")
+        alembic.command.upgrade(settings, older)
     migrate(Console(quiet=True))
     assert TrackingResource().open("any").experiment
+    server.sql("older", f"UPDATE mlflow.alembic_version SET version_num = '{older}'")
+    # MLflow keeps the store of an address open: another address of the same database.
+    use(f"{url}?application_name=again")
+    with pytest.raises(UserError, match="take a backup, then run: ct-pipeline database migrate"):
+        TrackingResource().open("another")
