@@ -2,7 +2,6 @@
 
 import os
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
 from ct_pipeline.resources.database import Database, DatabaseError, database
@@ -14,8 +13,6 @@ if TYPE_CHECKING:
     import dagster as dg
 
 CLI_TAG = "ct_pipeline/started_by"
-
-
 STORAGE = f"""
 storage:
   postgres:
@@ -46,9 +43,9 @@ def prepare_dagster_home() -> Path:
 
 def _replace(path: Path, text: str) -> None:
     """Writes a file at one stroke: another process reads the old text or the new one."""
-    with NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        file.write(text)
-    os.replace(file.name, path)
+    part = path.with_name(f"{path.name}.{os.getpid()}")
+    part.write_text(text)
+    part.replace(path)
 
 
 def _make_tables(server: Database) -> None:

@@ -28,6 +28,9 @@ def require_artifact_store(uri: str) -> None:
 
     try:
         get_artifact_repository(uri)
+        if uri.startswith("s3:"):
+            # MLflow imports it only when it writes.
+            import boto3  # noqa: F401
     except ImportError as error:
         raise UserError(
             f"{TRACKED_FILES_VARIABLE}: found {uri}; MLflow needs the package {error.name} for it: pip install {error.name}"

@@ -110,6 +110,13 @@ def test_mlflows_tables_lie_where_they_are_wanted(monkeypatch, tmp_path):
         require_artifact_store("tape://reel")
 
 
+@pytest.mark.parametrize(("uri", "package"), [("s3://bucket/mlflow", "boto3"), ("gs://bucket/mlflow", "google")])
+def test_a_driver_that_mlflow_lacks_is_named(monkeypatch, uri, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=f"MLflow needs the package {package}"):
+        require_artifact_store(uri)
+
+
 def test_an_experiment_keeps_its_place(monkeypatch):
     monkeypatch.delenv(TRACKED_FILES_VARIABLE, raising=False)
     require_same_place("tiny", "file:///old/tiny", "file:///new/tiny")
