@@ -76,7 +76,7 @@ def test_six_processes_record_at_once_on_a_fresh_database(server: Server, use: C
     for process in crowd:
         process.stdin.write("go\n")
         process.stdin.flush()
-    told = [process.communicate(timeout=300) for process in crowd]
+    told = [process.communicate(timeout=900) for process in crowd]
     assert [process.returncode for process in crowd] == [0] * WORKERS, told
 
     own = {f"{number}-{count}" for number in range(WORKERS) for count in range(ROUNDS)}
