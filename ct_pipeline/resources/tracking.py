@@ -1,4 +1,4 @@
-"""MLflow tracking: one run per organism, one per cell under it; written only, results are never read back from it."""
+"""MLflow tracking: one run per organism or audit, one per cell or audit run under it; results are never read back."""
 
 import functools
 import logging
@@ -75,6 +75,14 @@ class Tracking:
                 require_same_place(experiment, found.artifact_location, f"{artifacts}/{experiment}")
         self._runs = {run.data.tags.get(FINGERPRINT): run.info.run_id for run in self._finished()}
 
+    def knows(self, run: Run) -> bool:
+        """Whether a run of this fingerprint is finished."""
+        return run.fingerprint in self._runs
+
+    def add(self, run_id: str, metrics: Mapping[str, float | None], step: int, moment: datetime) -> None:
+        """Adds a point to the curves of a run that is there; a missing value leaves a gap."""
+        self._client.log_batch(run_id, metrics=_entities(metrics, _milliseconds(moment), step))
+
     def record(self, run: Run) -> str:
         """Writes a run unless one of its fingerprint is finished, and returns the run's id.
 
@@ -87,7 +95,7 @@ class Tracking:
         return self._runs[run.fingerprint]
 
     def _write(self, run: Run) -> str:
-        from mlflow.entities import Metric, Param, RunTag
+        from mlflow.entities import Param, RunTag
 
         parent = {"mlflow.parentRunId": run.parent} if run.parent else {}
         tags = {FINGERPRINT: run.fingerprint, "mlflow.runName": run.name} | parent | dict(run.tags)
@@ -97,11 +105,9 @@ class Tracking:
         run_id, now = created.info.run_id, _milliseconds(run.finished)
         status = "FAILED"
         try:
-            metrics = [
-                Metric(_key(name), float(value), now, 0) for name, value in run.metrics.items() if value is not None
-            ]
+            metrics = _entities(run.metrics, now, 0)
             for name, values in run.curves.items():
-                metrics += [Metric(_key(name), float(value), now, step) for step, value in values.items()]
+                metrics += [each for step, value in values.items() for each in _entities({name: value}, now, step)]
             parameters = [Param(_key(name), str(value)[:6000]) for name, value in run.parameters.items()]
             for start in range(0, max(len(metrics), 1), 1000):
                 self._client.log_batch(
@@ -156,6 +162,12 @@ class TrackingResource(dg.ConfigurableResource):
 def open_tracking(uri: str, ui: str, experiment: str, artifacts: str) -> Tracking:
     """The experiment of a name; see Tracking."""
     return Tracking(uri, ui, experiment, artifacts)
+
+
+def _entities(metrics: Mapping[str, float | None], now: int, step: int) -> list:
+    from mlflow.entities import Metric
+
+    return [Metric(_key(name), float(value), now, step) for name, value in metrics.items() if value is not None]
 
 
 def _milliseconds(moment: datetime) -> int:
