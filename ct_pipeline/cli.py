@@ -26,6 +26,9 @@ app.add_typer(audit, name="audit")
 judge = typer.Typer(help="Judges of answers: models by rubric, or rules.", no_args_is_help=True)
 app.add_typer(judge, name="judge")
 
+database = typer.Typer(help="The database of Dagster and MLflow.", no_args_is_help=True)
+app.add_typer(database, name="database")
+
 SpecOption = Annotated[Path, typer.Option("--spec", help="The study file.")]
 OnlyOption = Annotated[
     str, typer.Option("--only", help="Models, misalignments, methods or seeds, separated by commas.")
@@ -280,6 +283,14 @@ def judge_check(
     from ct_pipeline.commands.judge import check_judge
 
     check_judge(settings, calibration, against, json, Console(highlight=False))
+
+
+@database.command("migrate")
+def database_migrate() -> None:
+    """Makes the tables of Dagster and MLflow, or brings them to the installed versions."""
+    from ct_pipeline.commands.database import migrate
+
+    migrate(Console(highlight=False))
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -11,13 +11,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from ct_pipeline.resources.database import database
 from ct_pipeline.resources.ray_cluster import RayCluster
+from ct_pipeline.resources.tracking_store import require_artifact_store
 from ct_pipeline.stages import preflight
 from ct_pipeline.stages.catalog import read_study
 from ct_pipeline.stages.workers import accelerators
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.store.sharing import open_store
-from ct_pipeline.study.environment import executor, home
+from ct_pipeline.study.environment import DATABASE_VARIABLE, TRACKED_FILES_VARIABLE, executor, home, mlflow_artifacts
 from ct_pipeline.study.errors import UserError
 from ct_pipeline.study.settings import HuggingFaceModel
 from ct_pipeline.study.spec import Study
@@ -45,7 +47,7 @@ class Finding:
 
 def examine(spec: Path, console: Console) -> bool:
     """Prints every finding and returns whether the study can run here."""
-    findings = [*_machine(), *_packages(), *_ray(), *_results(), *_remote(), *_study(spec)]
+    findings = [*_machine(), *_packages(), *_ray(), *_results(), *_remote(), *_tracking(), *_study(spec)]
     table = Table(show_header=False, box=None)
     colours = {"ok": "green", "note": "yellow", "missing": "red"}
     for finding in findings:
@@ -127,6 +129,22 @@ def _remote() -> Iterator[Finding]:
             yield Finding("remote", "ok", f"{sharing.remote.name}: written, listed and read")
     except UserError as error:
         yield Finding("remote", "missing", str(error))
+
+
+def _tracking() -> Iterator[Finding]:
+    """Where Dagster and MLflow keep what they know."""
+    try:
+        server = database()
+        text = f"PostgreSQL {server.server()}, {server}" if server else f"SQLite; {DATABASE_VARIABLE} names no other"
+        yield Finding("database", "ok", text)
+    except UserError as error:
+        yield Finding("database", "missing", str(error))
+    if mlflow_artifacts():
+        try:
+            require_artifact_store(mlflow_artifacts())
+            yield Finding("MLflow's tables", "ok", mlflow_artifacts())
+        except UserError as error:
+            yield Finding(TRACKED_FILES_VARIABLE, "missing", str(error))
 
 
 def _study(spec: Path) -> Iterator[Finding]:

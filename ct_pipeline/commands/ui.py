@@ -16,6 +16,7 @@ from rich.console import Console
 from ct_pipeline.commands.dagster_home import prepare_dagster_home, project_file, share_devices
 from ct_pipeline.resources.ray_cluster import RayCluster
 from ct_pipeline.resources.tracking import TrackingResource
+from ct_pipeline.resources.tracking_store import artifact_root, tracking_uri
 from ct_pipeline.stages.catalog import read_study
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.study.environment import executor, home
@@ -42,8 +43,10 @@ def serve(spec: Path, dagster_port: int, mlflow_port: int, console: Console) -> 
     os.environ["CT_PIPELINE_HOME"] = str(home())
     os.environ["CT_PIPELINE_DAGSTER_UI"] = f"http://{HOST}:{dagster_port}"
     os.environ["CT_PIPELINE_MLFLOW_UI"] = f"http://{HOST}:{mlflow_port}"
-    # Opened once before the server does: two processes on a fresh SQLite database would break it.
+    # Opened once before the server does: two processes on a fresh database would break it.
     TrackingResource().open(study.name)
+    # Not an argument: other users of the machine see those, and it may hold a password.
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = tracking_uri()
     addresses = {
         "Dagster": f"http://{HOST}:{dagster_port}",
         "MLflow": f"http://{HOST}:{mlflow_port}",
@@ -84,11 +87,9 @@ def _dagster(port: int) -> list[str]:
 
 
 def _mlflow(port: int) -> list[str]:
-    folder = home() / "mlflow"
     return [
         sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1",
-        "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--serve-artifacts",
-        "--artifacts-destination", (folder / "artifacts").as_uri(),
+        "--serve-artifacts", "--artifacts-destination", artifact_root(),
     ]  # fmt: skip
 
 

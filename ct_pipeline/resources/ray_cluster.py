@@ -21,6 +21,7 @@ RUN_ID = "dagster/run-id"
 CARRIED = (
     *("DAGSTER_HOME", "CT_PIPELINE_EXECUTOR", "CT_PIPELINE_STUDY", "CT_PIPELINE_ONLY", "CT_PIPELINE_SEEDS"),
     *("CT_PIPELINE_AUDITS", "CT_PIPELINE_DAGSTER_UI", "CT_PIPELINE_MLFLOW_UI", "CT_PIPELINE_STEP_CORES"),
+    "CT_PIPELINE_MLFLOW_ARTIFACTS",
 )
 """Variables that a step takes over from the process that started it; secrets are not among them, Ray shows all of these."""
 LOST_STEP_RETRIES = 3

@@ -1,7 +1,5 @@
 """MLflow tracking: one run per organism or audit, one per cell or audit run under it; results are never read back."""
 
-import contextlib
-import fcntl
 import functools
 import logging
 import posixpath
@@ -17,7 +15,15 @@ import pandas
 from pydantic import Field
 
 from ct_pipeline.report.tables import safe_for_spreadsheets
-from ct_pipeline.study.environment import home, mlflow_address, prepare_environment
+from ct_pipeline.resources.tracking_store import (
+    artifact_root,
+    only_one,
+    outdated_schema_told,
+    require_artifact_store,
+    require_same_place,
+    tracking_uri,
+)
+from ct_pipeline.study.environment import mlflow_address, prepare_environment
 
 FINGERPRINT = "ct_pipeline.fingerprint"
 KIND = {"mlflow.experimentKind": "custom_model_development"}
@@ -45,9 +51,12 @@ class Run:
 
 
 class Tracking:
-    """The MLflow experiment of one study."""
+    """The MLflow experiment of one study.
 
-    def __init__(self, uri: str, ui: str, experiment: str, artifacts: Path) -> None:
+    Raises UserError where the database or the place for tables cannot be used.
+    """
+
+    def __init__(self, uri: str, ui: str, experiment: str, artifacts: str) -> None:
         prepare_environment()
         from mlflow import MlflowClient
 
@@ -55,19 +64,17 @@ class Tracking:
         logging.getLogger("alembic").setLevel(logging.WARNING)
 
         self._ui = ui.rstrip("/")
-        with _database_lock(artifacts.parent, uri):
+        self._uri = uri
+        with only_one(uri, "schema"), outdated_schema_told():
             self._client = MlflowClient(tracking_uri=uri)
             found = self._client.get_experiment_by_name(experiment)
             if found is None:
-                location = (artifacts / experiment).as_uri()
-                self.experiment = self._client.create_experiment(experiment, location, tags=KIND)
+                require_artifact_store(artifacts)
+                self.experiment = self._client.create_experiment(experiment, f"{artifacts}/{experiment}", tags=KIND)
             else:
                 self.experiment = found.experiment_id
-        self._runs = {
-            run.data.tags[FINGERPRINT]: run.info.run_id
-            for run in self._all_runs()
-            if FINGERPRINT in run.data.tags and run.info.status == "FINISHED"
-        }
+                require_same_place(experiment, found.artifact_location, f"{artifacts}/{experiment}")
+        self._runs = {run.data.tags.get(FINGERPRINT): run.info.run_id for run in self._finished()}
 
     def knows(self, run: Run) -> bool:
         """Whether a run of this fingerprint is finished."""
@@ -78,9 +85,17 @@ class Tracking:
         self._client.log_batch(run_id, metrics=_entities(metrics, _milliseconds(moment), step))
 
     def record(self, run: Run) -> str:
-        """Writes a run unless one of its fingerprint is finished, and returns the run's id."""
-        if run.fingerprint in self._runs:
-            return self._runs[run.fingerprint]
+        """Writes a run unless one of its fingerprint is finished, and returns the run's id.
+
+        Of several processes that record a fingerprint at once, one writes it.
+        """
+        if run.fingerprint not in self._runs:
+            with only_one(self._uri, f"run {run.fingerprint}"):
+                written = [other.info.run_id for other in self._finished(f"tags.`{FINGERPRINT}` = '{run.fingerprint}'")]
+                self._runs[run.fingerprint] = written[0] if written else self._write(run)
+        return self._runs[run.fingerprint]
+
+    def _write(self, run: Run) -> str:
         from mlflow.entities import Param, RunTag
 
         parent = {"mlflow.parentRunId": run.parent} if run.parent else {}
@@ -110,17 +125,18 @@ class Tracking:
             status = "FINISHED"
         finally:
             self._client.set_terminated(run_id, status, end_time=_milliseconds(run.finished))
-        self._runs[run.fingerprint] = run_id
         return run_id
 
     def url(self, run_id: str) -> str:
         """Address of a run in the MLflow UI."""
         return f"{self._ui}/#/experiments/{self.experiment}/runs/{run_id}"
 
-    def _all_runs(self) -> Iterator:
+    def _finished(self, condition: str = "") -> Iterator:
+        """Finished runs, all or those that fulfil a condition."""
+        wanted = " and ".join(filter(None, ["attributes.status = 'FINISHED'", condition]))
         token = None
         while True:
-            page = self._client.search_runs([self.experiment], max_results=1000, page_token=token)
+            page = self._client.search_runs([self.experiment], wanted, max_results=1000, page_token=token)
             yield from page
             token = page.token
             if not token:
@@ -130,38 +146,23 @@ class Tracking:
 class TrackingResource(dg.ConfigurableResource):
     """Where MLflow keeps its runs."""
 
-    uri: str = Field(default="", description="MLflow tracking URI; empty: a SQLite file under CT_PIPELINE_HOME/mlflow.")
+    uri: str = Field(
+        default="",
+        description="MLflow tracking URI; empty: CT_PIPELINE_DATABASE, else a SQLite file under CT_PIPELINE_HOME/mlflow.",
+    )
     ui: str = Field(
         default="", description="Address of the MLflow UI, for links; empty: CT_PIPELINE_MLFLOW_UI, else port 5000."
     )
 
     def open(self, experiment: str) -> Tracking:
         """The experiment of a study, made at first use; the same object for all steps of a process."""
-        folder = home() / "mlflow"
-        return open_tracking(
-            self.uri or f"sqlite:///{folder / 'mlflow.db'}",
-            self.ui or mlflow_address(),
-            experiment,
-            folder / "artifacts",
-        )
+        return open_tracking(self.uri or tracking_uri(), self.ui or mlflow_address(), experiment, artifact_root())
 
 
 @functools.cache
-def open_tracking(uri: str, ui: str, experiment: str, artifacts: Path) -> Tracking:
+def open_tracking(uri: str, ui: str, experiment: str, artifacts: str) -> Tracking:
     """The experiment of a name; see Tracking."""
     return Tracking(uri, ui, experiment, artifacts)
-
-
-@contextlib.contextmanager
-def _database_lock(folder: Path, uri: str) -> Iterator[None]:
-    """Lets one process at a time create a SQLite database: several at once would leave it broken."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if not uri.startswith("sqlite:"):
-        yield
-        return
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _entities(metrics: Mapping[str, float | None], now: int, step: int) -> list:

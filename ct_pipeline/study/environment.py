@@ -22,6 +22,8 @@ SETTINGS = {
 }
 
 
+DATABASE_VARIABLE = "CT_PIPELINE_DATABASE"
+TRACKED_FILES_VARIABLE = "CT_PIPELINE_MLFLOW_ARTIFACTS"
 EXECUTORS = ("in_process", "ray")
 
 
@@ -59,6 +61,16 @@ def dagster_address() -> str:
 def mlflow_address() -> str:
     """Where the MLflow UI is, for links: CT_PIPELINE_MLFLOW_UI, else its usual port on this machine."""
     return os.environ.get("CT_PIPELINE_MLFLOW_UI") or "http://127.0.0.1:5000"
+
+
+def database_url() -> str:
+    """Address of the PostgreSQL database of Dagster and MLflow, password included; empty: SQLite files."""
+    return os.environ.get(DATABASE_VARIABLE, "").strip()
+
+
+def mlflow_artifacts() -> str:
+    """Where MLflow keeps tables of runs, by a URI such as s3://bucket/mlflow; empty: CT_PIPELINE_HOME/mlflow."""
+    return os.environ.get(TRACKED_FILES_VARIABLE, "").strip().rstrip("/")
 
 
 def narrowing() -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import boto3
 import pandas
 import pytest
 from mlflow import MlflowClient
@@ -24,7 +25,9 @@ def place(tmp_path_factory):
 
 
 def opened(place, experiment="tiny"):
-    return Tracking(f"sqlite:///{place / 'mlflow.db'}", "http://127.0.0.1:5000/", experiment, place / "artifacts")
+    return Tracking(
+        f"sqlite:///{place / 'mlflow.db'}", "http://127.0.0.1:5000/", experiment, (place / "artifacts").as_uri()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +132,25 @@ def test_many_metrics_are_all_written(tracking, client):
     values = [float(step) for step in range(2500)]
     run_id = tracking.record(run_of(fingerprint="long", metrics={}, curves={"loss": dict(enumerate(values, start=1))}))
     assert [point.value for point in client.get_metric_history(run_id, "loss")] == values
+
+
+def test_tables_go_to_an_object_store(place, monkeypatch):
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+    for name, value in (keys | {"MLFLOW_S3_ENDPOINT_URL": endpoint}).items():
+        monkeypatch.setenv(name, value)
+    bucket = boto3.client("s3", endpoint_url=endpoint)
+    bucket.create_bucket(Bucket="bucket")
+    stored = Tracking(f"sqlite:///{place / 'mlflow.db'}", "http://127.0.0.1:5000/", "far", "s3://bucket/mlflow")
+    run_id = stored.record(run_of(fingerprint="far", tables={"rows": pandas.DataFrame({"prompt": ["a"]})}))
+    keys = [found["Key"] for found in bucket.list_objects_v2(Bucket="bucket")["Contents"]]
+    server.stop()
+    assert keys == [f"mlflow/far/{run_id}/artifacts/rows.csv"]
 
 
 def test_the_address_of_a_run_is_that_of_the_ui(tracking):
