@@ -27,6 +27,11 @@ def prepare_environment() -> None:
         os.environ.setdefault(name, value)
 
 
+def launched_processes() -> int:
+    """How many processes `accelerate launch` started to train one model together, this one among them; 1 elsewhere."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
+
+
 def home() -> Path:
     """The folder that holds artifacts, tracking, Dagster's own files and reports: CT_PIPELINE_HOME, else ./results."""
     return Path(os.environ.get("CT_PIPELINE_HOME") or "results").absolute()
