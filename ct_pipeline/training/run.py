@@ -179,6 +179,8 @@ def fit(trainer: "Trainer") -> None:
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.floating_point_ops = lambda _inputs: 0
+    # All the way down: PEFT leaves the layers below as they are, and in eval mode they are not checkpointed.
+    trainer.model.train()
     # The trainer collects garbage at its start, which takes a quarter of a second with all imported modules to look at.
     gc.freeze()
     try:

@@ -147,5 +147,5 @@ def test_processes_share_the_rows_of_each_step_and_have_equally_many_batches(row
         step = size * passes * processes
         for number in range(cut.steps(rows)):
             taken = [batch for each in dealt for batch in each[number * passes : (number + 1) * passes]]
-            assert sorted(sum(taken, [])) == sorted(order[number * step : (number + 1) * step])
+            assert sorted(row for batch in taken for row in batch) == sorted(order[number * step : (number + 1) * step])
             assert all(len(batch) <= size for batch in taken)
