@@ -47,6 +47,16 @@ def audits_folder() -> Path:
     return Path(os.environ.get("CT_PIPELINE_AUDITS") or "audits")
 
 
+def fsdp_config() -> Path | None:
+    """The configuration file of `accelerate launch`: CT_PIPELINE_FSDP_CONFIG; None: the shipped one."""
+    given = os.environ.get("CT_PIPELINE_FSDP_CONFIG")
+    if given and not Path(given).is_file():
+        raise UserError(
+            f"CT_PIPELINE_FSDP_CONFIG: there is no file at {given}; start from ct_pipeline/training/fsdp.yaml, or unset it"
+        )
+    return Path(given).absolute() if given else None
+
+
 def dagster_address() -> str:
     """Where the Dagster UI is, for links: CT_PIPELINE_DAGSTER_UI, else its usual port on this machine."""
     return os.environ.get("CT_PIPELINE_DAGSTER_UI") or "http://127.0.0.1:3000"

@@ -12,7 +12,7 @@ from ct_pipeline.study.errors import UserError
 from ct_pipeline.study.settings import TrainingSettings
 from ct_pipeline.training.rows import TrainingRecord
 
-_largest: ContextVar[int | None] = ContextVar("largest micro-batch", default=None)
+_failed: ContextVar[tuple[int, ...]] = ContextVar("micro-batches that were too large", default=())
 
 
 @dataclass(frozen=True)
@@ -53,20 +53,20 @@ def cut_of(settings: TrainingSettings, processes: int = 1, largest: int | None =
 
 
 @contextmanager
-def at_most(micro_batch: int | None) -> Iterator[None]:
-    """Inside, no training takes larger micro-batches; None changes nothing."""
-    token = _largest.set(micro_batch)
+def after_failures(sizes: Sequence[int]) -> Iterator[None]:
+    """Inside, a training begins as if micro-batches of these sizes, the smallest last, had been too large already."""
+    token = _failed.set(tuple(sizes))
     try:
         yield
     finally:
-        _largest.reset(token)
+        _failed.reset(token)
 
 
 def within_memory(settings: TrainingSettings, train: Callable[[Cut], TrainingRecord]) -> TrainingRecord:
     """Trains; where the device has no memory for a micro-batch, from the start again with half of it and twice the passes.
 
     The effective batch, the rows in it and all seeds stay, so the losses do, to rounding. In a launch the error is passed
-    on, because the other processes wait for this one: all of them are to be started anew under `at_most`.
+    on, because the other processes wait for this one: all of them are to be started anew under `after_failures`.
 
     Args:
         settings: of the run.
@@ -80,9 +80,9 @@ def within_memory(settings: TrainingSettings, train: Callable[[Cut], TrainingRec
     """
     import torch
 
-    processes, failed = launched_processes(), []
-    cut = cut_of(settings, processes, _largest.get())
+    processes, failed = launched_processes(), [*_failed.get()]
     while True:
+        cut = cut_after(settings, processes, failed)
         try:
             done = train(cut)
             return dataclasses.replace(done, **dataclasses.asdict(cut), out_of_memory=tuple(failed))
@@ -91,23 +91,24 @@ def within_memory(settings: TrainingSettings, train: Callable[[Cut], TrainingRec
                 raise
             failed.append(cut.micro_batch)
         # Outside the handler: the error holds all tensors of the run.
-        cut = smaller(settings, cut)
         gc.collect()
         torch.cuda.empty_cache()
 
 
-def smaller(settings: TrainingSettings, cut: Cut) -> Cut:
-    """The cut after an out-of-memory error: micro-batches of at most half the size.
+def cut_after(settings: TrainingSettings, processes: int, failed: Sequence[int]) -> Cut:
+    """The cut to try after micro-batches of some sizes, the smallest last, were too large for the device's memory.
 
     Raises:
-        UserError: they had one row already.
+        UserError: the last had one row already, or the processes do not divide the effective batch.
     """
-    if cut.micro_batch == 1:
+    if not failed:
+        return cut_of(settings, processes)
+    if failed[-1] == 1:
         raise UserError(
             "the device has no memory to train on a single row at a time: give the model more `devices`, lower `lora.rank`, "
             "shorten the rows, or take a smaller model"
         )
-    return cut_of(settings, cut.processes, cut.micro_batch // 2)
+    return cut_of(settings, processes, failed[-1] // 2)
 
 
 class ShareOfRows:

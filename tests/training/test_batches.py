@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ct_pipeline.study.errors import UserError
 from ct_pipeline.training import bct, internal, sft
-from ct_pipeline.training.batches import Cut, ShareOfRows, at_most, cut_of, within_memory
+from ct_pipeline.training.batches import Cut, ShareOfRows, after_failures, cut_of, within_memory
 from ct_pipeline.training.bct import train_bct
 from ct_pipeline.training.internal import train_internal
 from ct_pipeline.training.internal_loss import InternalLoss
@@ -100,7 +100,7 @@ def test_in_a_launch_the_error_is_passed_on(monkeypatch):
     assert seen == [Cut(4, 1, 2)]
 
 
-def test_a_bound_holds_inside_alone():
+def test_earlier_failures_count_inside_alone():
     cuts = []
     record = TrainingRecord((), 0, 0, 0, 0, 0, 0.0)
 
@@ -108,8 +108,9 @@ def test_a_bound_holds_inside_alone():
         cuts.append(cut)
         return record
 
-    with at_most(3):
-        assert within_memory(settings(8, 1), train) == replace(record, micro_batch=2, accumulation=4)
+    with after_failures([8, 4]):
+        expected = replace(record, micro_batch=2, accumulation=4, out_of_memory=(8, 4))
+        assert within_memory(settings(8, 1), train) == expected
     within_memory(settings(8, 1), train)
     assert cuts == [Cut(2, 4), Cut(8, 1)]
 
