@@ -25,7 +25,6 @@ from ct_pipeline.study.environment import fsdp_config
 from ct_pipeline.study.errors import UserError
 from ct_pipeline.study.keys import Cell
 from ct_pipeline.study.settings import TrainingSettings
-from ct_pipeline.study.spec import Study
 from ct_pipeline.training import sharding
 from ct_pipeline.training.batches import cut_after
 
@@ -33,9 +32,9 @@ OnStep = Callable[[StepProgress], None]
 _SHOWN_LINES = 20
 
 
-def is_launched(stage: Stage, key: Key, study: Study = STUDY) -> bool:
+def is_launched(stage: Stage, key: Key) -> bool:
     """Whether a key is trained by a launch, and not by a worker."""
-    return stage.trains and devices_of(study, key) > 1
+    return stage.trains and devices_of(STUDY, key) > 1
 
 
 def make_launched(
