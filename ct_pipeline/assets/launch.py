@@ -19,7 +19,7 @@ from ct_pipeline.assets.launched import Failure
 from ct_pipeline.partitions import STUDY, partition_key
 from ct_pipeline.stages.devices import device_groups, devices_of
 from ct_pipeline.stages.pipeline import Key, Stage
-from ct_pipeline.stages.workers import Outcome, StepProgress, Workers, accelerators
+from ct_pipeline.stages.workers import Outcome, StepProgress, Workers, accelerators, cores
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.study.environment import fsdp_config
 from ct_pipeline.study.errors import UserError
@@ -101,7 +101,7 @@ def _launch(
     devices = devices_of(STUDY, key)
     groups = device_groups(accelerators(), devices)
     env = {"CUDA_VISIBLE_DEVICES": groups[0]} if groups else {}
-    env["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // devices))
+    env["OMP_NUM_THREADS"] = str(max(1, cores() // devices))
     with tempfile.TemporaryDirectory(prefix="ct-pipeline-launch-") as scratch:
         log = Path(scratch) / "printed.log"
         task = launched.Task(

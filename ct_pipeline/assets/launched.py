@@ -20,6 +20,7 @@ from dagster_pipes import PipesContext, open_dagster_pipes
 
 from ct_pipeline.stages.pipeline import Key, Stage, stage_named
 from ct_pipeline.store.artifact_store import Address, ArtifactStore, Draft
+from ct_pipeline.store.sharing import open_store
 from ct_pipeline.study.environment import prepare_environment
 from ct_pipeline.study.errors import UserError
 from ct_pipeline.training.batches import after_failures
@@ -100,7 +101,9 @@ def train(task: Task, stage: Stage, study: object, key: Key, pipes: PipesContext
         raise UserError(
             "the study's file was changed after Dagster had read it: reload the code location, then run again"
         )
-    store = Onlooker(Path(task.root)) if pipes is None else ArtifactStore(Path(task.root))
+    store = open_store(Path(task.root))
+    if pipes is None:
+        store = Onlooker(store.root, store.sharing)
 
     def report(step: int, steps: int, loss: float) -> None:
         if pipes is None:
