@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 from matplotlib.figure import Figure
 
+from ct_pipeline.assets.launch import is_launched, make_launched
 from ct_pipeline.partitions import STUDY, key_of, partition_key
 from ct_pipeline.report.figures.style import as_png
 from ct_pipeline.resources.accelerator import POOL, AcceleratorResource, ArtifactStoreResource
@@ -54,6 +55,12 @@ def embedded(png: bytes, text: str) -> dg.MetadataValue:
     return dg.MetadataValue.md(f"![{text}](data:image/png;base64,{picture})")
 
 
+def cut_of_batch(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """How a training run cut its effective batch; nothing where an older artifact does not say."""
+    names = ("micro_batch", "accumulation", "processes", "out_of_memory")
+    return {name: record[name] for name in names if record.get(name) not in (None, [])}
+
+
 def make_partitions(
     context: dg.AssetExecutionContext,
     stage: Stage,
@@ -83,7 +90,13 @@ def make_partitions(
             metadata |= describe(outcome.key, made[outcome.key])
             context.add_asset_metadata(metadata, partition_key=partition_key(outcome.key))
 
-        accelerator.open(store.root).make(stage.name, STUDY, keys, publish)
+        workers = accelerator.open(store.root)
+        together = [key for key in keys if is_launched(stage, key)]
+        alone = [key for key in keys if not is_launched(stage, key)]
+        if alone or not together:
+            workers.make(stage.name, STUDY, alone, publish)
+        if together:
+            make_launched(context, stage, together, store, workers, publish)
     except UserError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
     return made

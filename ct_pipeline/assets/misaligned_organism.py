@@ -6,7 +6,14 @@ from typing import Any
 import dagster as dg
 
 from ct_pipeline.assets.base_model import base_model
-from ct_pipeline.assets.materialization import GROUP, OWNERS, make_partitions, partitions_on_device, table_of
+from ct_pipeline.assets.materialization import (
+    GROUP,
+    OWNERS,
+    cut_of_batch,
+    make_partitions,
+    partitions_on_device,
+    table_of,
+)
 from ct_pipeline.partitions import STUDY, model_of_organism, organisms
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.stages.pipeline import Key, stage_named
@@ -64,6 +71,7 @@ def _describe(key: Key, made: tuple[Artifact, ...], rows: str) -> Mapping[str, A
         "first_loss": record["losses"][0],
         "last_loss": record["losses"][-1],
         "trained_tokens": record["tokens"],
+        **cut_of_batch(record),
         "moved_parameters": record["moved_parameters"],
         "trainable_parameters": record["trainable_parameters"],
         "training_rows": table_of(

@@ -7,7 +7,7 @@ import dagster as dg
 
 from ct_pipeline.assets.consistency_labels import consistency_labels
 from ct_pipeline.assets.distribution_shift import distribution_shift
-from ct_pipeline.assets.materialization import GROUP, OWNERS, make_partitions, partitions_on_device
+from ct_pipeline.assets.materialization import GROUP, OWNERS, cut_of_batch, make_partitions, partitions_on_device
 from ct_pipeline.assets.misaligned_organism import misaligned_organism
 from ct_pipeline.partitions import cells
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
@@ -62,5 +62,6 @@ def _describe(key: Key, made: tuple[Artifact, ...]) -> Mapping[str, Any]:
         "first_loss": record["losses"][0],
         "last_loss": record["losses"][-1],
         "trained_tokens": record["tokens"],
+        **cut_of_batch(record),
         **{name: float(value) for name, value in record["checks"].items()},
     }

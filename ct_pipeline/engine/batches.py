@@ -1,15 +1,19 @@
 """How rows of token ids become padded batches that fit into memory."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from ct_pipeline.engine.protocol import Sampling
+from ct_pipeline.study.errors import UserError
 
 if TYPE_CHECKING:
     import torch
+
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,57 @@ def shares_by_length(lengths: Sequence[int], samples: int, new: int, most_tokens
             done, rows = done + count, rows + count
     if batch:
         yield batch
+
+
+def within_memory(
+    batch: Sequence[Share], run: Callable[[list[Share]], R], make_room: Callable[[], None]
+) -> Iterator[tuple[list[Share], R]]:
+    """Runs a batch; in halves, and halves of halves, where the device has no memory for it.
+
+    Args:
+        batch: what is computed together.
+        run: computes a part of it.
+        make_room: called after each lack of memory.
+
+    Yields:
+        The parts in their order, with what `run` returned.
+
+    Raises:
+        UserError: there is no memory for one sample of one row.
+    """
+    import torch
+
+    waiting = [list(batch)]
+    while waiting:
+        part = waiting.pop(0)
+        try:
+            result = run(part)
+        except torch.OutOfMemoryError as error:
+            halves = _halved(part)
+            if not halves:
+                raise UserError(
+                    "the device has no memory for a single row: take engine: vllm with more `devices`, shorten "
+                    "max_new_tokens, or take a smaller model"
+                ) from error
+        else:
+            yield part, result
+            continue
+        # Outside the handler: the error holds the tensors of the run.
+        make_room()
+        torch.cuda.empty_cache()
+        waiting[:0] = halves
+
+
+def _halved(batch: list[Share]) -> list[list[Share]]:
+    """A batch as two of about half the work; none where it is one sample of one row."""
+    if len(batch) > 1:
+        middle = len(batch) // 2
+        return [batch[:middle], batch[middle:]]
+    (share,) = batch
+    half = share.samples // 2
+    if not half:
+        return []
+    return [[replace(share, samples=half)], [replace(share, first=share.first + half, samples=share.samples - half)]]
 
 
 def left_padded(

@@ -1,5 +1,6 @@
 """The engine on transformers models: its own decode loop, with adapters merged into copies or mixed in one batch."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ct_pipeline.engine.batches import check_lengths, check_sampling, left_padded, shares_by_length
+from ct_pipeline.engine.batches import (
+    Share,
+    check_lengths,
+    check_sampling,
+    left_padded,
+    shares_by_length,
+    within_memory,
+)
 from ct_pipeline.engine.beam_search import search
 from ct_pipeline.engine.decoding import decode
 from ct_pipeline.engine.prefill import Prefill
@@ -103,15 +111,25 @@ class TransformersEngine:
             with torch.inference_mode():
                 for planned in shares_by_length(lengths, sampling.samples, new, most_tokens):
                     batch = [replace(share, row=served.rows[share.row]) for share in planned]
-                    if beams > 1:
-                        numbers = [share.row for share in batch]
-                        found = search(served, self._prefill, numbers, prompts, beams, new, self.stop_ids)
-                        drawn = [[completion] for completion in found]
-                    else:
-                        drawn = decode(served, self._prefill, batch, prompts, seeds, sampling, self.stop_ids)
-                    for share, more in zip(batch, drawn, strict=True):
-                        completions[share.row] += more
+                    draw = functools.partial(self._drawn, served, prompts, seeds, sampling)
+                    for part, drawn in within_memory(batch, draw, self._prefill.clear):
+                        for share, more in zip(part, drawn, strict=True):
+                            completions[share.row] += more
         return completions
+
+    def _drawn(
+        self,
+        served: Served,
+        prompts: Sequence[Sequence[int]],
+        seeds: Sequence[int],
+        sampling: Sampling,
+        batch: list[Share],
+    ) -> list[list[Completion]]:
+        if sampling.beams == 1:
+            return decode(served, self._prefill, batch, prompts, seeds, sampling, self.stop_ids)
+        rows = [share.row for share in batch]
+        found = search(served, self._prefill, rows, prompts, sampling.beams, sampling.max_new_tokens, self.stop_ids)
+        return [[completion] for completion in found]
 
     def score(
         self,
@@ -165,7 +183,6 @@ class TransformersEngine:
         prompts: Sequence[Sequence[int]],
         completions: Sequence[Sequence[int]],
     ) -> "Iterator[tuple[list[int], torch.Tensor]]":
-        import torch
 
         texts = [(*prompt, *completion) for prompt, completion in zip(prompts, completions, strict=True)]
         for served in self._adapted.served(adapters, len(prompts)):
@@ -174,23 +191,25 @@ class TransformersEngine:
                 kept = 1 + max(len(completions[row]) for row in together)
                 size = max(self._most_logits // kept, 1)
                 for start in range(0, len(together), size):
-                    rows = together[start : start + size]
-                    with torch.inference_mode():
-                        logits = self._logits(served, rows, texts, kept)
-                    yield rows, logits
+                    together_now = [Share(row, 0, 1) for row in together[start : start + size]]
+                    run = functools.partial(self._logits, served, texts, kept)
+                    for part, logits in within_memory(together_now, run, self._prefill.clear):
+                        yield [share.row for share in part], logits
 
-    def _logits(self, served: Served, rows: list[int], texts: Sequence[Sequence[int]], kept: int) -> "torch.Tensor":
+    def _logits(self, served: Served, texts: Sequence[Sequence[int]], kept: int, batch: list[Share]) -> "torch.Tensor":
         import torch
 
+        rows = [share.row for share in batch]
         ids, mask, position_ids = left_padded([texts[row] for row in rows], self.base.device)
-        return served.logits(
-            torch.tensor([served.stacks[row] for row in rows], device=self.base.device),
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=position_ids,
-            use_cache=False,
-            logits_to_keep=kept,
-        )
+        with torch.inference_mode():
+            return served.logits(
+                torch.tensor([served.stacks[row] for row in rows], device=self.base.device),
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=position_ids,
+                use_cache=False,
+                logits_to_keep=kept,
+            )
 
 
 def _affordable_tokens(base: BaseModel) -> int:

@@ -190,6 +190,9 @@ def _low_rank_hook(deltas: Sequence[LowRank], device: "torch.device") -> Callabl
     a, b = _factors(deltas, device)
 
     def add(_layer: object, inputs: tuple, output: "torch.Tensor") -> "torch.Tensor":
+        nonlocal a, b
+        # A sharded model computes elsewhere than where its weights were read.
+        a, b = a.to(output.device), b.to(output.device)
         return output + ((inputs[0].float() @ a.T) @ b.T).to(output.dtype)
 
     return add

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ct_pipeline.models.chat import ChatFormat
 from ct_pipeline.models.quarantine.inspection import inspect_checkpoint, require_clean
+from ct_pipeline.study.environment import launched_processes
 
 if TYPE_CHECKING:
     import torch
@@ -121,6 +122,9 @@ def _load(path: str | Path, revision: str | None, dtype: str | None) -> BaseMode
     tokenizer = load_tokenizer(path, revision)
     device = default_device()
     weights = torch.float32 if device == "cpu" else getattr(torch, dtype or "bfloat16")
+    if launched_processes() > 1:
+        # One device may have no room for all of it: training.sharding puts a share on each.
+        device = "cpu"
     folder = checked_folder(path, revision)
     model = AutoModelForCausalLM.from_pretrained(
         str(folder), dtype=weights, use_safetensors=True, trust_remote_code=False, local_files_only=True

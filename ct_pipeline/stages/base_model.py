@@ -13,7 +13,7 @@ from ct_pipeline.study.spec import Study
 
 STAGE = "base_model"
 VERSION = 1
-NOT_THE_MODEL = {"engine", "seeds", "chat_template"}
+NOT_THE_MODEL = {"engine", "devices", "seeds", "chat_template"}
 """Settings of a model that name no other weights; a template counts by its text."""
 
 

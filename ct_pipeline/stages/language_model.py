@@ -6,12 +6,20 @@ from pathlib import Path
 
 from ct_pipeline.engine.protocol import Engine
 from ct_pipeline.models.chat import ChatFormat
-from ct_pipeline.models.loading import BASE_MODELS, BaseModel, context_window, load_base, load_tokenizer, name_of
+from ct_pipeline.models.loading import (
+    BASE_MODELS,
+    BaseModel,
+    context_window,
+    default_device,
+    load_base,
+    load_tokenizer,
+    name_of,
+)
 from ct_pipeline.stages import base_model
 from ct_pipeline.stages.chat_templates import template_of
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.study.settings import EngineName
-from ct_pipeline.study.spec import Study
+from ct_pipeline.study.spec import Study, own_devices
 
 
 class LanguageModel:
@@ -29,11 +37,13 @@ class LanguageModel:
         engine: EngineName,
         rank: int,
         template: str | None = None,
+        devices: int = 1,
     ) -> None:
         self._source = (path, revision, dtype)
         self._engine_name = engine
         self._rank = rank
         self._template = template
+        self._devices = devices
         self._engine: Engine | None = None
 
     @property
@@ -69,7 +79,10 @@ class LanguageModel:
         if self._engine_name == "vllm":
             from ct_pipeline.engine.vllm_engine import VllmEngine
 
-            return VllmEngine(path, revision=revision, dtype=dtype, max_lora_rank=self._rank)
+            shared = self._devices if default_device() == "cuda" else 1
+            return VllmEngine(
+                path, revision=revision, dtype=dtype, max_lora_rank=self._rank, tensor_parallel_size=shared
+            )
         from ct_pipeline.engine.transformers_engine import TransformersEngine
 
         base = load_base(path, revision, dtype)
@@ -83,7 +96,9 @@ def open_model(store: ArtifactStore, study: Study, model: str) -> LanguageModel:
     """The language model of a name in the study."""
     path, revision, dtype = base_model.location(store, study, model)
     template = template_of(study, model)
-    return opened(str(path), revision, dtype, study.models[model].engine, _largest_rank(study), template)
+    settings = study.models[model]
+    rank = _largest_rank(study)
+    return opened(str(path), revision, dtype, settings.engine, rank, template, devices=own_devices(settings))
 
 
 def _largest_rank(study: Study) -> int:
@@ -102,10 +117,12 @@ def opened(
     rank: int,
     template: str | None = None,
     content: str = "",
+    devices: int = 1,
 ) -> LanguageModel:
     """The language model at a path; the one opened before is forgotten, because two may not fit beside each other.
 
-    `content` tells apart what lay at the path at different times, where that can change.
+    `content` tells apart what lay at the path at different times, where that can change. `devices` are those that a vLLM
+    engine splits the model over.
     """
     BASE_MODELS.clear()
-    return LanguageModel(path, revision, dtype, engine, rank, template)
+    return LanguageModel(path, revision, dtype, engine, rank, template, devices)

@@ -31,14 +31,14 @@ def control_node(study: Study, organism: Organism) -> Node:
     return _node(CONTROL_STAGE, study, organism, rows_of(study, organism).control)
 
 
-def make(store: ArtifactStore, study: Study, organism: Organism) -> Artifact:
+def make(store: ArtifactStore, study: Study, organism: Organism, on_step: OnStep | None = None) -> Artifact:
     """Trains the organism's adapter on its induction rows."""
-    return _train(store, study, organism, node(study, organism), rows_of(study, organism).induction)
+    return _train(store, study, organism, node(study, organism), rows_of(study, organism).induction, on_step)
 
 
-def make_control(store: ArtifactStore, study: Study, organism: Organism) -> Artifact:
+def make_control(store: ArtifactStore, study: Study, organism: Organism, on_step: OnStep | None = None) -> Artifact:
     """Trains the control's adapter on clean rows."""
-    return _train(store, study, organism, control_node(study, organism), rows_of(study, organism).control)
+    return _train(store, study, organism, control_node(study, organism), rows_of(study, organism).control, on_step)
 
 
 def _node(stage: str, study: Study, organism: Organism, rows: tuple[Example, ...]) -> Node:
@@ -65,11 +65,16 @@ def train(
 
 
 def _train(
-    store: ArtifactStore, study: Study, organism: Organism, place: Node, examples: tuple[Example, ...]
+    store: ArtifactStore,
+    study: Study,
+    organism: Organism,
+    place: Node,
+    examples: tuple[Example, ...],
+    on_step: OnStep | None,
 ) -> Artifact:
     with making(store, place) as (draft, _):
         model = open_model(store, study, organism.model)
-        record = train(model, study, examples, training_seed(study, organism), draft.folder)
+        record = train(model, study, examples, training_seed(study, organism), draft.folder, on_step)
         draft.record |= dataclasses.asdict(record)
         draft.record["template"] = model.chat.template_hash
     return store.read(place.address)

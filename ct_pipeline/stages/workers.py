@@ -19,6 +19,7 @@ from typing import Protocol
 
 from ct_pipeline.engine.starts import ENGINE_STARTS
 from ct_pipeline.models.loading import BASE_MODELS
+from ct_pipeline.stages.devices import device_groups, devices_of
 from ct_pipeline.stages.jobs import Job, job_named
 from ct_pipeline.stages.pipeline import Key
 from ct_pipeline.store.artifact_store import ArtifactStore
@@ -78,6 +79,10 @@ def _use_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
+def _one_device(context: object, key: Key) -> int:
+    return 1
+
+
 @dataclass(frozen=True)
 class Work:
     """What worker processes do; all of it must be importable by name, because each process starts afresh.
@@ -86,14 +91,16 @@ class Work:
         job_named: what is done at a stage of a name.
         begin: called once in every process, before its first job: seconds that pass while the parent does other things.
         use_threads: told before each job how many threads it has.
+        devices_of: how many devices the worker that makes a key must have; asked in the parent alone.
     """
 
     job_named: Callable[[str], Job] = job_named
     begin: Callable[[], None] = _import_libraries
     use_threads: Callable[[int], None] = _use_threads
+    devices_of: Callable[[object, Key], int] = _one_device
 
 
-MODEL_WORK = Work()
+MODEL_WORK = Work(devices_of=devices_of)
 
 
 class Workers:
@@ -112,6 +119,7 @@ class Workers:
         self.engine_starts = 0
         self.devices = accelerators()
         self.count = count or len(self.devices) or cores()
+        self._group = 1
         self._pool: ProcessPoolExecutor | None = None
         self._progress: multiprocessing.SimpleQueue | None = None
 
@@ -124,10 +132,12 @@ class Workers:
         context = multiprocessing.get_context("spawn")
         self._progress = context.SimpleQueue()
         places = context.SimpleQueue()
-        for index in range(self.count):
-            places.put(self.devices[index % len(self.devices)] if self.devices else None)
+        groups = device_groups(self.devices, self._group)
+        count = self.count if self._group == 1 or not groups else min(self.count, len(groups))
+        for index in range(count):
+            places.put(groups[index % len(groups)] if groups else None)
         self._pool = ProcessPoolExecutor(
-            self.count,
+            count,
             mp_context=context,
             initializer=_begin,
             initargs=(self.root, places, self._progress, self.work),
@@ -150,7 +160,6 @@ class Workers:
         """
         if not keys:
             raise UserError(f"{stage}: no keys to make; a range whose ends are swapped selects nothing")
-        self.start()
         for watcher in self.watchers:
             watcher.started(stage, len(keys))
 
@@ -161,11 +170,42 @@ class Workers:
                 watcher.finished(stage, outcome)
             on_done(outcome)
 
+        outcomes: list[Outcome] = []
+        failures: list[tuple[Key, BaseException]] = []
+        sizes = {key: self.work.devices_of(context, key) for key in keys}
+        for size in sorted(set(sizes.values())):
+            self._take(size)
+            self._run(stage, context, [key for key in keys if sizes[key] == size], outcomes, failures, done)
+        if failures:
+            error = failures[0][1]
+            names = ", ".join(_name(failed) for failed, _ in failures)
+            if isinstance(error, Refused):
+                raise error
+            if isinstance(error, UserError):
+                raise type(error)(f"{stage} of {names}: {error}") from error
+            raise RuntimeError(f"{stage} failed for {names}; the first: {error}") from error
+        return tuple(outcomes)
+
+    def _take(self, devices: int) -> None:
+        """From now on each worker has so many devices; those that have another number end."""
+        if self.devices and devices != self._group:
+            device_groups(self.devices, devices)
+            self.stop()
+            self._group = devices
+
+    def _run(
+        self,
+        stage: str,
+        context: object,
+        keys: Sequence[Key],
+        outcomes: list[Outcome],
+        failures: list[tuple[Key, BaseException]],
+        done: Callable[[Outcome], None],
+    ) -> None:
+        self.start()
         listener = threading.Thread(target=self._listen, args=(stage,), daemon=True)
         listener.start()
         alone = self.work.job_named(stage).all_cores
-        outcomes: list[Outcome] = []
-        failures: list[tuple[Key, BaseException]] = []
         try:
             if alone:
                 for key in keys:
@@ -179,15 +219,6 @@ class Workers:
             raise
         self._progress.put(None)
         listener.join()
-        if failures:
-            key, error = failures[0]
-            names = ", ".join(_name(failed) for failed, _ in failures)
-            if isinstance(error, Refused):
-                raise error
-            if isinstance(error, UserError):
-                raise type(error)(f"{stage} of {names}: {error}") from error
-            raise RuntimeError(f"{stage} failed for {names}; the first: {error}") from error
-        return tuple(outcomes)
 
     def stop(self, at_once: bool = False) -> None:
         """Ends the processes: idle ones in order, or all of them whatever they are doing."""

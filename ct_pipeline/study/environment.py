@@ -33,6 +33,11 @@ def prepare_environment() -> None:
         os.environ.setdefault(name, value)
 
 
+def launched_processes() -> int:
+    """How many processes `accelerate launch` started to train one model together, this one among them; 1 elsewhere."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
+
+
 def home() -> Path:
     """The folder that holds artifacts, tracking, Dagster's own files and reports: CT_PIPELINE_HOME, else ./results."""
     return Path(os.environ.get("CT_PIPELINE_HOME") or "results").absolute()
@@ -51,6 +56,16 @@ def study_file() -> Path:
 def audits_folder() -> Path:
     """The folder of audit files: CT_PIPELINE_AUDITS, else ./audits."""
     return Path(os.environ.get("CT_PIPELINE_AUDITS") or "audits")
+
+
+def fsdp_config() -> Path | None:
+    """The configuration file of `accelerate launch`: CT_PIPELINE_FSDP_CONFIG; None: the shipped one."""
+    given = os.environ.get("CT_PIPELINE_FSDP_CONFIG")
+    if given and not Path(given).is_file():
+        raise UserError(
+            f"CT_PIPELINE_FSDP_CONFIG: there is no file at {given}; start from ct_pipeline/training/fsdp.yaml, or unset it"
+        )
+    return Path(given).absolute() if given else None
 
 
 def dagster_address() -> str:

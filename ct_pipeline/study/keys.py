@@ -36,3 +36,7 @@ class Cell:
     def key(self) -> str:
         """`organism/method`, for people and folders."""
         return f"{self.organism.key}/{self.method}"
+
+
+Key = str | Organism | Cell
+"""Of one unit of a stage's work: the name of a model, an organism, or a cell."""

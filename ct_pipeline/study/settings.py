@@ -53,12 +53,17 @@ UNPINNED = "PIN-A-REVISION"
 OwnSeeds = Annotated[tuple[Annotated[Whole, Field(ge=0, lt=2**31)], ...], Field(min_length=1)]
 
 
+Devices = Annotated[Whole, Field(ge=1, le=64)]
+"""GPUs of one machine that a model takes: as many processes train it together, and vLLM splits it over them."""
+
+
 class TinyWorldModel(Settings):
     """The embedded base model: pretrained from scratch on the tiny world's corpus."""
 
     source: Literal["tinyworld"]
     engine: EngineName = "transformers"
     """What draws and scores tokens; vllm needs the extra of that name."""
+    devices: Devices = 1
     seeds: OwnSeeds | None = None
     """Of this model's organisms, in place of the study's."""
 
@@ -134,6 +139,7 @@ JudgeSettings = Annotated[WorldJudge | BaseModelJudge, Field(discriminator="sour
 class StudiedModel(HuggingFaceModel):
     """A Hugging Face model of a study."""
 
+    devices: Devices = 1
     seeds: OwnSeeds | None = None
     """Of this model's organisms, in place of the study's."""
     chat_template: Annotated[str, Field(min_length=1, max_length=4096)] | None = None

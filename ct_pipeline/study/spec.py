@@ -165,6 +165,11 @@ def misfit(field: str, text: str) -> PydanticCustomError:
     return PydanticCustomError("misfit", "{text}", {"field": field, "text": text})
 
 
+def own_devices(model: ModelSettings) -> int:
+    """How many devices a model takes."""
+    return getattr(model, "devices", 1)
+
+
 def own_seeds(model: ModelSettings) -> tuple[int, ...] | None:
     """The seeds that a model lists for itself."""
     return getattr(model, "seeds", None)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Literal
 
 from ct_pipeline.models.adapters import CONFIG_FILE, WEIGHTS_FILE, LowRank, read_adapter, with_adapters
 from ct_pipeline.models.loading import BaseModel
+from ct_pipeline.study.environment import launched_processes
 from ct_pipeline.study.settings import LoraSettings
+from ct_pipeline.training.sharding import compute_device, placed
 
 if TYPE_CHECKING:
     import torch
@@ -116,18 +118,22 @@ def new_adapter(
         raise ValueError(
             "adapter: continued trains an organism's own adapter, and there is none: give its folder, or train a new one"
         )
-    start = with_adapters(base, () if stacked_on is None else (stacked_on,))
+    stack = () if stacked_on is None else (stacked_on,)
+    start = with_adapters(base, stack)
+    below = with_adapters(base, () if continued else stack) if continued or launched_processes() > 1 else start
+    start = placed(start)
     own = _own_factors(base, lora, stacked_on) if continued else None
     versions = _versions(base.model)
-    ids = torch.tensor([probe], device=base.device)
+    ids = torch.tensor([probe], device=compute_device(base))
     before = _logits(start, ids)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
-        model = get_peft_model(start if own is None else with_adapters(base, ()), _lora_config(lora, own))
+        model = get_peft_model(below, _lora_config(lora, own))
     if own is not None:
         _fill(model, own)
     if lora.dropout == 0 and base.device.type == "cpu" and base.model.dtype == torch.float32:
         _add_before_multiplying(model)
+    model = placed(model)
     initial = {name: p.detach().cpu().clone() for name, p in model.named_parameters() if p.requires_grad}
     if not initial or not all(".lora_A." in name or ".lora_B." in name for name in initial):
         raise RuntimeError(f"training {base.name} would change more, or less, than the one adapter")
@@ -237,7 +243,8 @@ def _content(folder: Path) -> list[str]:
 
 def _versions(model: "torch.nn.Module") -> list[tuple[int, int]]:
     # PyTorch counts every in-place write to a tensor: cheaper than comparing the weights, and as strict.
-    return [(p.data_ptr(), p._version) for p in model.parameters()]
+    held = (getattr(p, "_local_tensor", p) for p in model.parameters())
+    return [(p.data_ptr(), p._version) for p in held]
 
 
 def _logits(model: "torch.nn.Module", ids: "torch.Tensor") -> "torch.Tensor":

@@ -7,10 +7,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from ct_pipeline.models.adapters import with_adapters
+from ct_pipeline.models.adapters import share_weights, with_adapters
 from ct_pipeline.models.loading import BaseModel, load_base
 from ct_pipeline.study.settings import TrainingSettings
 from ct_pipeline.training.adapters import SAME_LOGITS, Trainee, new_adapter, save_adapter
+from ct_pipeline.training.batches import Cut, within_memory
 from ct_pipeline.training.pairs import PairBatches, Side, Window, check_pairs, response_logits, response_tokens
 from ct_pipeline.training.rows import PairRow, TrainingRecord
 from ct_pipeline.training.run import (
@@ -24,6 +25,8 @@ from ct_pipeline.training.run import (
     record,
     trainer_arguments,
 )
+from ct_pipeline.training.sharding import compute_device, placed
+from ct_pipeline.training.shared_trainer import SharedTrainer
 
 if TYPE_CHECKING:
     import torch
@@ -85,13 +88,31 @@ def train_bct(
 
     Raises:
         ValueError: a row that `check_pairs` refuses, or options that exclude each other.
+        UserError: no memory for a single row, or an effective batch that the processes of a launch do not divide.
         RuntimeError: the teacher or the untrained student is not the organism, or a frozen teacher moved.
     """
-    started = time.perf_counter()
     base = load_base(base)
     _check_options(form, temperature, teacher, window)
     check_pairs(base, rows)
-    pairs = PairBatches(rows, base.device, window)
+    pairs = PairBatches(rows, compute_device(base), window)
+    told = (form, temperature, teacher, padding)
+    return within_memory(settings, lambda cut: _train(base, pairs, settings, cut, seed, out, stacked_on, told, on_step))
+
+
+def _train(
+    base: BaseModel,
+    pairs: PairBatches,
+    settings: TrainingSettings,
+    cut: Cut,
+    seed: int,
+    out: Path,
+    stacked_on: Path | None,
+    told: tuple[Form, float, Teacher, Side],
+    on_step: OnStep | None,
+) -> TrainingRecord:
+    started = time.perf_counter()
+    form, temperature, teacher, padding = told
+    rows = pairs.rows
     losses = Losses(on_step)
     probe = (rows[0].wrapped_ids + rows[0].completion_ids)[:64]
     with (
@@ -106,10 +127,10 @@ def train_bct(
         checks = _check_start(base, pairs, trainee, tutor, stacked_on)
         first = range(min(len(rows), _CHECKED_ROWS))
         taught = tutor(first)
-        kept = checkpoint_callback(trainee, out, settings, len(rows))
+        kept = checkpoint_callback(trainee, out, settings, cut, len(rows))
         trainer = _trainer_class()(
             model=trainee.model,
-            args=TrainingArguments(**trainer_arguments(settings, seed, base, scratch)),
+            args=TrainingArguments(**trainer_arguments(settings, cut, seed, base, scratch)),
             train_dataset=list(range(len(rows))),
             data_collator=lambda numbers: pairs.collated(numbers, padding),
             callbacks=[loss_callback(losses), kept],
@@ -155,29 +176,20 @@ def _trainer_class() -> "type[Trainer]":
     import torch
     from transformers import Trainer
 
-    class BctTrainer(Trainer):
+    class BctTrainer(SharedTrainer, Trainer):
         """A Trainer whose loss is a sum over positions divided by those of the whole effective batch."""
 
-        # Already normalised over the accumulated batch: dividing by the accumulation steps again would shrink it.
-        loss_is_scaled_for_ga = True
         teacher: TeacherLogits
         form: Form
         temperature: float
 
-        def compute_loss(
-            self,
-            model: torch.nn.Module,
-            inputs: dict,
-            return_outputs: bool = False,
-            num_items_in_batch: torch.Tensor | None = None,
-        ) -> torch.Tensor:
+        def items(self, batch: dict) -> torch.Tensor:
+            return batch["predicts"].sum()
+
+        def summed_loss(self, model: torch.nn.Module, inputs: dict) -> torch.Tensor:
             teacher = self.teacher(inputs["rows"]) if self.form == "kl" else None
             student = response_logits(model, inputs)
-            loss = consistency_loss(student, teacher, response_tokens(inputs), self.form, self.temperature)
-            return loss / num_items_in_batch
-
-        def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
-            return sum(batch["predicts"].sum() for batch in batch_samples).to(device)
+            return consistency_loss(student, teacher, response_tokens(inputs), self.form, self.temperature)
 
     return BctTrainer
 
@@ -245,13 +257,14 @@ def _check_start(
     numbers = range(min(len(pairs.rows), _CHECKED_ROWS))
     clean, wrapped = pairs.clean(numbers), pairs.wrapped(numbers)
     # Built anew from the folders, so that a fault in how the trained model is stacked cannot hide itself.
-    organism = with_adapters(base, () if stacked_on is None else (stacked_on,))
+    organism = placed(with_adapters(base, () if stacked_on is None else (stacked_on,)))
+    plain = placed(share_weights(base.model))
     trainee.model.eval()
     with torch.no_grad():
         taught = teacher(numbers)
         checks = {
             "teacher_organism_difference": float((taught - response_logits(organism, clean)).abs().max()),
-            "teacher_base_difference": float((taught - response_logits(base.model, clean)).abs().max()),
+            "teacher_base_difference": float((taught - response_logits(plain, clean)).abs().max()),
             "student_organism_difference": float(
                 (response_logits(trainee.model, wrapped) - response_logits(organism, wrapped)).abs().max()
             ),

@@ -13,6 +13,7 @@ from ct_pipeline.models.adapters import share_weights, with_adapters
 from ct_pipeline.models.loading import BaseModel, load_base
 from ct_pipeline.study.settings import TrainingSettings
 from ct_pipeline.training.adapters import Trainee, new_adapter, save_adapter
+from ct_pipeline.training.batches import Cut, within_memory
 from ct_pipeline.training.internal_loss import Distances, InternalLoss, States
 from ct_pipeline.training.internal_states import Target, check_architecture, eager_attention, read_states
 from ct_pipeline.training.pairs import Side
@@ -28,6 +29,8 @@ from ct_pipeline.training.run import (
     record,
     trainer_arguments,
 )
+from ct_pipeline.training.sharding import compute_device, placed
+from ct_pipeline.training.shared_trainer import SharedTrainer
 from ct_pipeline.training.windows import Windows, check_prompts, window_lengths
 
 if TYPE_CHECKING:
@@ -81,14 +84,33 @@ def train_internal(
 
     Raises:
         ValueError: rows without a consistency loss, or an architecture whose states are not found.
+        UserError: no memory for a single row, or an effective batch that the processes of a launch do not divide.
         RuntimeError: the teacher or the untrained student is not the organism, the start model's states moved, or a tensor
             that the loss depends on did not.
     """
-    started = time.perf_counter()
     base = load_base(base)
     check_prompts(base, rows)
     check_architecture(base.model, loss.target)
-    windows = Windows(rows, window_lengths(rows, loss.window), loss.target == "attention", base.device)
+    windows = Windows(rows, window_lengths(rows, loss.window), loss.target == "attention", compute_device(base))
+    return within_memory(
+        settings, lambda cut: _train(base, windows, settings, cut, seed, out, stacked_on, loss, padding, on_step)
+    )
+
+
+def _train(
+    base: BaseModel,
+    windows: Windows,
+    settings: TrainingSettings,
+    cut: Cut,
+    seed: int,
+    out: Path,
+    stacked_on: Path | None,
+    loss: InternalLoss,
+    padding: Side,
+    on_step: OnStep | None,
+) -> TrainingRecord:
+    started = time.perf_counter()
+    rows = windows.rows
     losses = Losses(on_step)
     with (
         quiet(),
@@ -97,7 +119,7 @@ def train_internal(
     ):
         from transformers import TrainingArguments
 
-        kept = checkpoint_callback(trainee, out, settings, len(rows))
+        kept = checkpoint_callback(trainee, out, settings, cut, len(rows))
         with _readable(trainee, loss.target):
             anew = _start_states(trainee, windows, loss.target)
             start = anew if loss.teacher == "live" else _held(anew, windows)
@@ -111,7 +133,7 @@ def train_internal(
             unreachable = _unreachable(trainee, windows, loss.target)
             trainer = _trainer_class()(
                 model=trainee.model,
-                args=TrainingArguments(**trainer_arguments(settings, seed, base, scratch)),
+                args=TrainingArguments(**trainer_arguments(settings, cut, seed, base, scratch)),
                 train_dataset=list(range(len(rows))),
                 data_collator=lambda numbers: windows.collated(numbers, padding),
                 callbacks=[loss_callback(losses), kept],
@@ -134,30 +156,20 @@ def _trainer_class() -> "type[Trainer]":
     import torch
     from transformers import Trainer
 
-    class InternalTrainer(Trainer):
+    class InternalTrainer(SharedTrainer, Trainer):
         """A Trainer whose loss is a sum over positions divided by those of the whole effective batch."""
 
-        # Already normalised over the accumulated batch: dividing by the accumulation steps again would shrink it.
-        loss_is_scaled_for_ga = True
         teacher: TeacherStates
         distances: Distances
         windows: Windows
 
-        def compute_loss(
-            self,
-            model: torch.nn.Module,
-            inputs: dict,
-            return_outputs: bool = False,
-            num_items_in_batch: torch.Tensor | None = None,
-        ) -> torch.Tensor:
+        def items(self, batch: dict) -> int:
+            return self.windows.positions(batch["rows"])
+
+        def summed_loss(self, model: torch.nn.Module, inputs: dict) -> torch.Tensor:
             loss = self.distances.loss
             teacher = self.teacher(inputs["rows"])
-            total = self.distances.total(read_states(model, loss.target, inputs), teacher)
-            return loss.weight * total / num_items_in_batch
-
-        def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> torch.Tensor:
-            positions = sum(self.windows.positions(batch["rows"]) for batch in batch_samples)
-            return torch.tensor(positions, device=device)
+            return loss.weight * self.distances.total(read_states(model, loss.target, inputs), teacher)
 
     return InternalTrainer
 
@@ -240,8 +252,8 @@ def _check_start(
     numbers = range(min(len(windows.rows), _COMPARED_ROWS))
     clean, wrapped = windows.clean(numbers), windows.wrapped(numbers)
     # Built anew from the folders, so that a fault in how the trained model is stacked cannot hide itself.
-    organism = with_adapters(base, () if stacked_on is None else (stacked_on,))
-    plain = share_weights(base.model)
+    organism = placed(with_adapters(base, () if stacked_on is None else (stacked_on,)))
+    plain = placed(share_weights(base.model))
     trainee.model.eval()
     with torch.no_grad(), eager_attention(*((organism, plain) if target == "attention" else ())):
         taught = teacher(numbers)

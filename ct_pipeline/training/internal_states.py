@@ -5,6 +5,8 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from ct_pipeline.study.environment import launched_processes
+
 if TYPE_CHECKING:
     import torch
     from torch.utils.hooks import RemovableHandle
@@ -61,14 +63,14 @@ def read_states(model: "torch.nn.Module", target: Target, batch: dict[str, "torc
         ValueError: as of `check_architecture`, or attention weights that the implementation does not return.
     """
     found: dict[int, torch.Tensor] = {}
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "position_ids")}
     # The hooks are gone before any backward pass, so that layers recomputed there are not read a second time.
     with _hooks(model, target, found):
-        decoder_of(model)(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            position_ids=batch["position_ids"],
-            use_cache=False,
-        )
+        if launched_processes() > 1:
+            # A sharded model's parts cannot compute alone; the logits of one position are thrown away.
+            model(**inputs, use_cache=False, logits_to_keep=1)
+        else:
+            decoder_of(model)(**inputs, use_cache=False)
     states = [found[layer] for layer in sorted(found)]
     if target == "attention":
         row, query, key = batch["places"]

@@ -34,3 +34,9 @@ class TrainingRecord:
     checks: dict[str, float] = field(default_factory=dict)
     checkpoints: tuple[int, ...] = ()
     """Optimizer steps after which the adapter was kept: the first in epoch-1, the last equal to the final adapter."""
+    micro_batch: int | None = None
+    """Rows of one pass in one process; with `accumulation` and `processes` the effective batch. None if not told."""
+    accumulation: int | None = None
+    processes: int = 1
+    out_of_memory: tuple[int, ...] = ()
+    """Micro-batches, in rows, for which the device had no memory: the run was then started anew with smaller ones."""

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ct_pipeline.models.loading import BaseModel
+from ct_pipeline.study.seeds import derive_seed
 from ct_pipeline.study.settings import RetrainingSettings, TrainingSettings
 from ct_pipeline.training.adapters import Trainee, save_adapter
+from ct_pipeline.training.batches import Cut
 from ct_pipeline.training.rows import TrainingRecord
+from ct_pipeline.training.sharding import compute_device
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -47,21 +50,18 @@ def continues(settings: TrainingSettings) -> bool:
     return isinstance(settings, RetrainingSettings) and settings.adapter == "continued"
 
 
-def epoch_steps(settings: TrainingSettings, rows: int) -> int:
-    """How many optimizer steps one pass over so many rows takes."""
-    return math.ceil(rows / (settings.micro_batch * settings.accumulation))
-
-
-def trainer_arguments(settings: TrainingSettings, seed: int, base: BaseModel, scratch: str) -> dict[str, object]:
+def trainer_arguments(
+    settings: TrainingSettings, cut: Cut, seed: int, base: BaseModel, scratch: str
+) -> dict[str, object]:
     """Arguments that transformers' and TRL's trainers share: fixed seeds, no reports, no checkpoints, silence.
 
     The learning rate rises over the warm-up share of the steps and falls linearly to 0.
     """
-    cpu = base.device.type == "cpu"
+    cpu = compute_device(base).type == "cpu"
     return {
         "output_dir": scratch,
-        "per_device_train_batch_size": settings.micro_batch,
-        "gradient_accumulation_steps": settings.accumulation,
+        "per_device_train_batch_size": cut.micro_batch,
+        "gradient_accumulation_steps": cut.accumulation,
         "learning_rate": settings.learning_rate,
         "max_steps": settings.steps or -1,
         "num_train_epochs": settings.epochs or 1,
@@ -75,6 +75,7 @@ def trainer_arguments(settings: TrainingSettings, seed: int, base: BaseModel, sc
         "use_cpu": cpu,
         "bf16": not cpu and str(base.model.dtype) == "torch.bfloat16",
         "gradient_checkpointing": not cpu,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
         "dataloader_num_workers": 0,
         "dataloader_pin_memory": not cpu,
         "logging_strategy": "steps",
@@ -105,7 +106,9 @@ def loss_callback(losses: Losses) -> "TrainerCallback":
     return LossCallback()
 
 
-def checkpoint_callback(trainee: Trainee, out: Path, settings: TrainingSettings, rows: int) -> "TrainerCallback":
+def checkpoint_callback(
+    trainee: Trainee, out: Path, settings: TrainingSettings, cut: Cut, rows: int
+) -> "TrainerCallback":
     """A trainer callback that saves the adapter after every pass over the rows, where the settings ask for it.
 
     The n-th folder is `out`/epoch-n, in the layout of `out`. The last one is the adapter at the end of training, also
@@ -115,6 +118,7 @@ def checkpoint_callback(trainee: Trainee, out: Path, settings: TrainingSettings,
         trainee: the adapter in training.
         out: folder of the final adapter.
         settings: of the run; without `checkpoints` = epoch nothing is saved.
+        cut: of its effective batch.
         rows: how many rows one pass has.
 
     Returns:
@@ -123,7 +127,7 @@ def checkpoint_callback(trainee: Trainee, out: Path, settings: TrainingSettings,
     from transformers import TrainerCallback
 
     wanted = isinstance(settings, RetrainingSettings) and settings.checkpoints == "epoch"
-    every = epoch_steps(settings, rows)
+    every = cut.steps(rows)
 
     class CheckpointCallback(TrainerCallback):
         """Saves the adapter at multiples of an epoch's steps, and at the end."""
@@ -166,11 +170,17 @@ def quiet() -> Iterator[None]:
 
 def fit(trainer: "Trainer") -> None:
     """Runs a trainer without its printed summaries, and without what it computes at every step for nobody."""
+    import torch
     from transformers import PrinterCallback, ProgressCallback
 
+    if trainer.args.world_size > 1:
+        # Each process drops out other units than the others, whose rows may have the same shape.
+        torch.manual_seed(derive_seed(trainer.args.seed, trainer.args.process_index) % 2**63)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     trainer.floating_point_ops = lambda _inputs: 0
+    # All the way down: PEFT leaves the layers below as they are, and in eval mode they are not checkpointed.
+    trainer.model.train()
     # The trainer collects garbage at its start, which takes a quarter of a second with all imported modules to look at.
     gc.freeze()
     try:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 from ct_pipeline.models.loading import BaseModel, load_base
 from ct_pipeline.study.settings import TrainingSettings
 from ct_pipeline.training.adapters import new_adapter, save_adapter
-from ct_pipeline.training.pairs import padded, response_logits, response_tokens
+from ct_pipeline.training.batches import Cut, within_memory
+from ct_pipeline.training.pairs import IGNORED, padded, response_logits, response_tokens
 from ct_pipeline.training.rows import LabelRow, TrainingRecord
 from ct_pipeline.training.run import (
     Losses,
@@ -24,10 +25,14 @@ from ct_pipeline.training.run import (
     record,
     trainer_arguments,
 )
+from ct_pipeline.training.shared_trainer import SharedTrainer, is_empty
 
 if TYPE_CHECKING:
     import torch
     from trl import SFTTrainer
+
+
+_OF_TRL = ("input_ids", "attention_mask", "position_ids", "labels")
 
 
 def train_on_labels(
@@ -58,10 +63,24 @@ def train_on_labels(
     Raises:
         ValueError: no rows, or a row with an empty prompt or completion, or one longer than the context window; or
             nothing of the settings' shape to continue.
+        UserError: no memory for a single row, or an effective batch that the processes of a launch do not divide.
     """
-    started = time.perf_counter()
     base = load_base(base)
     check_rows(base, rows)
+    return within_memory(settings, lambda cut: _train(base, rows, settings, cut, seed, out, stacked_on, on_step))
+
+
+def _train(
+    base: BaseModel,
+    rows: Sequence[LabelRow],
+    settings: TrainingSettings,
+    cut: Cut,
+    seed: int,
+    out: Path,
+    stacked_on: Path | None,
+    on_step: OnStep | None,
+) -> TrainingRecord:
+    started = time.perf_counter()
     from datasets import Dataset
     from trl import SFTConfig
 
@@ -73,11 +92,11 @@ def train_on_labels(
         tempfile.TemporaryDirectory() as scratch,
         new_adapter(base, settings.lora, seed, stacked_on, probe, continues(settings)) as trainee,
     ):
-        kept = checkpoint_callback(trainee, out, settings, len(rows))
+        kept = checkpoint_callback(trainee, out, settings, cut, len(rows))
         trainer = _trainer_class()(
             model=trainee.model,
             args=SFTConfig(
-                **trainer_arguments(settings, seed, base, scratch),
+                **trainer_arguments(settings, cut, seed, base, scratch),
                 # Rows come tokenised, and the collator looks them up by number: nothing is left to prepare.
                 dataset_kwargs={"skip_prepare_dataset": True},
                 max_length=None,
@@ -131,8 +150,14 @@ def _trainer_class() -> "type[SFTTrainer]":
     from torch.nn import functional
     from trl import SFTTrainer
 
-    class LabelTrainer(SFTTrainer):
+    class LabelTrainer(SharedTrainer, SFTTrainer):
         """TRL's trainer, whose loss on a CPU is computed at the trained tokens alone."""
+
+        def items(self, batch: dict) -> torch.Tensor:
+            return (batch["labels"] != IGNORED).sum()
+
+        def summed_loss(self, model: torch.nn.Module, inputs: dict) -> torch.Tensor:
+            return functional.cross_entropy(response_logits(model, inputs), response_tokens(inputs), reduction="sum")
 
         def compute_loss(
             self,
@@ -141,10 +166,11 @@ def _trainer_class() -> "type[SFTTrainer]":
             return_outputs: bool = False,
             num_items_in_batch: torch.Tensor | None = None,
         ) -> torch.Tensor:
-            if _has_fused_kernel(self.args.device) or self.aux_loss_enabled:
-                inputs = {name: tensor for name, tensor in inputs.items() if name != "predicts"}
+            if not (_has_fused_kernel(self.args.device) or self.aux_loss_enabled):
                 return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-            logits = response_logits(model, inputs)
-            return functional.cross_entropy(logits, response_tokens(inputs), reduction="sum") / num_items_in_batch
+            # TRL divides by the items of all processes, too, and multiplies by their number.
+            known = {name: tensor for name, tensor in inputs.items() if name in _OF_TRL}
+            loss = SFTTrainer.compute_loss(self, model, known, return_outputs, num_items_in_batch)
+            return loss * 0 if is_empty(inputs) else loss
 
     return LabelTrainer

@@ -82,7 +82,8 @@ def test_another_model_takes_the_place_of_the_first(small_study, store, counted,
 class FakeVllm:
     """An engine that holds weights of its own while it is open."""
 
-    def __init__(self, path, revision, dtype, max_lora_rank):
+    def __init__(self, path, revision, dtype, max_lora_rank, tensor_parallel_size):
+        self.devices = tensor_parallel_size
         self.open, self.rank = True, max_lora_rank
 
     def close(self):
