@@ -38,8 +38,15 @@ def consistency_candidates(
 
 
 def _describe(key: Key, made: tuple[Artifact, ...]) -> Mapping[str, Any]:
-    draws, scores, examples = [], [], []
+    draws, scores, judged, examples = [], [], [], []
     for artifact in made:
+        if "judging" in artifact.record:
+            told = {
+                role: f"{one['missing']} of {one['asked']} without verdict"
+                for role, one in artifact.record["judging"].items()
+            }
+            judged.append({"draw": artifact.manifest.variant, **told})
+            continue
         if artifact.manifest.stage != STAGE.name:
             scores.append({"score": artifact.manifest.variant, **artifact.record})
             continue
@@ -60,5 +67,6 @@ def _describe(key: Key, made: tuple[Artifact, ...]) -> Mapping[str, Any]:
     return {
         "draws": table_of(draws),
         "scores": table_of(scores),
+        "judged": table_of(judged),
         "completions": table_of(examples),
     }

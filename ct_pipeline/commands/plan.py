@@ -36,6 +36,11 @@ WORDS = {
     "evaluation_tokens": "evaluation tokens, at most",
     "trained_tokens": "response tokens trained on, at most",
 }
+JUDGED = {
+    "judge_requests": "requests to judges, at most",
+    "judge_tokens_read": "tokens that judges read beside the requests' own texts, at most",
+    "judge_tokens_written": "tokens that judges write, at most",
+}
 UNKNOWN = "unknown: the shape of a model is not known here"
 
 
@@ -74,6 +79,8 @@ def _sizes(study: Study, plan: Plan, workers: int, rates: Rates) -> Table:
     table.add_column("released code", justify="right")
     for name, words in WORDS.items():
         table.add_row(words, f"{size[name]:,}", f"{released[name]:,}" if name in released else "")
+    for name, words in JUDGED.items() if plan.judge_requests else ():
+        table.add_row(words, f"{size[name]:,}", "")
     saved = plan.candidate_tokens_unshared - plan.candidate_tokens
     table.add_row("candidate tokens saved by sharing draws", f"{saved:,}", "")
     table.add_row("adapters kept, in bf16", UNKNOWN if plan.adapter_bytes is None else _bytes(plan.adapter_bytes), "")

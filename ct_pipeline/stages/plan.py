@@ -1,13 +1,14 @@
 """What a study would do, counted before anything runs; token counts are upper bounds."""
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ct_pipeline.methods.catalog import method_of
 from ct_pipeline.methods.proposal import Draw
-from ct_pipeline.methods.scorer import Agreement, Grade, Scorer
-from ct_pipeline.stages.candidate_scores import GRADE_TOKENS, JUDGE_TOKENS, scorers_of
+from ct_pipeline.methods.scorer import Agreement, DataRubric, Grade, Scorer
+from ct_pipeline.stages.candidate_scores import CRITIQUE_TOKENS, GRADE_TOKENS, JUDGE_TOKENS, scorers_of
 from ct_pipeline.stages.consistency_candidates import (
     compared_draws,
     draws_of,
@@ -15,6 +16,7 @@ from ct_pipeline.stages.consistency_candidates import (
     scorer_of_method,
     with_drafts,
 )
+from ct_pipeline.stages.judge_plan import JudgeWork, judge_work
 from ct_pipeline.stages.model_shapes import shape_of
 from ct_pipeline.stages.organism_evaluation import ARMS
 from ct_pipeline.stages.sizes import Sizes, sizes_of
@@ -67,6 +69,7 @@ class Plan:
         trained_tokens: at most so many response tokens trained on, all phases together.
         adapter_bytes: of all adapters that are kept, in bf16; None where a model's shape is unknown.
         gpu_hours: to draw and train so many tokens at the stated rates; None likewise.
+        judge_requests, judge_tokens_read, judge_tokens_written: as `judge_plan.JudgeWork`, at most.
     """
 
     models: int
@@ -88,6 +91,9 @@ class Plan:
     trained_tokens: int
     adapter_bytes: int | None
     gpu_hours: float | None
+    judge_requests: int = 0
+    judge_tokens_read: int = 0
+    judge_tokens_written: int = 0
 
 
 def plan_of(study: Study, workers: int, rates: Rates = ASSUMED) -> Plan:
@@ -101,6 +107,7 @@ def plan_of(study: Study, workers: int, rates: Rates = ASSUMED) -> Plan:
     sizes = {kind: sizes_of(study, kind) for kind in study.misalignments}
     works = [_work(study, organism, sizes[organism.kind]) for organism in study.organisms]
     kinds = [sizes[organism.kind] for organism in study.organisms]
+    judged = _judge_work(study, sizes)
     return Plan(
         models=len(study.models),
         organisms=len(study.organisms),
@@ -125,7 +132,16 @@ def plan_of(study: Study, workers: int, rates: Rates = ASSUMED) -> Plan:
         gpu_hours=_sum(
             _hours(study, organism, work, rates) for organism, work in zip(study.organisms, works, strict=True)
         ),
+        judge_requests=judged.requests,
+        judge_tokens_read=judged.read_tokens,
+        judge_tokens_written=judged.written_tokens,
     )
+
+
+def _judge_work(study: Study, sizes: Mapping[str, Sizes]) -> JudgeWork:
+    counts = Counter(organism.kind for organism in study.organisms)
+    works = (judge_work(study, kind, counts[kind], size, _dose_answers(study, size)) for kind, size in sizes.items())
+    return sum(works, JudgeWork())
 
 
 @dataclass(frozen=True)
@@ -189,6 +205,8 @@ def _scoring_tokens(sizes: Sizes, scorer: Scorer) -> int:
     candidates = sum(sizes.prompts(draw) * draw.samples for draw in scorer.draws)
     if isinstance(scorer, Grade):
         return candidates * GRADE_TOKENS
+    if isinstance(scorer, DataRubric):
+        return candidates * CRITIQUE_TOKENS
     if isinstance(scorer, Agreement) and isinstance(scorer.judge, BaseModelJudge):
         return candidates * JUDGE_TOKENS
     return 0

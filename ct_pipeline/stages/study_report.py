@@ -6,6 +6,7 @@ from pathlib import Path
 from ct_pipeline.report.study import write_report
 from ct_pipeline.stages import distribution_shift, evaluation, organism_evaluation, uptake
 from ct_pipeline.stages.node import Look, Node, find, making
+from ct_pipeline.stages.study_judges import calibration_nodes
 from ct_pipeline.stages.study_record import finished, place_of, study_record, usable_cells
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore, disk_errors
 from ct_pipeline.study.errors import UserError
@@ -27,6 +28,11 @@ def node(store: ArtifactStore, study: Study) -> Node:
         f"{name} {cell.key}": place_of(look, study, stage.STAGE, cell)
         for cell in cells
         for name, stage in REPORTED.items()
+    }
+    others |= {
+        f"calibration {kind} {role}": place
+        for kind in study.judges
+        for role, place in calibration_nodes(study, kind).items()
     }
     inputs |= {name: place for name, place in others.items() if find(look, place) is not None}
     return Node(STAGE, VERSION, study.name, "-", {"study": study}, inputs)
