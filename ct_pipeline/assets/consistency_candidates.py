@@ -41,11 +41,15 @@ def _describe(key: Key, made: tuple[Artifact, ...]) -> Mapping[str, Any]:
     draws, scores, judged, examples = [], [], [], []
     for artifact in made:
         if "judging" in artifact.record:
-            told = {
-                role: f"{one['missing']} of {one['asked']} without verdict"
-                for role, one in artifact.record["judging"].items()
-            }
-            judged.append({"draw": artifact.manifest.variant, **told})
+            judged += [
+                {
+                    "of": f"{artifact.manifest.stage.replace('_', ' ')}: {artifact.manifest.variant}",
+                    "judge": role,
+                    "asked": told["asked"],
+                    "without_verdict": told["missing"],
+                }
+                for role, told in artifact.record["judging"].items()
+            ]
             continue
         if artifact.manifest.stage != STAGE.name:
             scores.append({"score": artifact.manifest.variant, **artifact.record})

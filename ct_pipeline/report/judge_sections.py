@@ -6,6 +6,8 @@ One form for studies and audits: a document as `Judging` describes it, which is 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import pandas as pd
+
 from ct_pipeline.report.wording import MISSING, percent, points
 
 Judging = Mapping[str, object]
@@ -46,6 +48,24 @@ def study_judge_sections(judging: Mapping[str, Judging]) -> list[Section]:
     return [section for title, one in judging.items() for section in judge_sections(one, f": {title}")]
 
 
+def judged_changes_table(judging: Mapping[str, Judging]) -> pd.DataFrame:
+    """One row per change and judge, as rates: as seen, and corrected where labelled answers allow it; missing is null."""
+    numbers = ("value", "low", "high")
+    return pd.DataFrame(
+        [
+            {
+                "kind": title,
+                "of": change["of"],
+                "judge": change["role"],
+                **{name: change["seen"][name] for name in numbers},
+                **{f"corrected_{name}": _known(change["corrected"], name) for name in numbers},
+            }
+            for title, one in judging.items()
+            for change in one["changes"]
+        ]
+    ).astype({name: float for part in ("", "corrected_") for name in (f"{part}{each}" for each in numbers)})
+
+
 def judge_limit(judging: Judging | None) -> str:
     """What rows with a rubric cannot say."""
     if not judging:
@@ -62,6 +82,10 @@ def rate_text(rate: Mapping[str, object] | None) -> str:
     if rate is None or rate["value"] is None:
         return MISSING
     return f"{percent(rate['value'])} [{percent(rate['low'])} to {percent(rate['high'])}] of {rate['prompts']}"
+
+
+def _known(change: Mapping[str, object] | None, name: str) -> object:
+    return None if change is None or change["value"] is None else change[name]
 
 
 def _judge(judge: Mapping[str, object]) -> Iterator[tuple[str, ...]]:

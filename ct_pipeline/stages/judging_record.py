@@ -37,6 +37,7 @@ def judging_of(
             [cell for cell in cells if cell.organism.kind == kind],
         )
         for kind in study.judges
+        if any(one.kind == kind for one in organisms)
     }
 
 

@@ -31,7 +31,7 @@ def node(store: ArtifactStore, study: Study) -> Node:
     }
     others |= {
         f"calibration {kind} {role}": place
-        for kind in study.judges
+        for kind in dict.fromkeys(organism.kind for organism in organisms)
         for role, place in calibration_nodes(study, kind).items()
     }
     inputs |= {name: place for name, place in others.items() if find(look, place) is not None}

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from multiprocessing.reduction import ForkingPickler
 
 import pandas
 import pytest
@@ -192,7 +193,25 @@ def test_the_report_shows_the_judges(finished, tmp_path):
     text = (tmp_path / "report.md").read_text()
     for shown in (page, text):
         assert "Judges: Selling" in shown and "Krippendorff" in shown and "small-judge" in shown
+    numbers = pandas.read_csv(tmp_path / "tables" / "judged_changes.csv")
+    assert len(numbers) == 2 * len(study.methods) and numbers["corrected_value"].notna().all()
     assert "give a judge rubric.txt" not in (tmp_path / "cells" / "family-selling-40" / "null.html").read_text()
+
+
+def test_a_part_of_a_study_needs_no_judge_of_what_it_leaves_out(finished, tmp_path):
+    study, _, _ = finished
+    missing = {"name": "gone", "rubric": {"scale": "one_to_five", "file": str(tmp_path / "none.txt")}}
+    gone = JudgeFile.model_validate(missing | {"judge": study.judges[KIND].judge.judge.model_dump(mode="json")})
+    other = study.model_copy(update={"judges": {**study.judges, "elsewhere": JudgedBy(judge=gone)}})
+    assert preflight.faults(other) == ()
+
+
+def test_a_study_with_judges_reaches_other_processes(finished):
+    study, _, _ = finished
+    (organism,) = study.organisms
+    there = ForkingPickler.loads(ForkingPickler.dumps(study))
+    cell = Cell(organism, "null")
+    assert evaluation.node(there, cell).fingerprint == evaluation.node(study, cell).fingerprint
 
 
 def test_a_report_depends_on_the_calibration(finished):
