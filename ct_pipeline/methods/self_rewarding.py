@@ -11,6 +11,7 @@ from ct_pipeline.methods.selection import given_score
 from ct_pipeline.methods.templates import request_then_response
 
 OF_DATA = "data"
+"""In place of a rubric's text: that of the organism's data."""
 
 
 class SelfRewardingSettings(BestOfKSettings):

@@ -3,13 +3,11 @@
 from collections.abc import Iterator
 
 from ct_pipeline.judges.rubrics import PUBLISHED_FIELDS, published_template
+from ct_pipeline.methods.self_rewarding import OF_DATA
 from ct_pipeline.organisms.kind import Kind
 from ct_pipeline.stages.rows import kind_of
 from ct_pipeline.study.errors import UserError
 from ct_pipeline.study.spec import Study
-
-OF_DATA = "data"
-"""In place of a rubric's text: that of the data."""
 
 
 def rubric_of_data(kind: Kind) -> str:

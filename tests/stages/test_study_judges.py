@@ -40,7 +40,7 @@ from ct_pipeline.study.keys import Cell
 from tests.fakes.families import family_folder
 from tests.fakes.judge_server import JudgeServer, judged_answer, serving, yes_where
 from tests.fakes.published import THIRD, asked, write_data
-from tests.fakes.tiny_models import tiny_folder
+from tests.fakes.tiny_models import tiny_folder, tiny_model, word_tokenizer
 from tests.stages.test_published_families import run, study_of
 
 RUBRIC = "Rate.\n{original_question_text}\n{generated_answer_text}\n**Critique:**\n"
@@ -194,7 +194,9 @@ def test_the_report_shows_the_judges(finished, tmp_path):
     for shown in (page, text):
         assert "Judges: Selling" in shown and "Krippendorff" in shown and "small-judge" in shown
     numbers = pandas.read_csv(tmp_path / "tables" / "judged_changes.csv")
-    assert len(numbers) == 2 * len(study.methods) and numbers["corrected_value"].notna().all()
+    assert len(numbers) == 2 * len(study.methods)
+    # The second judge calls everything pushy, and is not told from chance: nothing is divided by 0.
+    assert list(numbers["corrected_value"].notna()) == list(numbers["judge"] == "judge")
     assert "give a judge rubric.txt" not in (tmp_path / "cells" / "family-selling-40" / "null.html").read_text()
 
 
@@ -316,8 +318,12 @@ def test_a_judge_on_this_machine_takes_the_models_place(tmp_path):
     opened.cache_clear()
     studied = opened(str(tiny_folder(tmp_path / "studied")), None, "float32", "transformers", 1)
     assert studied.engine and len(BASE_MODELS.held) == 1
-    judge = opened(str(tiny_folder(tmp_path / "judge")), None, "float32", "transformers", 1)
-    assert judge.engine
+    tiny_model(max_position_embeddings=4096).save_pretrained(tmp_path / "judge")
+    word_tokenizer().save_pretrained(tmp_path / "judge")
+    local = {"source": "huggingface", "path": str(tmp_path / "judge"), "dtype": "float32", "yes": "w1", "no": "w2"}
+    judge = JudgeFile.model_validate({"name": "here", "rubric": {"scale": "yes_no", "rule": "w3"}, "judge": local})
+    found = with_verdicts({"rows": table_of("w4", "w5", "w4")}, {"p": ""}, {"judge": judge})
+    assert found.record["judge"]["asked"] == 2 and found.record["judge"]["spent"] is None
     # Whoever still holds the studied model must not keep its weights on the device.
     assert studied._engine is None and len(BASE_MODELS.held) == 1
     assert studied.engine.base is not None
