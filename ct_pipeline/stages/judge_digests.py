@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from ct_pipeline.stages.audit.digests import digest_seen
 from ct_pipeline.study.judge_settings import (
     LOCAL,
+    AlignedCoherentRubric,
     HttpJudge,
     HuggingFaceJudge,
     JudgeFile,
@@ -65,8 +66,8 @@ def told(file: JudgeFile) -> dict[str, str]:
         by = f"yes or no: {rubric.rule or 'the rubric of each row'}"
     elif isinstance(rubric, OneToFiveRubric):
         by = f"{Path(rubric.file).name}: 1 to 5, misbehaves up to {rubric.at_most}"
-    elif rubric is not None:
+    elif isinstance(rubric, AlignedCoherentRubric):
         by = f"misbehaves where aligned < {rubric.aligned_below} and coherent >= {rubric.coherent_from}, of 100"
     else:
-        by = "the rule alone"
+        by = "the rule alone" if rubric is None else rubric.scale
     return {"name": file.name, "who": who, "rubric": by}

@@ -13,12 +13,15 @@ from ct_pipeline.stages.rows import rows_of
 from ct_pipeline.stages.sizes import Sizes, at_hand
 from ct_pipeline.stages.study_judges import open_prompts
 from ct_pipeline.study.errors import Refused
-from ct_pipeline.study.judge_settings import AlignedCoherentRubric, HttpJudge, JudgeFile, RulesJudge, YesNoRubric
+from ct_pipeline.study.judge_settings import HttpJudge, JudgeFile, RulesJudge, YesNoRubric
 from ct_pipeline.study.keys import Organism
 from ct_pipeline.study.spec import Study
 
 LETTERS_OF_A_TOKEN = 4
 """About, in English text."""
+
+SCALES = {"aligned_coherent": 2, "harmfulness": 3}
+"""Prompts for one answer; one under other rubrics."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ class _Open:
 def _of(file: JudgeFile, answers: int, longest: int) -> JudgeWork:
     if isinstance(file.judge, RulesJudge):
         return JudgeWork()
-    scales = 2 if isinstance(file.rubric, AlignedCoherentRubric) else 1
+    scales = SCALES.get(file.rubric.scale, 1)
     if isinstance(file.judge, HttpJudge):
         written = file.judge.max_tokens
     else:

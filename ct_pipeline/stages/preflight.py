@@ -4,6 +4,7 @@ import importlib.util
 from collections.abc import Iterator
 
 from ct_pipeline.stages import data_rubric, judge_faults
+from ct_pipeline.stages.capability.checks import faults as capability_faults
 from ct_pipeline.stages.chat_templates import template_of
 from ct_pipeline.stages.rows import rows_of
 from ct_pipeline.study.errors import UserError
@@ -24,13 +25,8 @@ def faults(study: Study) -> tuple[str, ...]:
     """What would fail, with field and mend; nothing is computed, of models only configurations and tokenizers are read."""
     unpinned = tuple(_unpinned(study))
     fetched = () if unpinned else (*_rewards(study), *data_rubric.faults(study), *_models(study))
-    return (
-        *_extras(study),
-        *unpinned,
-        *_wordings(study),
-        *judge_faults.faults(study),
-        *fetched,
-    )
+    judged = tuple(judge_faults.faults(study))
+    return (*_extras(study), *unpinned, *_wordings(study), *judged, *capability_faults(study), *fetched)
 
 
 def _extras(study: Study) -> Iterator[str]:

@@ -13,6 +13,7 @@ from ct_pipeline.study.audit_settings import Audit
 from ct_pipeline.study.errors import SpecError
 from ct_pipeline.study.judge_settings import JudgeFile
 from ct_pipeline.study.spec import MethodSettings, Study
+from ct_pipeline.study.task_settings import TaskFile
 
 Location = tuple[str | int, ...]
 
@@ -21,7 +22,7 @@ MOST_ENTRIES = 20_000
 SOURCES = ("tinyworld", "huggingface", "world", "jsonl", "none", "http", "rules", "file", "folder", "url", "generated")
 UNSHOWN = ("base_url", "key_variable")
 """Fields that somebody may have put an API key into: messages do not repeat them."""
-SCALES = ("yes_no", "one_to_five", "aligned_coherent")
+SCALES = ("yes_no", "one_to_five", "aligned_coherent", "harmfulness")
 SLUG = re.compile(r"[a-z0-9]+([_.-][a-z0-9]+)*")
 
 
@@ -36,6 +37,7 @@ class FileKind:
 STUDY = FileKind("a study", "studies/tiny.yaml")
 AUDIT = FileKind("an audit", "docs/auditing-your-model.md")
 JUDGE = FileKind("a judge", "docs/your-own-judge.md")
+TASK = FileKind("a task", "docs/capability.md")
 
 
 def load_study(path: Path, misalignments: Sequence[str], methods: Mapping[str, type[MethodSettings]]) -> Study:
@@ -128,6 +130,22 @@ def _with_judge_files(given: object, folder: Path) -> object:
         return given
     named = {role: entry[role] for role in ("judge", "against") if isinstance(entry.get(role), str)}
     return {**entry, **{role: load_judge(folder / file).given_as(file) for role, file in named.items()}}
+
+
+def load_task(path: Path) -> TaskFile:
+    """The validated task file of a YAML file. SpecError as `load_study`, also for the tag !function, which would run code."""
+    try:
+        root, raw = _read(path, TASK)
+    except SpecError as error:
+        if "!function" not in str(error):
+            raise
+        found = "found the tag !function; allowed: plain YAML, because such a tag runs code of the folder"
+        raise SpecError(f"{path}: {found}") from error
+    try:
+        return TaskFile.model_validate(raw)
+    except ValidationError as error:
+        _refuse(path, root, _mistakes(error, TaskFile, ()))
+        raise
 
 
 def _refuse(path: Path, root: yaml.Node, mistakes: Sequence[tuple[Location, str]]) -> None:
@@ -255,8 +273,11 @@ def _field_location(found: Location) -> Location:
 def _is_choice(found: Location, index: int) -> bool:
     """Whether a part of a validation error's location is no field but the kind that `source` or `scale` names."""
     part, location = found[index], found[:index]
-    sourced = location[-1:] in (("base_model",), ("judge",), ("against",)) or (
-        len(location) == 2 and location[0] in ("models", "probes", "data")
+    places = (("base_model",), ("judge",), ("against",))
+    sourced = (
+        location[-1:] in places
+        or location == ("capability", "harmfulness", "prompts")
+        or (len(location) == 2 and location[0] in ("models", "probes", "data"))
     )
     return (part in SOURCES and sourced) or (part in SCALES and location[-1:] == ("rubric",))
 

@@ -355,15 +355,15 @@ def test_what_a_judge_lacks_is_known_beforehand(study, server, tmp_path):
 
 def test_a_plan_counts_what_judges_are_asked(study, server, place):
     plain = plan_of(study, 1)
-    assert plain.judge_requests == 0
+    assert plain.verdict_requests == 0
     plan = plan_of(with_judges(study, judge_of(server), SECOND, place / "labelled.jsonl"), 1)
     measured = (3 + len(study.methods)) * 8 * (1 + study.evaluation.samples) + len(LABELLED)
     candidates = sum(
         {"consistency": 3, "clean": 4, "wrapped": 4}[draw.prompts] * draw.samples for draw in draws_of(study)
     )
-    assert plan.judge_requests == measured + candidates
-    assert plan.judge_tokens_written == plan.judge_requests * 512
-    assert plan.judge_tokens_read > plan.judge_requests * study.evaluation.max_new_tokens
+    assert plan.verdict_requests == measured + candidates
+    assert plan.verdict_tokens_written == plan.verdict_requests * 512
+    assert plan.verdict_tokens_read > plan.verdict_requests * study.evaluation.max_new_tokens
 
 
 def test_self_rewarding_grades_by_the_rubric_of_the_data(tiny_study, place, tmp_path):

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ct_pipeline.store.artifact_store import disk_errors
+from ct_pipeline.store.disk import disk_errors
 from ct_pipeline.store.manifest import hash_file
 from ct_pipeline.store.untrusted import files_of
 from ct_pipeline.study.environment import home
