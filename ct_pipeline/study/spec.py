@@ -81,8 +81,9 @@ class Study(Settings):
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_asked_for(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
-        # Fingerprints of studies without the block stay what they were before there was one.
-        return {name: value for name, value in serialize(self).items() if name != "capability" or value is not None}
+        # Fingerprints of studies without these blocks stay what they were before there were any.
+        optional = ("capability", "judges")
+        return {name: value for name, value in serialize(self).items() if value or name not in optional}
 
     @field_validator("misalignments", "seeds")
     @classmethod
@@ -114,11 +115,6 @@ class Study(Settings):
         if worldly and (fields := self._all_of()):
             raise misfit(fields[0], f"found 'all'; allowed: a number, because {of_rows}")
         return self
-
-    @model_serializer(mode="wrap")
-    def _judges_where_named(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
-        # A study without judges has the fingerprint that it had before there were any.
-        return {name: value for name, value in write(self).items() if name != "judges" or self.judges}
 
     @model_validator(mode="after")
     def _judges_of_data(self) -> "Study":

@@ -164,3 +164,7 @@ def test_a_judge_where_rules_decide_or_that_is_studied_is_refused(read):
 def test_self_rewarding_takes_the_rubric_of_the_data_without_grades(read):
     line = r'rubric: "[^"]*"'
     assert "grades with a rubric that is written here" in refusal(read, (line, "rubric: data"))
+
+
+def test_blocks_that_a_study_leaves_out_are_not_in_its_fingerprint(read):
+    assert not {"judges", "capability"} & set(read().model_dump(mode="json"))
