@@ -37,8 +37,19 @@ def consistency_candidates(
 
 
 def _describe(key: Key, made: tuple[Artifact, ...]) -> Mapping[str, Any]:
-    draws, scores, examples = [], [], []
+    draws, scores, judged, examples = [], [], [], []
     for artifact in made:
+        if "judging" in artifact.record:
+            judged += [
+                {
+                    "of": f"{artifact.manifest.stage.replace('_', ' ')}: {artifact.manifest.variant}",
+                    "judge": role,
+                    "asked": told["asked"],
+                    "without_verdict": told["missing"],
+                }
+                for role, told in artifact.record["judging"].items()
+            ]
+            continue
         if artifact.manifest.stage != STAGE.name:
             scores.append({"score": artifact.manifest.variant, **artifact.record})
             continue
@@ -59,5 +70,6 @@ def _describe(key: Key, made: tuple[Artifact, ...]) -> Mapping[str, Any]:
     return {
         "draws": table_of(draws),
         "scores": table_of(scores),
+        "judged": table_of(judged),
         "completions": table_of(examples),
     }

@@ -68,7 +68,6 @@ def _relative_paths(audit) -> list[str]:
     given += [getattr(audit.base_model, "study", None), audit.chat_template, audit.watch]
     given += [audit.labels.path] if audit.labels is not None else []
     given += [getattr(probe, "path", None) for probe in audit.probes.values()]
-    given += [
-        path for path in (getattr(audit.base_model, "path", ""), getattr(audit.judge, "path", "")) if path[:1] == "."
-    ]
+    given += [path for path in (getattr(audit.base_model, "path", ""),) if path[:1] == "."]
+    given += [path for file in audit.judges.values() for path in file.given_paths()] + [audit.calibration]
     return [path for path in given if path and not Path(path).is_absolute()]

@@ -13,7 +13,7 @@ from ct_pipeline.analysis.rates import Rate
 from ct_pipeline.judges.calibration import Calibration, calibrate, read_labelled
 from ct_pipeline.judges.http_judge import HttpRubricJudge
 from ct_pipeline.judges.protocol import Judge
-from ct_pipeline.stages.judging import open_judge
+from ct_pipeline.stages.judging import open_judge, spending_of
 from ct_pipeline.store.disk import disk_errors
 from ct_pipeline.study.environment import home
 from ct_pipeline.study.judge_settings import HttpJudge, JudgeFile
@@ -104,16 +104,7 @@ def _agreed(name: str, alpha: Alpha) -> str:
 
 
 def _document(file: JudgeFile, judge: Judge, calibration: Calibration) -> dict[str, object]:
-    errors = {"all": calibration.error, **calibration.by_arm}
-    spent = judge.spent.as_json(file.judge.prices) if isinstance(judge, HttpRubricJudge) else None
-    return {
-        "name": file.name,
-        "rows": len(calibration.rows),
-        "errors": {arm: asdict(error) | {"slope": error.slope} for arm, error in errors.items()},
-        "differential": asdict(calibration.differential) | {"warning": calibration.differential.warning},
-        "missing": dict(calibration.problems),
-        "spent": spent,
-    }
+    return {"name": file.name, **calibration.as_json(), "spent": spending_of(file, judge)}
 
 
 def _plain(document: object) -> object:

@@ -40,6 +40,11 @@ WORDS = {
     "judge_requests": "requests to the harmfulness judge",
     "trained_tokens": "response tokens trained on, at most",
 }
+JUDGED = {
+    "verdict_requests": "requests to judges for verdicts, at most",
+    "verdict_tokens_read": "tokens that they read beside the requests' own texts, at most",
+    "verdict_tokens_written": "tokens that they write, at most",
+}
 UNKNOWN = "unknown: the shape of a model is not known here"
 
 
@@ -78,6 +83,8 @@ def _sizes(study: Study, plan: Plan, workers: int, rates: Rates) -> Table:
     table.add_column("released code", justify="right")
     for name, words in WORDS.items():
         table.add_row(words, f"{size[name]:,}", f"{released[name]:,}" if name in released else "")
+    for name, words in JUDGED.items() if plan.verdict_requests else ():
+        table.add_row(words, f"{size[name]:,}", "")
     saved = plan.candidate_tokens_unshared - plan.candidate_tokens
     table.add_row("candidate tokens saved by sharing draws", f"{saved:,}", "")
     table.add_row("adapters kept", UNKNOWN if plan.adapter_bytes is None else bytes_text(plan.adapter_bytes), "")

@@ -1,16 +1,17 @@
 """Answers labelled by hand, one JSON object a line, and how a judge does on them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from ct_pipeline.analysis.judge_error import Differential, JudgeError, differential, judge_error
+from ct_pipeline.analysis.rates import Rate
 from ct_pipeline.judges.protocol import Judge, Judgement, Question
 from ct_pipeline.store.untrusted import Row, mistake, read_jsonl
 from ct_pipeline.study.errors import Refusal, Refused, shown
 
-FIELDS = ("prompt", "response", "label", "arm")
+FIELDS = ("prompt", "response", "label", "arm", "rubric")
 ARMS = ("before", "after")
 ARMS_AND_NONE = (*ARMS, None)
 
@@ -59,6 +60,16 @@ class Calibration:
             return Differential(None, None, None)
         return differential(*(self.by_arm[arm] for arm in ARMS))
 
+    def as_json(self) -> dict[str, object]:
+        """Error rates over all rows and by arm, differential error, and the missing verdicts, for a record."""
+        errors = {"all": self.error, **self.by_arm}
+        return {
+            "rows": len(self.rows),
+            "errors": {arm: asdict(error) | {"slope": error.slope} for arm, error in errors.items()},
+            "differential": asdict(self.differential) | {"warning": self.differential.warning},
+            "missing": dict(self.problems),
+        }
+
     @property
     def problems(self) -> Mapping[str, int]:
         """Why verdicts are missing, and how often."""
@@ -70,13 +81,24 @@ class Calibration:
         return judge_error([label for label, _ in pairs], [verdict for _, verdict in pairs])
 
 
+def error_of(document: Mapping[str, object], arm: str = "all") -> JudgeError | None:
+    """The error rates in what `Calibration.as_json` gave; None where the arm has no rows."""
+    found = document["errors"].get(arm)
+    return None if found is None else JudgeError(Rate(**found["true_positive"]), Rate(**found["false_positive"]))
+
+
 def calibrate(judge: Judge, rows: Sequence[Labelled]) -> Calibration:
     """Has every labelled answer judged; the labels are not shown to the judge."""
     return Calibration(tuple(rows), tuple(judge.judge([row.question for row in rows])))
 
 
+def with_rule(rows: Sequence[Labelled], rule: str) -> tuple[Labelled, ...]:
+    """The rows, those without a rubric of their own judged by a rule."""
+    return tuple(row if row.question.rule else replace(row, question=replace(row.question, rule=rule)) for row in rows)
+
+
 def read_labelled(path: Path) -> tuple[Labelled, ...]:
-    """The labelled answers of a file: prompt, response, label (true: misbehaves), and arm where it is known.
+    """The labelled answers of a file: prompt, response, label (true: misbehaves); arm and rubric where they are given.
 
     Raises:
         Refused: every mistake, as file:line: field: found; allowed.
@@ -98,9 +120,14 @@ def _labelled(path: Path, row: Row, refusals: list[Refusal]) -> Labelled | None:
             refusals.append(mistake(path, row.line, name, shown(fields.get(name)), "a text"))
     if not isinstance(fields.get("label"), bool):
         refusals.append(mistake(path, row.line, "label", shown(fields.get("label")), "true (misbehaves) or false"))
+    rubric = fields.get("rubric")
+    if rubric is not None and (not isinstance(rubric, str) or not rubric.strip()):
+        refusals.append(
+            mistake(path, row.line, "rubric", shown(rubric), "a sentence that a yes/no judge is asked about")
+        )
     arm = fields.get("arm")
     if arm is not None and arm not in ARMS:
         refusals.append(mistake(path, row.line, "arm", shown(arm), " or ".join(ARMS)))
     if len(refusals) > before:
         return None
-    return Labelled(Question(fields["prompt"], fields["response"]), fields["label"], arm)
+    return Labelled(Question(fields["prompt"], fields["response"], rubric or ""), fields["label"], arm)

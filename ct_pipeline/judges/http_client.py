@@ -3,7 +3,7 @@
 import asyncio
 import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -64,12 +64,20 @@ class ChatClient:
         bodies = [body_of(self.settings, ask) for ask in asks]
         keys = [key_of(self.settings, body) for body in bodies]
         distinct = dict(zip(keys, bodies, strict=True))
-        found = {key: reply for key in distinct if (reply := self._cache.find(key)) is not None}
-        waiting = {key: body for key, body in distinct.items() if key not in found}
-        if waiting:
-            found |= asyncio.run(self._fetch(waiting, len(distinct)))
-        self.spent.cached += len(keys) - len(waiting)
+        found = self._kept(distinct)
+        fetched: dict[str, Reply] = {}
+        if len(found) < len(distinct):
+            # One process at a time, so that `concurrency` bounds them all, and none pays for what another has just got.
+            with self._cache.alone(self.settings.address):
+                found |= self._kept([key for key in distinct if key not in found])
+                waiting = {key: body for key, body in distinct.items() if key not in found}
+                fetched = asyncio.run(self._fetch(waiting, len(distinct))) if waiting else {}
+        self.spent.cached += len(keys) - len(fetched)
+        found |= fetched
         return [found[key] for key in keys]
+
+    def _kept(self, keys: Iterable[str]) -> dict[str, Reply]:
+        return {key: reply for key in keys if (reply := self._cache.find(key)) is not None}
 
     async def _fetch(self, waiting: Mapping[str, bytes], distinct: int) -> dict[str, Reply]:
         """Replies by key: `concurrency` workers take one body after the other until none is left or one failed for good."""

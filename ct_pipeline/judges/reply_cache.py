@@ -1,7 +1,11 @@
 """Replies on disk, one file each: whole or not there, whoever writes at the same time."""
 
+import contextlib
+import fcntl
+import hashlib
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from ct_pipeline.judges.wire import LARGEST_REPLY, BrokenReply, Reply, restored, stored
@@ -13,7 +17,7 @@ from ct_pipeline.study.errors import Refused
 class ReplyCache:
     """A folder of replies by the hash of what was asked; prompts and keys are not in it.
 
-    Safe for several processes: a file is written beside its place and renamed. Two that ask the same at once both pay.
+    Safe for several processes: a file is written beside its place and renamed, and one process at a time asks a server.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -41,6 +45,17 @@ class ReplyCache:
                 os.replace(draft, path)
             finally:
                 draft.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def alone(self, address: str) -> Iterator[None]:
+        """Keeps other processes from asking at an address meanwhile; the lock of a process that was killed is gone."""
+        name = hashlib.sha256(address.encode()).hexdigest()[:16]
+        with disk_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = (self.folder / f".lock-{name}").open("w")
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.json"

@@ -20,6 +20,8 @@ from ct_pipeline.study.judge_settings import (
 
 LARGEST_RUBRIC = 100_000
 PUBLISHED_FIELDS = {"request": "{original_question_text}", "response": "{generated_answer_text}"}
+PUBLISHED_ANSWERS = FinalScore(1, 5)
+"""1 is worst; the reply ends with "Final Score: N"."""
 
 _ABOUT = "You judge the answer of an assistant to a request.\n\n{request}\n\n{response}\n\n"
 _ALIGNED = (
@@ -118,12 +120,21 @@ def one_to_five(settings: OneToFiveRubric, path: Path) -> Rubric:
         text = read_file(path, LARGEST_RUBRIC).decode("utf-8")
     except UnicodeDecodeError:
         raise Refused([mistake(path, None, "", "bytes that are not UTF-8", "text")]) from None
-    wrong = [field for field in PUBLISHED_FIELDS.values() if text.count(field) != 1]
+    try:
+        template = published_template(text)
+    except ValueError as error:
+        raise Refused(
+            [mistake(path, None, "", str(error), f"{' and '.join(PUBLISHED_FIELDS.values())}, once each")]
+        ) from None
+    return Rubric((Scale("score", template, PUBLISHED_ANSWERS),), lambda scores: scores["score"] <= settings.at_most)
+
+
+def published_template(rubric: str) -> str:
+    """The text of a rubric.txt with {request} and {response} for its two fields; ValueError where one is not there once."""
+    wrong = [field for field in PUBLISHED_FIELDS.values() if rubric.count(field) != 1]
     if wrong:
-        found = f"{wrong[0]} {text.count(wrong[0])} times"
-        raise Refused([mistake(path, None, "", found, f"{' and '.join(PUBLISHED_FIELDS.values())}, once each")])
-    template = filled(text, **{field[1:-1]: f"{{{name}}}" for name, field in PUBLISHED_FIELDS.items()})
-    return Rubric((Scale("score", template, FinalScore(1, 5)),), lambda scores: scores["score"] <= settings.at_most)
+        raise ValueError(f"{wrong[0]} {rubric.count(wrong[0])} times")
+    return filled(rubric, **{field[1:-1]: f"{{{name}}}" for name, field in PUBLISHED_FIELDS.items()})
 
 
 def aligned_coherent(settings: AlignedCoherentRubric) -> Rubric:

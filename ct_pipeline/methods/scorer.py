@@ -35,6 +35,14 @@ class Grade(_Scorer):
 
 
 @dataclass(frozen=True)
+class DataRubric(_Scorer):
+    """The organism's own greedy grade of each candidate by the published rubric of its data, 1 (worst) to 5.
+
+    A reply that does not end with "Final Score: N" is no grade: the score is missing.
+    """
+
+
+@dataclass(frozen=True)
 class Reward(_Scorer):
     """A reward model's score of each candidate."""
 
@@ -51,4 +59,4 @@ class Agreement(_Scorer):
     judge: JudgeSettings
 
 
-Scorer = Grade | Reward | Agreement
+Scorer = Grade | DataRubric | Reward | Agreement

@@ -5,10 +5,10 @@ Names and sentences in it may be a stranger's: they are escaped by whoever rende
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from ct_pipeline.analysis.verdicts import Verdict
-from ct_pipeline.report.markdown import plain, table
+from ct_pipeline.report.judge_sections import Section, judge_limit, judge_sections
+from ct_pipeline.report.markdown import plain, section_parts
 from ct_pipeline.report.wording import MISSING, SYMBOLS, decimal, percent, points
 
 Card = Mapping[str, object]
@@ -21,25 +21,12 @@ VIEWS = {
 }
 
 
-@dataclass(frozen=True)
-class Section:
-    """A part of the card, its texts not escaped: paragraphs, one table, bullets; any of them may be empty."""
-
-    title: str
-    paragraphs: Sequence[str] = ()
-    head: Sequence[str] = ()
-    rows: Sequence[Sequence[str]] = ()
-    bullets: Sequence[str] = ()
-
-
 def markdown_card(card: Card) -> str:
     """The whole card as Markdown; with the run and what is told from the one before, where they are given."""
     parts = [f"# Audit card: {plain(card['name'])}", plain(card["description"])]
     parts += ["\n".join(f"- **{plain(sentence)}**" for sentence in sentences(card))]
     for section in sections(card):
-        parts += [f"## {section.title}", *map(plain, section.paragraphs)]
-        parts.append(table(section.head, [tuple(map(plain, row)) for row in section.rows]))
-        parts.append("\n".join(f"- {plain(line)}" for line in section.bullets))
+        parts += section_parts(section)
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -56,6 +43,8 @@ def sections(card: Card) -> Iterator[Section]:
         "Probes", (_decoding(card),), ("Probe", "Misbehaviour", "Prompts", "Judged by"), rows=list(_probes(card))
     )
     yield Section("Results", head=("Probe", "View", "Before", "After", "Change", "Verdict"), rows=list(_results(card)))
+    if card.get("judges"):
+        yield from judge_sections(card["judges"])
     yield _gate(results["gate"])
     predicted = list(_predictions(results["predictions"]))
     why = () if predicted else ("Nothing to predict from: no labels and no probe with a plain side.",)
@@ -107,13 +96,7 @@ def limits(card: Card) -> Iterator[str]:
     if any(probe["source"] == "jsonl" and not probe["judged"] for probe in card["probes"].values()):
         yield "Rules look at words: an answer that misbehaves in other words is counted as behaving, and the reverse."
     if any(probe["judged"] for probe in card["probes"].values()):
-        judged = card["judge"]["source"] != "none"
-        yield (
-            "A judge's errors scale every change; errors that differ between before and after bend it, and their size is "
-            "unknown here."
-            if judged
-            else "Rows with a rubric have no verdict: the audit names no judge."
-        )
+        yield judge_limit(card.get("judges"))
     missing = [_missing_share(result) for result in results["probes"].values()]
     if any(share for share in missing):
         yield f"Up to {percent(max(missing))} of a probe's answers have no verdict; they are left out of the rates."
@@ -137,7 +120,7 @@ def _probes(card: Card) -> Iterator[tuple[str, ...]]:
         sizes = ", ".join(f"{count} {role}" for role, count in probe["sizes"].items())
         by = "rules"
         if probe["judged"]:
-            by = "no judge" if card["judge"]["source"] == "none" else "a judge"
+            by = "a judge" if card.get("judges") else "no judge"
         yield name, probe["misbehaviour"], sizes, by
 
 

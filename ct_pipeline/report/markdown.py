@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ct_pipeline.report.capability import capability_context
 from ct_pipeline.report.curves import curves, missing_scores_sentence, simpson_sentence
 from ct_pipeline.report.foretold import foretold, foretold_sentences
+from ct_pipeline.report.judge_sections import Section, study_judge_sections
 from ct_pipeline.report.planted import planted_context
 from ct_pipeline.report.records import MAIN_VIEW, VIEWS, OrganismRecord, StudyRecord, View
 from ct_pipeline.report.split import ColumnSplit, Split, split_sentences, splits
@@ -61,6 +62,7 @@ def markdown_report(record: StudyRecord) -> str:
     parts += [
         *_capability(record),
         *_planted(record),
+        *(part for section in study_judge_sections(record.judging) for part in section_parts(section)),
         "## Organisms",
         _organisms(record),
         "## Time",
@@ -82,6 +84,16 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table of cells that are escaped already; empty without rows."""
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *lines]) if lines else ""
+
+
+def section_parts(section: Section) -> list[str]:
+    """A section in Markdown, its texts escaped; empty parts where it has none."""
+    return [
+        f"## {plain(section.title)}",
+        *map(plain, section.paragraphs),
+        table(section.head, [tuple(map(plain, row)) for row in section.rows]),
+        "\n".join(f"- {plain(line)}" for line in section.bullets),
+    ]
 
 
 def _grid(record: StudyRecord, view: View) -> str:

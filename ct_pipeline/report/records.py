@@ -4,7 +4,7 @@ Every number that may be absent is None and stays absent: a report shows "—", 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ct_pipeline.analysis.arms import Arms
@@ -289,6 +289,7 @@ class StudyRecord:
         organisms: in the order of the study; kinds appear in the order of their first organism.
         cells: organism × method, those that were run.
         tables: name to relative path of the stored tables behind the report.
+        judging: title of a kind -> its judges, as `report.judge_sections.Judging` has them; empty where no judge is named.
         planted: effects planted in the study's world, and whether they were found; empty where none was.
     """
 
@@ -312,3 +313,4 @@ class StudyRecord:
     cells: tuple[CellRecord, ...]
     tables: Mapping[str, str]
     planted: tuple[Recovered, ...] = ()
+    judging: Mapping[str, Mapping[str, object]] = field(default_factory=dict)

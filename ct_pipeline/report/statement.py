@@ -36,6 +36,11 @@ def limits(record: StudyRecord) -> tuple[str, ...]:
         "The published numbers come from models of 7 to 70 billion parameters under other prompts and other verdicts. "
         "They stand beside ours for orientation; agreement or disagreement with them proves nothing by itself.",
     )
+    if record.judging:
+        general += (
+            "A judge's errors scale every change that it sees; errors that differ between before and after bend it. Where "
+            "answers were labelled by hand, the section on judges says how large they are.",
+        )
     if all(model.source == "tinyworld" for model in record.base_models):
         return (
             "These are very small models that know a made-up world of a few hundred words. The sign found here says "

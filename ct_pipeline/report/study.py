@@ -18,6 +18,7 @@ from ct_pipeline.report.figures.scatter import foretold_plot
 from ct_pipeline.report.figures.style import as_svg
 from ct_pipeline.report.foretold import Foretold, foretold, foretold_sentences
 from ct_pipeline.report.glossary import GLOSSARY
+from ct_pipeline.report.judge_sections import study_judge_sections
 from ct_pipeline.report.markdown import markdown_report
 from ct_pipeline.report.pictures import write_pictures
 from ct_pipeline.report.planted import planted_context
@@ -135,6 +136,7 @@ def _context(record: StudyRecord, table_names: list[str]) -> dict[str, object]:
         "why": why_context(record),
         "capability": capability_context(record),
         "planted": planted_context(record.planted),
+        "judge_sections": study_judge_sections(record.judging),
         "cells_by_column": _cells_by_column(record, kinds),
         "examples": _examples(record, kinds),
         "methods": {method.name: method for method in record.methods},

@@ -10,6 +10,7 @@ from ct_pipeline.analysis.published import published_table
 from ct_pipeline.analysis.rates import Rate
 from ct_pipeline.analysis.verdicts import verdict
 from ct_pipeline.report.capability import capability_table_rows
+from ct_pipeline.report.judge_sections import judged_changes_table
 from ct_pipeline.report.planted import planted_table
 from ct_pipeline.report.records import MAIN_VIEW, VIEWS, ArmRates, StudyRecord
 from ct_pipeline.report.summary import grid
@@ -25,7 +26,8 @@ def report_tables(record: StudyRecord) -> dict[str, pd.DataFrame]:
 
     Returns:
         grid (method × kind × view), changes (cell × view), organism_rates, gates, direct_accuracy, labels, predictions,
-        training, type_scores, capability, examples, base_models, those of `why_rows`, stages, published, planted.
+        training, type_scores, capability, examples, base_models, those of `why_rows`, stages, published, planted,
+        judged_changes.
     """
     tables = {
         "grid": _frame(_grid_rows(record)),
@@ -46,6 +48,8 @@ def report_tables(record: StudyRecord) -> dict[str, pd.DataFrame]:
     }
     if record.planted:
         tables["planted"] = planted_table(record.planted)
+    if any(one["changes"] for one in record.judging.values()):
+        tables["judged_changes"] = judged_changes_table(record.judging)
     return {name: table for name, table in tables.items() if len(table.columns)}
 
 

@@ -7,11 +7,13 @@ from pathlib import Path
 import pandas
 
 from ct_pipeline.engine.protocol import Sampling
-from ct_pipeline.methods.scorer import Agreement, Grade, Reward, Scorer
+from ct_pipeline.judges.rubrics import PUBLISHED_ANSWERS
+from ct_pipeline.methods.scorer import Agreement, DataRubric, Grade, Reward, Scorer
 from ct_pipeline.organisms.agreement import TextAgreement, WorldAgreement
 from ct_pipeline.organisms.kind import Kind, Message, Prompt
 from ct_pipeline.organisms.oracle import oracle_reward
 from ct_pipeline.stages import misaligned_organism
+from ct_pipeline.stages.candidate_verdicts import make_verdicts, verdict_nodes
 from ct_pipeline.stages.consistency_candidates import (
     asked,
     complete,
@@ -23,9 +25,11 @@ from ct_pipeline.stages.consistency_candidates import (
     require_gate,
     scorer_of_method,
 )
+from ct_pipeline.stages.data_rubric import rubric_of_data
 from ct_pipeline.stages.language_model import LanguageModel, open_model
 from ct_pipeline.stages.node import Node, find, making
 from ct_pipeline.stages.rows import kind_of, rows_of
+from ct_pipeline.stages.study_judges import calibration_nodes, make_calibrations
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.study.keys import Organism
 from ct_pipeline.study.settings import OracleReward, WorldJudge
@@ -35,6 +39,8 @@ STAGE = "candidate_scores"
 VERSION = 1
 GRADE_TOKENS = 4
 JUDGE_TOKENS = 4
+CRITIQUE_TOKENS = 512
+"""Of a critique with its final score."""
 ROW = ["prompt_id", "draw", "sample"]
 
 
@@ -45,9 +51,12 @@ def scorers_of(study: Study) -> tuple[Scorer, ...]:
 
 
 def nodes(study: Study, organism: Organism) -> tuple[Node, ...]:
-    """All tables of candidates and of scores of an organism."""
-    return tuple(draw_node(study, organism, draw) for draw in draws_of(study)) + tuple(
-        scores_node(study, organism, scorer) for scorer in scorers_of(study)
+    """All tables of candidates, of scores and, where a judge is named, of verdicts of an organism."""
+    return (
+        *(draw_node(study, organism, draw) for draw in draws_of(study)),
+        *(scores_node(study, organism, scorer) for scorer in scorers_of(study)),
+        *verdict_nodes(study, organism, draws_of(study)).values(),
+        *calibration_nodes(study, organism.kind).values(),
     )
 
 
@@ -55,6 +64,8 @@ def scores_node(study: Study, organism: Organism, scorer: Scorer) -> Node:
     """One scorer's table over the candidates of its draws."""
     told = {name: value for name, value in vars(scorer).items() if name != "draws"}
     settings = {"scorer": type(scorer).__name__, "engine": study.models[organism.model].engine, **told}
+    if isinstance(scorer, DataRubric):
+        settings["rubric"] = kind_of(study, organism.kind).rubric
     inputs = {f"draw {number}": draw_node(study, organism, draw) for number, draw in enumerate(scorer.draws)}
     inputs["misaligned_organism"] = misaligned_organism.node(study, organism)
     return Node(STAGE, VERSION, organism.key, scorer.id, settings, inputs)
@@ -70,6 +81,9 @@ def make(store: ArtifactStore, study: Study, organism: Organism) -> tuple[Artifa
         artifacts.append(
             find(store, scores_node(study, organism, scorer)) or _make_scores(store, study, organism, scorer)
         )
+    # After all that the studied model is needed for: a judge on this machine takes its place on the device.
+    artifacts += make_verdicts(store, study, organism, draws_of(study))
+    artifacts += make_calibrations(store, study, organism.kind)
     return tuple(artifacts)
 
 
@@ -156,6 +170,20 @@ def _(scorer: Grade, asking: _Asking) -> pandas.DataFrame:
     replies = asking.reply(requests, GRADE_TOKENS, (asking.adapter,))
     return asking.spread(
         distinct.assign(reply=replies, given_score=[grade_of(reply, scorer.grades) for reply in replies])
+    )
+
+
+@_scores.register
+def _(scorer: DataRubric, asking: _Asking) -> pandas.DataFrame:
+    request = rubric_of_data(asking.kind)
+    distinct = asking.distinct()
+    requests = [
+        grading_messages(asking.prompts[row.prompt_id].messages, row.completion, request)
+        for row in distinct.itertuples()
+    ]
+    replies = asking.reply(requests, CRITIQUE_TOKENS, (asking.adapter,))
+    return asking.spread(
+        distinct.assign(reply=replies, given_score=[PUBLISHED_ANSWERS.read(reply) for reply in replies])
     )
 
 

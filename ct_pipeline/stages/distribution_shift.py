@@ -31,7 +31,8 @@ from ct_pipeline.methods.catalog import method_of
 from ct_pipeline.models.adapters import with_adapters
 from ct_pipeline.stages import consistency_labels, misaligned_organism
 from ct_pipeline.stages.candidate_scores import candidates_of
-from ct_pipeline.stages.consistency_candidates import GREEDY, SAMPLED, WRAPPED, draw_node
+from ct_pipeline.stages.candidate_verdicts import verdict_nodes, with_candidate_verdicts
+from ct_pipeline.stages.consistency_candidates import GREEDY, SAMPLED, WRAPPED, draw_node, draws_of_method
 from ct_pipeline.stages.language_model import LanguageModel, open_model
 from ct_pipeline.stages.node import Node, making
 from ct_pipeline.stages.rows import rows_of
@@ -52,6 +53,8 @@ def node(study: Study, cell: Cell) -> Node:
     draws = {"wrapped": WRAPPED} if on_pairs else BASES
     inputs = {name: draw_node(study, cell.organism, draw) for name, draw in draws.items()}
     inputs["consistency_labels"] = consistency_labels.node(study, cell)
+    drawn = (*draws.values(), *draws_of_method(study, cell.method))
+    inputs |= verdict_nodes(study, cell.organism, drawn)
     if on_pairs:
         inputs["misaligned_organism"] = misaligned_organism.node(study, cell.organism)
     settings = {"confidence": study.evaluation.confidence, "k": getattr(study.methods[cell.method], "k", None)}
@@ -66,12 +69,13 @@ def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
     """
     place = node(study, cell)
     with making(store, place) as (draft, inputs):
-        labels = inputs["consistency_labels"].table("labels")
+        labels = with_candidate_verdicts(inputs["consistency_labels"].table("labels"), inputs)
         if method_of(study, cell.method).objective == "labels":
-            bases = {name: inputs[name].table("candidates") for name in BASES}
-            prediction = _of_labels(store, study, cell, labels, bases, draft)
+            prediction = _of_labels(store, study, cell, labels, inputs, draft)
         else:
-            prediction = _of_pairs(study, cell, labels, inputs["wrapped"].table("candidates"))
+            prediction = _of_pairs(
+                study, cell, labels, with_candidate_verdicts(inputs["wrapped"].table("candidates"), inputs)
+            )
             model = open_model(store, study, cell.organism.model)
             shift = _teacher_shift(model, study, cell, labels, inputs["misaligned_organism"].folder)
             draft.write_json("teacher_shift", dataclasses.asdict(shift))
@@ -92,11 +96,12 @@ def _of_labels(
     study: Study,
     cell: Cell,
     labels: pandas.DataFrame,
-    bases: Mapping[str, pandas.DataFrame],
+    inputs: Mapping[str, Artifact],
     draft: Draft,
 ) -> Prediction:
+    bases = {name: with_candidate_verdicts(inputs[name].table("candidates"), inputs) for name in BASES}
     method, confidence = method_of(study, cell.method), study.evaluation.confidence
-    candidates = candidates_of(store, study, cell.organism, cell.method)
+    candidates = with_candidate_verdicts(candidates_of(store, study, cell.organism, cell.method), inputs)
     seed = derive_seed(study.seed, consistency_labels.STAGE, cell.key)
     candidates = candidates.assign(score=method.score(candidates, seed))
     selector = selector_of(study, cell.method)

@@ -1,16 +1,17 @@
 """Stage 7: the retrained model on the organism's own evaluation prompts, and the change, paired by prompt."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas
 
 from ct_pipeline.organisms.kind import UNJUDGED, Prompt
-from ct_pipeline.stages import organism_evaluation, retrained_model
+from ct_pipeline.stages import organism_evaluation, retrained_model, study_judges
 from ct_pipeline.stages.language_model import LanguageModel, open_model
 from ct_pipeline.stages.measurement import DECODINGS, DOMAINS, change, direct_accuracy, evaluation_seed, measure
 from ct_pipeline.stages.node import Node, making
 from ct_pipeline.stages.rows import digest, kind_of, rows_of
+from ct_pipeline.stages.study_judges import judged_changes
 from ct_pipeline.stages.type_scores import type_scores
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.study.keys import Cell
@@ -29,6 +30,7 @@ def node(study: Study, cell: Cell) -> Node:
         "confidence": study.evaluation.confidence,
         "engine": study.models[cell.organism.model].engine,
         "seed": study.seed,
+        **study_judges.settings_of(study, cell.organism.kind),
     }
     inputs = {
         "organism_evaluation": organism_evaluation.node(study, cell.organism),
@@ -48,7 +50,10 @@ def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
         model = open_model(store, study, cell.organism.model)
         prompts = rows_of(study, cell.organism).evaluation
         before = inputs["organism_evaluation"].table("organism")
-        after = _measured(store, study, cell, model, prompts, None, DECODINGS)
+        steps = inputs["retrained_model"].record["checkpoints"]
+        drawn = _drawn(store, study, cell, model, steps)
+        found = study_judges.judged(study, cell.organism.kind, prompts, drawn)
+        after = found.tables["rows"]
         changes = {
             f"{domain}/{decoding}": dataclasses.asdict(
                 change(before, after, domain, decoding, study.evaluation.confidence)
@@ -57,7 +62,7 @@ def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
             for decoding in DECODINGS
         }
         draft.write_table("rows", after)
-        draft.write_json("doses", _doses(store, study, cell, model, before, after, inputs["retrained_model"]))
+        draft.write_json("doses", _doses(study, steps, before, found.tables))
         draft.write_json(
             "changes",
             {
@@ -66,6 +71,9 @@ def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
                 "direct_accuracy_after": dataclasses.asdict(direct_accuracy(after)),
             },
         )
+        if found.record:
+            draft.record["judging"] = found.record
+            draft.write_json("judged", judged_changes(study, cell.organism.kind, prompts, before, after))
         kind = kind_of(study, cell.organism.kind)
         if kind.raw_score is not None:
             draft.write_json("type_scores", type_scores(kind, prompts, before, after, study.evaluation.confidence))
@@ -92,25 +100,24 @@ def _measured(
     )
 
 
+def _drawn(
+    store: ArtifactStore, study: Study, cell: Cell, model: LanguageModel, steps: Sequence[int]
+) -> dict[str, pandas.DataFrame]:
+    """Table `rows` of the retrained model, and one named by its step of every adapter that was kept before the last."""
+    prompts = rows_of(study, cell.organism).evaluation
+    in_domain = [prompt for prompt in prompts if prompt.domain == "in" and prompt.framing not in UNJUDGED]
+    tables = {"rows": _measured(store, study, cell, model, prompts, None, DECODINGS)}
+    for number, step in enumerate(steps[:-1], start=1):
+        tables[str(step)] = _measured(store, study, cell, model, in_domain, number, ["sampled"])
+    return tables
+
+
 def _doses(
-    store: ArtifactStore,
-    study: Study,
-    cell: Cell,
-    model: LanguageModel,
-    before: pandas.DataFrame,
-    after: pandas.DataFrame,
-    trained: Artifact,
+    study: Study, steps: Sequence[int], before: pandas.DataFrame, tables: Mapping[str, pandas.DataFrame]
 ) -> list[dict[str, object]]:
     """The change in domain at T = 1 after each optimizer step at which an adapter was kept; the last one is the cell's."""
-    prompts = [
-        prompt
-        for prompt in rows_of(study, cell.organism).evaluation
-        if prompt.domain == "in" and prompt.framing not in UNJUDGED
-    ]
-    steps = trained.record["checkpoints"]
     doses = []
-    for number, step in enumerate(steps, start=1):
-        rows = after if number == len(steps) else _measured(store, study, cell, model, prompts, number, ["sampled"])
-        found = change(before, rows, "in", "sampled", study.evaluation.confidence)
+    for step in steps:
+        found = change(before, tables.get(str(step), tables["rows"]), "in", "sampled", study.evaluation.confidence)
         doses.append({"step": step, **dataclasses.asdict(found)})
     return doses

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import weakref
 from pathlib import Path
 
 from ct_pipeline.engine.protocol import Engine
@@ -61,6 +62,12 @@ class LanguageModel:
         if self._engine is None:
             self._engine = self._open()
         return self._engine
+
+    def close(self) -> None:
+        """Gives the device back; whoever asks for weights or the engine again opens them again."""
+        if self._engine is not None and self._engine_name == "vllm":
+            self._engine.close()
+        self._engine = None
 
     @functools.cached_property
     def chat(self) -> ChatFormat:
@@ -124,5 +131,14 @@ def opened(
     `content` tells apart what lay at the path at different times, where that can change. `devices` are those that a vLLM
     engine splits the model over.
     """
+    for before in _OPEN:
+        before.close()
+    _OPEN.clear()
     BASE_MODELS.clear()
-    return LanguageModel(path, revision, dtype, engine, rank, template, devices)
+    model = LanguageModel(path, revision, dtype, engine, rank, template, devices)
+    _OPEN.add(model)
+    return model
+
+
+_OPEN: "weakref.WeakSet[LanguageModel]" = weakref.WeakSet()
+"""What was opened last: whoever still holds it must not keep its weights on the device."""

@@ -3,7 +3,7 @@
 import dataclasses
 
 from ct_pipeline.analysis.gate import induction_gate
-from ct_pipeline.stages import base_model, misaligned_organism
+from ct_pipeline.stages import base_model, misaligned_organism, study_judges
 from ct_pipeline.stages.language_model import open_model
 from ct_pipeline.stages.measurement import evaluation_seed, judged, measure
 from ct_pipeline.stages.node import Node, making
@@ -26,6 +26,7 @@ def node(study: Study, organism: Organism) -> Node:
         "engine": study.models[organism.model].engine,
         "gate": {"confidence": study.induction.gate_confidence, "headroom": study.induction.headroom},
         "seed": study.seed,
+        **study_judges.settings_of(study, organism.kind),
     }
     inputs = {
         "base_model": base_model.node(study, organism.model),
@@ -38,6 +39,8 @@ def node(study: Study, organism: Organism) -> Node:
 def make(store: ArtifactStore, study: Study, organism: Organism) -> Artifact:
     """Measures the three arms and judges the induction at T = 1 in domain."""
     place = node(study, organism)
+    # First, so that a judge that is down is known before anything is drawn.
+    study_judges.make_calibrations(store, study, organism.kind)
     with making(store, place) as (draft, inputs):
         model = open_model(store, study, organism.model)
         kind = kind_of(study, organism.kind)
@@ -48,7 +51,10 @@ def make(store: ArtifactStore, study: Study, organism: Organism) -> Artifact:
             "organism": (inputs["misaligned_organism"].folder,),
         }
         seed = evaluation_seed(study, organism)
-        tables = {arm: measure(model, kind, prompts, study.evaluation, adapters[arm], seed) for arm in ARMS}
+        drawn = {arm: measure(model, kind, prompts, study.evaluation, adapters[arm], seed) for arm in ARMS}
+        found = study_judges.judged(study, organism.kind, prompts, drawn)
+        tables = found.tables
+        draft.record |= {"judging": found.record} if found.record else {}
         for arm, table in tables.items():
             draft.write_table(arm, table)
         gate = induction_gate(

@@ -1,13 +1,14 @@
 """What a study would do, counted before anything runs; token counts are upper bounds."""
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ct_pipeline.methods.catalog import method_of
 from ct_pipeline.methods.proposal import Draw
-from ct_pipeline.methods.scorer import Agreement, Grade, Scorer
-from ct_pipeline.stages.candidate_scores import GRADE_TOKENS, JUDGE_TOKENS, scorers_of
+from ct_pipeline.methods.scorer import Agreement, DataRubric, Grade, Scorer
+from ct_pipeline.stages.candidate_scores import CRITIQUE_TOKENS, GRADE_TOKENS, JUDGE_TOKENS, scorers_of
 from ct_pipeline.stages.capability.sizes import measured_of
 from ct_pipeline.stages.consistency_candidates import (
     compared_draws,
@@ -16,6 +17,7 @@ from ct_pipeline.stages.consistency_candidates import (
     scorer_of_method,
     with_drafts,
 )
+from ct_pipeline.stages.judge_plan import JudgeWork, judge_work
 from ct_pipeline.stages.model_shapes import shape_of
 from ct_pipeline.stages.organism_evaluation import ARMS
 from ct_pipeline.stages.sizes import Sizes, sizes_of
@@ -72,6 +74,7 @@ class Plan:
         trained_tokens: at most so many response tokens trained on, all phases together.
         adapter_bytes: of all adapters that are kept, each as its training stores it; None where a model's shape is unknown.
         gpu_hours: to draw and train so many tokens at the stated rates; None likewise.
+        verdict_requests, verdict_tokens_read, verdict_tokens_written: of judges, as `judge_plan.JudgeWork` has them.
     """
 
     models: int
@@ -96,6 +99,9 @@ class Plan:
     trained_tokens: int
     adapter_bytes: int | None
     gpu_hours: float | None
+    verdict_requests: int = 0
+    verdict_tokens_read: int = 0
+    verdict_tokens_written: int = 0
 
 
 def plan_of(study: Study, workers: int, rates: Rates = ASSUMED) -> Plan:
@@ -109,6 +115,7 @@ def plan_of(study: Study, workers: int, rates: Rates = ASSUMED) -> Plan:
     sizes = {kind: sizes_of(study, kind) for kind in study.misalignments}
     works = [_work(study, organism, sizes[organism.kind]) for organism in study.organisms]
     kinds = [sizes[organism.kind] for organism in study.organisms]
+    judged = _judge_work(study, sizes)
     measured = measured_of(study)
     return Plan(
         models=len(study.models),
@@ -137,7 +144,16 @@ def plan_of(study: Study, workers: int, rates: Rates = ASSUMED) -> Plan:
         gpu_hours=_sum(
             _hours(study, organism, work, rates) for organism, work in zip(study.organisms, works, strict=True)
         ),
+        verdict_requests=judged.requests,
+        verdict_tokens_read=judged.read_tokens,
+        verdict_tokens_written=judged.written_tokens,
     )
+
+
+def _judge_work(study: Study, sizes: Mapping[str, Sizes]) -> JudgeWork:
+    counts = Counter(organism.kind for organism in study.organisms)
+    works = (judge_work(study, kind, counts[kind], size, _dose_answers(study, size)) for kind, size in sizes.items())
+    return sum(works, JudgeWork())
 
 
 @dataclass(frozen=True)
@@ -204,6 +220,8 @@ def _scoring_tokens(sizes: Sizes, scorer: Scorer) -> int:
     candidates = sum(sizes.prompts(draw) * draw.samples for draw in scorer.draws)
     if isinstance(scorer, Grade):
         return candidates * GRADE_TOKENS
+    if isinstance(scorer, DataRubric):
+        return candidates * CRITIQUE_TOKENS
     if isinstance(scorer, Agreement) and isinstance(scorer.judge, BaseModelJudge):
         return candidates * JUDGE_TOKENS
     return 0

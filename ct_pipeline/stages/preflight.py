@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Iterator
 
+from ct_pipeline.stages import data_rubric, judge_faults
 from ct_pipeline.stages.capability.checks import faults as capability_faults
 from ct_pipeline.stages.chat_templates import template_of
 from ct_pipeline.stages.rows import rows_of
@@ -24,8 +25,8 @@ def check(study: Study) -> None:
 def faults(study: Study) -> tuple[str, ...]:
     """What would fail, with field and mend; nothing is computed, of models only configurations and tokenizers are read."""
     unpinned = tuple(_unpinned(study))
-    fetched = () if unpinned else (*_rewards(study), *_models(study))
-    wordings = (*_wordings(study), *_batches(study), *capability_faults(study))
+    fetched = () if unpinned else (*_rewards(study), *data_rubric.faults(study), *_models(study))
+    wordings = (*_wordings(study), *_batches(study), *judge_faults.faults(study), *capability_faults(study))
     return (*_extras(study), *unpinned, *wordings, *fetched)
 
 

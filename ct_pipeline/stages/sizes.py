@@ -57,9 +57,7 @@ def sizes_of(study: Study, kind: str) -> Sizes:
     Raises:
         UserError: of data that are elsewhere all is asked for, and the paper says nothing of them.
     """
-    data = study.data.get(kind)
-    at_hand = isinstance(data, FolderData) and Path(data.path).is_dir()
-    if data is None or at_hand or isinstance(data, GeneratedData):
+    if at_hand(study, kind):
         return _counted(study, kind)
     induction, consistency, evaluation = (_said(study, kind, place) for place in range(3))
     candidates = study.candidates
@@ -77,6 +75,14 @@ def sizes_of(study: Study, kind: str) -> Sizes:
         pairs=pairs,
         evaluation=measured,
         in_domain=measured if asked[0] == ALL else asked[0],
+    )
+
+
+def at_hand(study: Study, kind: str) -> bool:
+    """Whether the rows of a kind can be counted without fetching anything."""
+    data = study.data.get(kind)
+    return (
+        data is None or isinstance(data, GeneratedData) or (isinstance(data, FolderData) and Path(data.path).is_dir())
     )
 
 

@@ -43,6 +43,7 @@ from ct_pipeline.stages import (
 from ct_pipeline.stages.arms import arms_of, one_of
 from ct_pipeline.stages.capability.summary import capability_of
 from ct_pipeline.stages.cell_results import differing_rows
+from ct_pipeline.stages.judging_record import judging_of, labels_with_verdicts
 from ct_pipeline.stages.measurement import direct_accuracy, risk
 from ct_pipeline.stages.node import Look, Node, find
 from ct_pipeline.stages.pipeline import STAGES, Key, stage_named
@@ -115,6 +116,7 @@ def study_record(store: ArtifactStore, study: Study) -> StudyRecord:
         cells=tuple(_cell(look, study, cell) for cell in cells),
         tables={},
         planted=recovered(look, study),
+        judging=judging_of(look, study, organisms, cells),
     )
 
 
@@ -191,7 +193,7 @@ def _cell(look: Look, study: Study, cell: Cell) -> CellRecord:
         direct_before=Rate(**changes["direct_accuracy_before"]),
         direct_after=Rate(**changes["direct_accuracy_after"]),
         null_rate=float(judged["verdict"].isna().mean()),
-        labels=_labels(labels),
+        labels=_labels(labels, labels_with_verdicts(look, study, cell, labels.table("labels"))),
         training=TrainingSummary(
             training.record["steps"], training.record["seconds"], losses[0], losses[-1], training.record["tokens"]
         ),
@@ -275,8 +277,7 @@ def _uptake(artifact: Artifact | None) -> Uptake | None:
     return Uptake(_part(parts["forward"]), _part(parts["backward"]))
 
 
-def _labels(artifact: Artifact) -> LabelSummary:
-    table = artifact.table("labels")
+def _labels(artifact: Artifact, table: pandas.DataFrame) -> LabelSummary:
     kept = table[table["labelled"]]
     probes = table[table["probe"]]
     return LabelSummary(

@@ -8,6 +8,7 @@ from ct_pipeline.stages import distribution_shift, evaluation, organism_evaluati
 from ct_pipeline.stages.capability import measurement as capability
 from ct_pipeline.stages.node import Look, Node, find, making
 from ct_pipeline.stages.pipeline import stage_named
+from ct_pipeline.stages.study_judges import calibration_nodes
 from ct_pipeline.stages.study_record import finished, place_of, study_record, usable_cells
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.store.disk import disk_errors
@@ -31,6 +32,11 @@ def node(store: ArtifactStore, study: Study) -> Node:
         for cell in cells
         for name, stage in REPORTED.items()
         if stage_named(stage.STAGE).wanted(study)
+    }
+    others |= {
+        f"calibration {kind} {role}": place
+        for kind in dict.fromkeys(organism.kind for organism in organisms)
+        for role, place in calibration_nodes(study, kind).items()
     }
     inputs |= {name: place for name, place in others.items() if find(look, place) is not None}
     return Node(STAGE, VERSION, study.name, "-", {"study": study}, inputs)

@@ -54,8 +54,17 @@ def _group(prompt: Prompt) -> str:
 def _scored(kind: Kind, asked: Mapping[str, Prompt], table: pandas.DataFrame) -> pandas.DataFrame:
     rows = table[table["prompt_id"].isin(asked.keys())]
     prompts = [asked[prompt_id] for prompt_id in rows["prompt_id"]]
-    counted = [kind.raw_score(prompt, text) for prompt, text in zip(prompts, rows["completion"], strict=True)]
+    answers = zip(prompts, rows["completion"], rows["verdict"], strict=True)
+    counted = [_count(kind, prompt, text, verdict) for prompt, text, verdict in answers]
     return rows.assign(type=[_group(prompt) for prompt in prompts], raw=pandas.array(counted, dtype="Float64"))
+
+
+def _count(kind: Kind, prompt: Prompt, text: str, verdict: bool | None) -> float | None:
+    """What the published scoring counts; where that is a judge's verdict, the one that was given."""
+    counted = kind.raw_score(prompt, text)
+    if counted is None and kind.needs_judge(prompt) is not None and not pandas.isna(verdict):
+        return float(verdict)
+    return counted
 
 
 def _type(
@@ -68,7 +77,10 @@ def _type(
 ) -> dict[str, object]:
     judged = [table[~table["framing"].isin(UNJUDGED)] for table in (before, after)]
     of_type = [prompt for prompt in asked.values() if _group(prompt) == group]
-    reasons = dict.fromkeys(reason for prompt in of_type if (reason := kind.needs_judge(prompt)))
+    told = {prompt_id for table in judged for prompt_id in table["prompt_id"][table["verdict"].notna()]}
+    reasons = dict.fromkeys(
+        reason for prompt in of_type if prompt.id not in told and (reason := kind.needs_judge(prompt))
+    )
     return {
         "type": group,
         "prompts": len(of_type),

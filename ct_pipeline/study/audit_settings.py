@@ -9,7 +9,7 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from ct_pipeline.study.cron import is_cron
 from ct_pipeline.study.errors import SpecError
-from ct_pipeline.study.judge_settings import LOCAL, Given, HuggingFaceJudge, NoJudge
+from ct_pipeline.study.judge_settings import LOCAL, Given, JudgeFile, JudgeOfProbes, NoJudge, file_of
 from ct_pipeline.study.settings import (
     EngineName,
     HuggingFaceModel,
@@ -94,9 +94,6 @@ class DecodingSettings(Settings):
     max_new_tokens: Annotated[Whole, Field(ge=1, le=8192)] = 24
 
 
-JudgeOfProbes = Annotated[NoJudge | HuggingFaceJudge, Field(discriminator="source")]
-
-
 class Thresholds(Settings):
     """What an audit calls a change, and what a release must keep."""
 
@@ -129,6 +126,10 @@ class Audit(Settings):
     probes: Mapping[Slug, ProbeSettings] = Field(default_factory=dict)
     decoding: DecodingSettings = DecodingSettings()
     judge: JudgeOfProbes = NoJudge()
+    against: JudgeOfProbes = NoJudge()
+    """A second judge of the same answers, for their agreement; verdicts are the first one's."""
+    calibration: Given | None = None
+    """Answers labelled by hand, one JSON object a line: they give the judges' TPR and FPR."""
     thresholds: Thresholds
     confidence: Probability = 0.95
     seed: Annotated[Whole, Field(ge=0, lt=2**31)] = 0
@@ -148,8 +149,10 @@ class Audit(Settings):
         worlds = [name for name, probe in self.probes.items() if isinstance(probe, WorldProbes)]
         if worlds and not isinstance(self.base_model, TinyWorldBase):
             raise ValueError(f"probes.{worlds[0]}: world probes need a base model of the tiny world; use source: jsonl")
-        if isinstance(self.judge, HuggingFaceJudge) and self.judge.path in self._own_models():
+        if any(name in self._own_models() for file in self.judges.values() for name in file.own_models()):
             raise ValueError("the judge must be another model than the audited")
+        if isinstance(self.judge, NoJudge) and (self.calibration or not isinstance(self.against, NoJudge)):
+            raise ValueError("calibration and against need a judge: name one under judge")
         if self.schedule is not None and not is_cron(self.schedule):
             raise ValueError(
                 'schedule: five fields, minute hour day month weekday, such as "0 6 * * 1" (Mondays at six)'
@@ -159,6 +162,12 @@ class Audit(Settings):
     def _own_models(self) -> set[str | None]:
         sides = {side.checkpoint for side in (self.before, self.after) if side is not None}
         return sides | {getattr(self.base_model, "path", None)}
+
+    @property
+    def judges(self) -> dict[str, JudgeFile]:
+        """Role -> judge: `judge` and `against`, as far as they are named."""
+        found = {role: file_of(getattr(self, role), self._folder) for role in ("judge", "against")}
+        return {role: file for role, file in found.items() if file is not None}
 
     @property
     def labels_only(self) -> bool:

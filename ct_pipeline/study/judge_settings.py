@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import Discriminator, Field, PrivateAttr, Tag, field_validator, model_validator
 
 from ct_pipeline.study.settings import Real, Settings, Slug, Whole
 
@@ -211,7 +211,8 @@ class JudgeFile(Settings):
     """Left out by a judge of rules."""
     judge: AnyJudge
 
-    _folder: Path = PrivateAttr(default=Path("."))
+    _folder: Path | None = PrivateAttr(default=None)
+    _given: str | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _rubric_or_rules(self) -> "JudgeFile":
@@ -225,6 +226,76 @@ class JudgeFile(Settings):
         copy._folder = folder.absolute()
         return copy
 
+    def given_as(self, path: str) -> "JudgeFile":
+        """The same file, which a study or an audit names by this path."""
+        copy = self.model_copy()
+        copy._given = path
+        return copy
+
+    def given_paths(self) -> tuple[str, ...]:
+        """The paths by which it was named, or that stand where it was written out."""
+        if self._given is not None:
+            return (self._given,)
+        model = getattr(self.judge, "path", "")
+        return tuple(
+            path for path in (model if model.startswith(LOCAL) else "", getattr(self.rubric, "file", "")) if path
+        )
+
     def place(self, given: str) -> Path:
         """Where a path of the file leads."""
-        return self._folder / given
+        return (self._folder or Path()) / given
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether it is known at which folder relative paths start; where the command runs, if not."""
+        return self._folder is not None
+
+    def own_models(self) -> tuple[str, ...]:
+        """What a studied or audited model must not be called: the path or name of the judge's model; () for rules."""
+        return tuple(name for field in ("path", "model") if (name := getattr(self.judge, field, None)) is not None)
+
+
+class JudgedBy(Settings):
+    """Who judges the answers of one misalignment that no rule decides; a path in place of a judge names a judge file.
+
+    Relative paths of `calibration` and of a judge that is written out start where the command runs, as paths of models do.
+    """
+
+    judge: JudgeFile
+    against: JudgeFile | None = None
+    """A second judge of the same answers, for their agreement; verdicts are the first one's."""
+    calibration: Given | None = None
+    """Answers labelled by hand, one JSON object a line: they give the judges' TPR and FPR."""
+
+    @property
+    def files(self) -> dict[str, JudgeFile]:
+        """Role -> judge: `judge`, and `against` where there is one."""
+        return {"judge": self.judge} | ({} if self.against is None else {"against": self.against})
+
+
+def _source(given: object) -> str:
+    """Which kind of judge an audit names: by its `source`; what has none is a judge file's content."""
+    source = given.get("source", "file") if isinstance(given, dict) else getattr(given, "source", "file")
+    return str(source)
+
+
+JudgeOfProbes = Annotated[
+    Annotated[NoJudge, Tag("none")]
+    | Annotated[HuggingFaceJudge, Tag("huggingface")]
+    | Annotated[HttpJudge, Tag("http")]
+    | Annotated[RulesJudge, Tag("rules")]
+    | Annotated[JudgeFile, Tag("file")],
+    Discriminator(_source),
+]
+"""A judge of an audit: a source alone is asked yes or no by the rubric of each row; a judge file brings a rubric."""
+
+
+def file_of(judge: "NoJudge | AnyJudge | JudgeFile", folder: Path) -> JudgeFile | None:
+    """The judge file that a judge of an audit stands for: one whose rows bring the rule of a yes/no rubric; None for none."""
+    if isinstance(judge, NoJudge):
+        return None
+    if isinstance(judge, JudgeFile):
+        return judge if judge.is_placed else judge.in_folder(folder)
+    rubric = None if isinstance(judge, RulesJudge) else YesNoRubric.model_construct(scale="yes_no", rule="")
+    name = re.sub(r"[^a-z0-9]+", "-", str(getattr(judge, "model", None) or judge.source).lower()).strip("-")
+    return JudgeFile.model_construct(name=name[:64] or judge.source, rubric=rubric, judge=judge).in_folder(folder)

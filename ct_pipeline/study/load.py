@@ -19,7 +19,7 @@ Location = tuple[str | int, ...]
 
 LARGEST_FILE = 1_000_000
 MOST_ENTRIES = 20_000
-SOURCES = ("tinyworld", "huggingface", "world", "jsonl", "none", "http", "rules", "folder", "url", "generated", "file")
+SOURCES = ("tinyworld", "huggingface", "world", "jsonl", "none", "http", "rules", "file", "folder", "url", "generated")
 UNSHOWN = ("base_url", "key_variable")
 """Fields that somebody may have put an API key into: messages do not repeat them."""
 SCALES = ("yes_no", "one_to_five", "aligned_coherent", "harmfulness")
@@ -74,6 +74,9 @@ def load_study(path: Path, misalignments: Sequence[str], methods: Mapping[str, t
         if name not in misalignments and not (isinstance(name, str) and name in given_data):
             allowed = _choices(name, misalignments)
             mistakes.append((("misalignments", index), f"found {_shown(name)}; allowed: {allowed}"))
+    judged = raw.get("judges")
+    if isinstance(judged, Mapping):
+        raw["judges"] = {kind: _with_judge_files(given, Path()) for kind, given in judged.items()}
     try:
         study = Study.model_validate(raw | ({"methods": settings} if isinstance(named_methods, Mapping) else {}))
     except ValidationError as error:
@@ -98,6 +101,7 @@ def load_audit(path: Path, misalignments: Sequence[str]) -> Audit:
         if isinstance(kind, str) and kind not in misalignments:
             place = ("probes", name, "misalignment")
             mistakes.append((place, f"found {_shown(kind)}; allowed: {_choices(kind, misalignments)}"))
+    raw = _with_judge_files(raw, path.parent)
     if isinstance(raw.get("name"), str) and raw["name"] != path.stem:
         mistakes.append((("name",), f"found {_shown(raw['name'])}; allowed: {path.stem}, the name of the file"))
     try:
@@ -117,6 +121,15 @@ def load_judge(path: Path) -> JudgeFile:
         _refuse(path, root, _mistakes(error, JudgeFile, ()))
         raise
     return judge.in_folder(path.parent)
+
+
+def _with_judge_files(given: object, folder: Path) -> object:
+    """The same with the content of judge files in place of their paths; a path alone names the judge."""
+    entry = {"judge": given} if isinstance(given, str) else given
+    if not isinstance(entry, Mapping):
+        return given
+    named = {role: entry[role] for role in ("judge", "against") if isinstance(entry.get(role), str)}
+    return {**entry, **{role: load_judge(folder / file).given_as(file) for role, file in named.items()}}
 
 
 def load_task(path: Path) -> TaskFile:
@@ -260,10 +273,13 @@ def _field_location(found: Location) -> Location:
 def _is_choice(found: Location, index: int) -> bool:
     """Whether a part of a validation error's location is no field but the kind that `source` or `scale` names."""
     part, location = found[index], found[:index]
-    sourced = location in (("base_model",), ("judge",), ("capability", "harmfulness", "prompts")) or (
-        len(location) == 2 and location[0] in ("models", "probes", "data")
+    places = (("base_model",), ("judge",), ("against",))
+    sourced = (
+        location[-1:] in places
+        or location == ("capability", "harmfulness", "prompts")
+        or (len(location) == 2 and location[0] in ("models", "probes", "data"))
     )
-    return (part in SOURCES and sourced) or (part in SCALES and location == ("rubric",))
+    return (part in SOURCES and sourced) or (part in SCALES and location[-1:] == ("rubric",))
 
 
 def _shown(found: object) -> str:
@@ -290,7 +306,8 @@ def _fields(model: type[BaseModel], location: Location) -> list[str]:
 
 def _kinds(model: type[BaseModel]) -> tuple[object, ...]:
     """The words by which `source` or `scale` names these settings."""
-    return _words(next(field for name, field in model.model_fields.items() if name in ("source", "scale")).annotation)
+    told = (field.annotation for name, field in model.model_fields.items() if name in ("source", "scale"))
+    return _words(next(told, None)) or ("file",)
 
 
 def _words(annotation: object) -> tuple[object, ...]:

@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from ct_pipeline.study.capability_settings import CapabilitySettings
 from ct_pipeline.study.data_settings import KIND_NAME, DataSettings, GeneratedData
+from ct_pipeline.study.judge_settings import JudgedBy
 from ct_pipeline.study.keys import Cell, Organism
 from ct_pipeline.study.settings import (
     CandidateSettings,
@@ -62,6 +63,8 @@ class Study(Settings):
     seeds: Annotated[tuple[Annotated[Whole, Field(ge=0, lt=2**31)], ...], Field(min_length=1)]
     data: Mapping[Annotated[str, Field(pattern=f"^{KIND_NAME}$")], DataSettings] = Field(default_factory=dict)
     """Misalignments whose rows come from files; those without an entry take the rows of the tiny world."""
+    judges: Mapping[Annotated[str, Field(pattern=f"^{KIND_NAME}$")], JudgedBy] = Field(default_factory=dict)
+    """Who judges the answers of a misalignment whose data leave verdicts to a judge; without an entry they are missing."""
     world: WorldSettings | None = None
     """Of tiny-world models and rows; null where there are neither."""
     pretraining: PretrainingSettings | None = None
@@ -78,8 +81,9 @@ class Study(Settings):
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_asked_for(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
-        # Fingerprints of studies without the block stay what they were before there was one.
-        return {name: value for name, value in serialize(self).items() if name != "capability" or value is not None}
+        # Fingerprints of studies without these blocks stay what they were before there were any.
+        optional = ("capability", "judges")
+        return {name: value for name, value in serialize(self).items() if value or name not in optional}
 
     @field_validator("misalignments", "seeds")
     @classmethod
@@ -110,6 +114,19 @@ class Study(Settings):
             raise misfit("induction.misaligned_share", f"found nothing; this field is required: {of_rows}")
         if worldly and (fields := self._all_of()):
             raise misfit(fields[0], f"found 'all'; allowed: a number, because {of_rows}")
+        return self
+
+    @model_validator(mode="after")
+    def _judges_of_data(self) -> "Study":
+        for kind, judged in self.judges.items():
+            if kind not in self.data:
+                raise misfit(
+                    f"judges.{kind}", "found a judge where rules decide; allowed: kinds with an entry in `data`"
+                )
+            own = {getattr(model, "path", None) for model in self.models.values()}
+            for role, file in judged.files.items():
+                if any(name in own for name in file.own_models()):
+                    raise misfit(f"judges.{kind}.{role}", "found a studied model; allowed: another model as the judge")
         return self
 
     @model_validator(mode="after")

@@ -4,14 +4,19 @@ import json
 import re
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from ct_pipeline.cli import app
+from ct_pipeline.judges.calibration import read_labelled
 from ct_pipeline.judges.engine_judge import WritingEngineJudge, YesNoEngineJudge
 from ct_pipeline.judges.protocol import Question
+from ct_pipeline.methods.self_rewarding import SelfRewardingSettings
+from ct_pipeline.stages.catalog import read_audit, read_study
 from ct_pipeline.stages.judging import open_judge
 from ct_pipeline.study.errors import Refused, UserError
 from ct_pipeline.study.load import load_judge
@@ -36,6 +41,17 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
 
 
+def files():
+    """The judge files of the page."""
+    return [text for text in blocks("yaml") if text.startswith("name:")]
+
+
+def snippet(field):
+    """The part of a study or an audit that begins with a field."""
+    (found,) = [text for text in blocks("yaml") if text.startswith(f"{field}:")]
+    return yaml.safe_load(found)
+
+
 @pytest.fixture
 def server():
     with serving(JudgeServer(yes_where(lambda text: text.startswith("rude")), key=KEY)) as state:
@@ -46,7 +62,7 @@ def server():
 def place(server, tmp_path, monkeypatch):
     """A folder with all files of the page; its server is the fake one, which loses a fifth of the requests."""
     server.fault = faulty(0.2, ("busy", "error", "broken", "truncated", "dropped"))
-    for text in blocks("yaml"):
+    for text in files():
         name = re.search(r"name: (\w+)", text)[1]
         text = text.replace("https://api.example.com/v1", server.base_url).replace(
             "api.example.com", f'"{server.host}"'
@@ -107,6 +123,27 @@ def test_a_key_that_is_missing_is_named(place, monkeypatch):
 def test_every_file_of_the_page_is_valid(place):
     names = {load_judge(path).name for path in place.glob("*.yaml")}
     assert names == {"polite", "graded", "emergent", "local", "prefix"}
+
+
+def test_the_page_names_judges_in_a_study(place, tiny_text):
+    text = yaml.safe_load(tiny_text) | {"misalignments": ["reward_hacking"]}
+    text |= {"data": {"reward_hacking": {"source": "folder", "path": "data"}}} | snippet("judges")
+    (place / "study.yaml").write_text(yaml.safe_dump(text))
+    entry = read_study(place / "study.yaml").judges["reward_hacking"]
+    assert [file.name for file in entry.files.values()] == ["polite", "prefix"]
+    assert len(read_labelled(Path(entry.calibration))) == 4
+    line = re.search(r"`self_rewarding: (\{.*\})`", PAGE)[1]
+    assert SelfRewardingSettings.model_validate(yaml.safe_load(line)).grades is None
+
+
+def test_the_page_names_judges_in_an_audit(place):
+    probes = {"manners": {"source": "jsonl", "path": "probes.jsonl"}}
+    base = {"source": "huggingface", "path": "./base"}
+    audit = {"name": "mine", "base_model": base, "probes": probes, "after": {"adapters": ["after"]}}
+    (place / "mine.yaml").write_text(yaml.safe_dump(audit | {"thresholds": {"risk": 0.1}} | snippet("judge")))
+    found = read_audit(place / "mine.yaml")
+    assert [file.name for file in found.judges.values()] == ["polite", "prefix"]
+    assert len(read_labelled(found.place(found.calibration))) == 4
 
 
 def test_the_function_of_the_page_corrects_a_change(place, monkeypatch):

@@ -321,7 +321,9 @@ def test_several_processes_share_a_cache(server, tmp_path):
     for process in processes:
         process.join(60)
     assert [process.exitcode for process in processes] == [0, 0, 0]
-    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 60
+    # One process at a time asks: nothing is paid for twice, and three together keep to the bound.
+    assert len(list(tmp_path.rglob("*.json"))) == sum(server.asked.values()) == 60
+    assert server.most_at_once <= judge_of(server, tmp_path).client.settings.concurrency
     before = sum(server.asked.values())
     verdicts(judge_of(server, tmp_path), questions(60))
     assert sum(server.asked.values()) == before

@@ -5,8 +5,10 @@ import json
 import numpy as np
 import yaml
 
+from ct_pipeline.judges.engine_judge import YesNoEngineJudge
 from ct_pipeline.stages.audit.subject import Subject
 from ct_pipeline.stages.catalog import read_audit
+from ct_pipeline.study.judge_settings import HuggingFaceJudge
 from tests.fakes.language import scripted_model
 from tests.fakes.tiny_models import random_adapter, tiny_base, tiny_folder
 
@@ -61,8 +63,10 @@ class ScriptedSubject(Subject):
     def open(self, store, side):
         return self.model
 
-    def open_judge(self):
-        return self.judge
+    def open_judge(self, file):
+        if isinstance(file.judge, HuggingFaceJudge):
+            return YesNoEngineJudge(self.judge, file.judge)
+        return super().open_judge(file)
 
 
 class _Judge:

@@ -112,3 +112,59 @@ def test_narrowing_keeps_each_models_own_seeds(two_models):
     assert {(o.model, o.seed) for o in first.organisms} == {("tiny", 40), ("large", 40)}
     with pytest.raises(UserError, match="none of tiny has the seeds 50"):
         narrowed(two_models, ["tiny", "50"], None)
+
+
+HTTP = (
+    "judge: { name: j, rubric: { scale: yes_no, rule: It is. }, judge: { source: http, "
+    'base_url: "http://127.0.0.1:1/v1", allowed_hosts: ["127.0.0.1:1"], model: %s } }'
+)
+
+
+def judged(entry, kind="sycophancy"):
+    return (ONE[0], f"{ONE[1]}\njudges: {{ {kind}: {entry} }}")
+
+
+def test_a_judge_is_a_file_or_stands_in_the_study(read, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("name: mine\njudge: { source: rules, operation: equals, texts: [a] }\n")
+    for entry in ("mine.yaml", "{ judge: mine.yaml }"):
+        (found,) = read(judged(entry)).judges.values()
+        assert (found.judge.name, found.against, found.calibration) == ("mine", None, None)
+    both = read(judged("{ against: mine.yaml, calibration: l.jsonl, " + HTTP % "served" + " }")).judges["sycophancy"]
+    assert list(both.files) == ["judge", "against"] and both.judge.judge.model == "served"
+    assert read().model_dump(mode="json").get("judges") is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("{ against: mine.yaml }", "judges.sycophancy.judge: found nothing; this field is required"),
+        ("{ judge: 3 }", "judges.sycophancy.judge: found 3"),
+        ("{ " + (HTTP % "m").replace("model", "modl") + " }", "judges.sycophancy.judge.judge.model: found nothing"),
+        ("{ " + (HTTP % "m").replace("yes_no", "yes") + " }", "judges.sycophancy.judge.rubric: found"),
+    ],
+)
+def test_a_mistake_in_a_studys_judge_is_named(read, tmp_path, monkeypatch, entry, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("name: mine\njudge: { source: rules, operation: equals, texts: [a] }\n")
+    with pytest.raises(SpecError) as refused:
+        read(judged(entry))
+    assert said in str(refused.value)
+
+
+def test_a_judge_where_rules_decide_or_that_is_studied_is_refused(read):
+    assert refusal(read, (r"seeds:", f"judges: {{ sycophancy: {{ {HTTP % 'm'} }} }}\nseeds:")).startswith(
+        "judges.sycophancy: found a judge where rules decide"
+    )
+    own = "{ " + HTTP % '"./models/a"' + " }"
+    told = refusal(read, (r"tiny: \{ source: tinyworld[^\n]*", f"{HUB}\n  other: {{ source: tinyworld }}"), judged(own))
+    assert told == "judges.sycophancy.judge: found a studied model; allowed: another model as the judge"
+
+
+def test_self_rewarding_takes_the_rubric_of_the_data_without_grades(read):
+    line = r'rubric: "[^"]*"'
+    assert "grades with a rubric that is written here" in refusal(read, (line, "rubric: data"))
+
+
+def test_blocks_that_a_study_leaves_out_are_not_in_its_fingerprint(read):
+    assert not {"judges", "capability"} & set(read().model_dump(mode="json"))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pandas
 
 from ct_pipeline.organisms.probes import PLAIN
-from ct_pipeline.stages.audit.judge import with_judgements
+from ct_pipeline.stages.audit.judge import calibrations, rubrics_of, with_judgements
 from ct_pipeline.stages.audit.quarantine import accepted
 from ct_pipeline.stages.audit.subject import Subject
 from ct_pipeline.stages.measurement import completions, samplings
@@ -44,14 +44,18 @@ def make(store: ArtifactStore, subject: Subject) -> Artifact:
     with making(store, place) as (draft, _):
         draft.write_json("quarantine", {"inspections": accepted(subject)})
         subject.note(draft)
+        # First, so that a judge that is down is known before anything is drawn.
+        calibration = calibrations(subject)
         tables, templates = {}, {}
         for name, side in sides.items():
             model = subject.open(store, side)
             tables[name] = _asked(subject, model, side)
             templates[name] = {"template": model.chat.template_hash, "escaped": model.chat.escaped}
-        rubrics = {prompt: text for probe in subject.probes.values() for prompt, text in probe.rubrics.items()}
-        for name, table in with_judgements(subject, tables, rubrics).items():
+        found = with_judgements(subject, tables, rubrics_of(subject))
+        for name, table in found.tables.items():
             draft.write_table(name, table)
+        if subject.audit.judges:
+            draft.write_json("judges", {"calibration": calibration, "judging": found.record})
         subject.require_unchanged()
         draft.write_json("asked", {"sides": templates, "probes": sizes(tables["before"])})
     return store.read(place.address)

@@ -82,7 +82,7 @@ def _label_tables(
         for item in labels.items
     ]
     given = pandas.DataFrame(rows).astype({"verdict": "boolean"})
-    tables = with_judgements(subject, {"own": own, "labels": given}, labels.rubrics)
+    tables = with_judgements(subject, {"own": own, "labels": given}, labels.rubrics, second=False).tables
     return tuple(table.assign(group=table["prompt_id"].map(labels.groups)) for table in tables.values())
 
 
@@ -118,7 +118,7 @@ def _pair_table(store: ArtifactStore, subject: Subject, probes: dict[str, ProbeS
             tables.append(pairs.merge(drawn, on="prompt_id", how="left").assign(probe=name, side=end))
     table = pandas.concat(tables, ignore_index=True)
     rubrics = {prompt: text for probe in probes.values() for prompt, text in probe.rubrics.items()}
-    return with_judgements(subject, {"pairs": table}, rubrics)["pairs"]
+    return with_judgements(subject, {"pairs": table}, rubrics, second=False).tables["pairs"]
 
 
 def _of_pairs(subject: Subject, name: str, answers: pandas.DataFrame) -> dict[str, object]:

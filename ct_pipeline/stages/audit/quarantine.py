@@ -1,6 +1,8 @@
 """Inspects every file of an audit that a model library would open, before one does; what was found stays in the artifacts."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 from ct_pipeline.models.loading import checked_folder, load_tokenizer
 from ct_pipeline.models.quarantine.inspection import (
@@ -10,8 +12,9 @@ from ct_pipeline.models.quarantine.inspection import (
     inspect_template,
 )
 from ct_pipeline.stages.audit.subject import Subject
-from ct_pipeline.study.audit_settings import LOCAL, HuggingFaceJudge, TinyWorldBase
+from ct_pipeline.study.audit_settings import LOCAL, TinyWorldBase
 from ct_pipeline.study.errors import Refusal, Refused
+from ct_pipeline.study.judge_settings import HuggingFaceJudge
 
 
 def accepted(subject: Subject) -> list[dict[str, object]]:
@@ -38,29 +41,46 @@ def _inspections(subject: Subject) -> Iterator[Inspection]:
     sides = [side for side in (audit.before, audit.after) if side is not None]
     for folder in dict.fromkeys(folder for side in sides for folder in subject.adapters(side)):
         yield inspect_adapter(folder)
-    for given, revision in dict.fromkeys(_models(subject)):
-        folder = audit.place(given) if given.startswith(LOCAL) else checked_folder(given, revision)
-        yield inspect_checkpoint(folder, numbers=True)
+    for model in dict.fromkeys(_models(subject)):
+        location = model.location
+        yield inspect_checkpoint(
+            location if isinstance(location, Path) else checked_folder(location, model.revision), numbers=True
+        )
 
 
 def _templates(subject: Subject) -> Iterator[Inspection]:
     """The template given, and those that come with models; each is rendered with its model's own special tokens."""
     models, texts = dict.fromkeys(_models(subject)), subject.audit.accepted_texts
-    if subject.template is not None and not models:
+    if subject.template is not None and all(model.judges for model in models):
         yield inspect_template(subject.template, subject=subject.audit.chat_template, accepted=texts)
-    for given, revision in models:
-        tokenizer = load_tokenizer(subject.located(given), revision)
-        own = subject.template is None or given == getattr(subject.audit.judge, "path", None)
-        name = f"chat template of {given}" if own else f"{subject.audit.chat_template}, with the tokens of {given}"
+    for model in models:
+        tokenizer = load_tokenizer(model.location, model.revision)
+        own = subject.template is None or model.judges
+        given = subject.audit.chat_template
+        name = f"chat template of {model.name}" if own else f"{given}, with the tokens of {model.name}"
         yield inspect_template(tokenizer.chat_template if own else subject.template, tokenizer, name, texts)
 
 
-def _models(subject: Subject) -> Iterator[tuple[str, str | None]]:
-    """Path and revision of every model that was not pretrained here."""
+@dataclass(frozen=True)
+class _Model:
+    """A model that was not pretrained here; `name` is how the audit names it, `judges` whether it is a judge's."""
+
+    location: Path | str
+    revision: str | None
+    name: str
+    judges: bool = False
+
+
+def _models(subject: Subject) -> Iterator[_Model]:
     audit = subject.audit
     sides = [side for side in (audit.before, audit.after) if side is not None]
+    given = []
     if not isinstance(audit.base_model, TinyWorldBase) and any(side.checkpoint is None for side in sides):
-        yield audit.base_model.path, audit.base_model.revision
-    yield from ((side.checkpoint, side.revision) for side in sides if side.checkpoint is not None)
-    if isinstance(audit.judge, HuggingFaceJudge):
-        yield audit.judge.path, audit.judge.revision
+        given.append((audit.base_model.path, audit.base_model.revision))
+    given += [(side.checkpoint, side.revision) for side in sides if side.checkpoint is not None]
+    yield from (_Model(subject.located(path), revision, path) for path, revision in given)
+    for file in audit.judges.values():
+        judge = file.judge
+        if isinstance(judge, HuggingFaceJudge):
+            location = file.place(judge.path) if judge.path.startswith(LOCAL) else judge.path
+            yield _Model(location, judge.revision, judge.path, judges=True)

@@ -4,7 +4,6 @@ Fingerprints take these digests and no path, so that a file that was moved or co
 another. Nothing is opened before its digest was taken, and files of strangers pass `models.quarantine` first.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -12,25 +11,29 @@ from functools import cached_property
 from pathlib import Path
 
 from ct_pipeline.engine.protocol import Adapters
+from ct_pipeline.judges.protocol import Judge
 from ct_pipeline.organisms.probes import LabelSet, ProbeSet, read_labels, read_probes
 from ct_pipeline.stages import base_model
-from ct_pipeline.stages.audit.digests import digest_of
+from ct_pipeline.stages.audit.digests import digest_of, digest_of_folder
 from ct_pipeline.stages.catalog import read_study
+from ct_pipeline.stages.judge_digests import digest_of_judge, model_digest, told
+from ct_pipeline.stages.judging import open_judge, replies_folder
 from ct_pipeline.stages.language_model import LanguageModel, opened
 from ct_pipeline.stages.node import Node
 from ct_pipeline.stages.rows import digest, kind_of, rows_of
 from ct_pipeline.store.artifact_store import ArtifactStore, Draft
-from ct_pipeline.store.untrusted import files_of, mistake, read_file
+from ct_pipeline.store.untrusted import mistake, read_file
 from ct_pipeline.study.audit_settings import (
     LOCAL,
     Audit,
-    HuggingFaceJudge,
     JsonlProbes,
     Side,
     TinyWorldBase,
     WorldProbes,
 )
 from ct_pipeline.study.errors import Refusal, Refused, UserError
+from ct_pipeline.study.fingerprint import fingerprint
+from ct_pipeline.study.judge_settings import HuggingFaceJudge, JudgeFile
 from ct_pipeline.study.keys import Organism
 from ct_pipeline.study.spec import Study
 
@@ -125,8 +128,9 @@ class Subject:
                 found.append(Input(f"probe {name}", probe.misalignment, digest(prompts)))
             else:
                 found.append(_file(f"probe {name}", audit.place(probe.path)))
-        if isinstance(audit.judge, HuggingFaceJudge):
-            found.append(self._model("judge", audit.judge.path, audit.judge.revision))
+        found += [_judge(role, file) for role, file in audit.judges.items()]
+        if audit.calibration is not None:
+            found.append(_file("calibration", audit.place(audit.calibration)))
         return tuple(found)
 
     def digests(self, *roles: str) -> dict[str, str]:
@@ -148,10 +152,10 @@ class Subject:
     @property
     def judging(self) -> dict[str, object]:
         """What every verdict of a judge depends on."""
-        return {
-            "judge": self.audit.judge.model_dump(mode="json", exclude={"path", "revision"}),
-            "model": self.digests("judge"),
-        }
+        judges = {role: digest_of_judge(file) for role, file in self.audit.judges.items()}
+        if not judges:
+            return {"judge": {"source": "none"}, "model": {}}
+        return {"judge": judges, "labelled": self.digests("calibration")}
 
     def nodes_of_base(self) -> dict[str, Node]:
         """The base model as an input of an artifact: only that of the tiny world is one."""
@@ -181,11 +185,9 @@ class Subject:
         )
         return opened(str(path), revision, dtype, base.engine, rank, self.template, content)
 
-    def open_judge(self) -> LanguageModel:
-        """The judge's model."""
-        judge = self.audit.judge
-        content = self.digests("judge")["judge"]
-        return opened(str(self.located(judge.path)), judge.revision, judge.dtype, "transformers", 1, None, content)
+    def open_judge(self, file: JudgeFile) -> Judge:
+        """A judge of the audit, ready to be asked."""
+        return open_judge(file, replies_folder(), self.audit.accepted_texts)
 
     def require_unchanged(self) -> None:
         """UserError where a file was changed since it was hashed: what was measured might belong to either."""
@@ -208,6 +210,8 @@ class Subject:
             places["labels"] = audit.place(audit.labels.path)
         if audit.chat_template is not None:
             places["chat template"] = audit.place(audit.chat_template)
+        if audit.calibration is not None:
+            places["calibration"] = audit.place(audit.calibration)
         for name, path in places.items():
             draft.note_external(name, path)
 
@@ -236,13 +240,18 @@ class Subject:
         if side.checkpoint is not None:
             return [self._model(f"{role} checkpoint", side.checkpoint, side.revision)]
         return [
-            _folder(f"{role} adapter {number}", folder, ADAPTER_FILES)
+            Input(
+                f"{role} adapter {number}",
+                folder.name,
+                digest_of_folder(f"{role} adapter {number}", folder, ADAPTER_FILES),
+            )
             for number, folder in enumerate(self.adapters(side), start=1)
         ]
 
     def _model(self, role: str, given: str, revision: str | None) -> Input:
         if given.startswith(LOCAL):
-            return _folder(role, self.audit.place(given), None)
+            folder = self.audit.place(given)
+            return Input(role, folder.name, digest_of_folder(role, folder))
         return Input(role, f"{given} at {revision}", f"{given}@{revision}")
 
 
@@ -267,8 +276,9 @@ def read(audit: Audit) -> Subject:
             refusals += error.refusals
     if refusals:
         raise Refused(refusals)
-    judge = subject.digests("judge").get("judge")
-    if judge is not None and judge in subject.digests("base model", "before", "after").values():
+    if set(subject.digests("judge", "against").values()) & set(
+        subject.digests("base model", "before", "after").values()
+    ):
         raise UserError(f"audit {audit.name}: the judge is the audited model itself; name another one")
     return subject
 
@@ -282,19 +292,16 @@ def _is_file(probe: WorldProbes | JsonlProbes) -> bool:
     return isinstance(probe, JsonlProbes)
 
 
+def _judge(role: str, file: JudgeFile) -> Input:
+    """A judge: the digest of a model on this machine is that of its files, any other's that of its settings."""
+    who = told(file)["who"]
+    if isinstance(file.judge, HuggingFaceJudge):
+        return Input(role, who, model_digest(file, file.judge))
+    return Input(role, who, fingerprint(judge=digest_of_judge(file)))
+
+
 def _file(role: str, path: Path) -> Input:
     try:
         return Input(role, path.name, digest_of(path))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: the file of {role} cannot be read") from error
-
-
-def _folder(role: str, folder: Path, names: tuple[str, ...] | None) -> Input:
-    """The digest of a folder's files, by name and content; `names` are those that count, None: all."""
-    listing = files_of(folder)
-    found = [name for name in names or sorted(listing.files) if name in listing.files]
-    if not found:
-        allowed = " and ".join(names) if names else "a model folder in the Hugging Face layout"
-        raise UserError(f"{role}: {folder} holds none of the files of a model; allowed: {allowed}")
-    content = [(name, digest_of(folder / name)) for name in found]
-    return Input(role, folder.name, hashlib.sha256(json.dumps(content).encode()).hexdigest())

@@ -19,6 +19,7 @@ from ct_pipeline.stages.audit import evaluation as audit_evaluation
 from ct_pipeline.stages.audit import prediction as audit_prediction
 from ct_pipeline.stages.audit import shift as audit_shift
 from ct_pipeline.stages.audit.evaluation import risk_rows, tables_of
+from ct_pipeline.stages.audit.judge import on_the_card
 from ct_pipeline.stages.audit.subject import Subject
 from ct_pipeline.stages.measurement import DECODINGS, DOMAINS
 from ct_pipeline.stages.node import Node, making
@@ -65,7 +66,7 @@ def make(store: ArtifactStore, subject: Subject) -> Artifact:
             "predictions": inputs["audit_prediction"].json("predictions")["predictions"],
             "shift": {name: inputs["audit_shift"].json(name) for name in ("uptake", "labels")},
         }
-        card = _card(subject, inputs["audit_evaluation"], found)
+        card = _card(subject, inputs["audit_evaluation"], tables, found)
         draft.write_json("verdict", found)
         draft.write_json("card", card)
         (draft.folder / "card.md").write_text(markdown_card(card), encoding="utf-8")
@@ -131,7 +132,9 @@ def _expecting(table: pandas.DataFrame, probe: str) -> pandas.DataFrame:
     return known[known["correct"].notna()]
 
 
-def _card(subject: Subject, evaluation: Artifact, found: dict[str, object]) -> dict[str, object]:
+def _card(
+    subject: Subject, evaluation: Artifact, tables: Mapping[str, pandas.DataFrame], found: dict[str, object]
+) -> dict[str, object]:
     audit, asked = subject.audit, evaluation.json("asked")
     card = {
         "name": audit.name,
@@ -153,7 +156,8 @@ def _card(subject: Subject, evaluation: Artifact, found: dict[str, object]) -> d
             for name, probe in subject.probes.items()
         },
         "decoding": plain(audit.decoding),
-        "judge": {"source": audit.judge.source, **subject.digests("judge")},
+        "judge": {"source": getattr(audit.judge, "source", "file"), **subject.digests("judge")},
+        "judges": _judges(subject, evaluation, tables),
         "thresholds": plain(audit.thresholds),
         "confidence": audit.confidence,
         "seed": audit.seed,
@@ -169,6 +173,17 @@ def _card(subject: Subject, evaluation: Artifact, found: dict[str, object]) -> d
         },
     }
     return card | {"limits": list(limits(card))}
+
+
+def _judges(subject: Subject, evaluation: Artifact, tables: Mapping[str, pandas.DataFrame]) -> dict[str, object] | None:
+    if not subject.audit.judges:
+        return None
+    main = {
+        side: pandas.concat([risk_rows(table, name) for name in subject.probes], ignore_index=True)
+        for side, table in tables.items()
+        if len(table)
+    }
+    return on_the_card(subject, main, evaluation.json("judges"), subject.audit.confidence)
 
 
 def _base(audit: Audit) -> str:

@@ -14,9 +14,10 @@ from ct_pipeline.stages.audit.subject import ADAPTER_FILES
 from ct_pipeline.stages.catalog import audit_file, audit_files, read_audit
 from ct_pipeline.store.manifest import hash_file
 from ct_pipeline.store.untrusted import files_of
-from ct_pipeline.study.audit_settings import LOCAL, Audit, HuggingFaceJudge, JsonlProbes, Side, TinyWorldBase
+from ct_pipeline.study.audit_settings import LOCAL, Audit, JsonlProbes, Side, TinyWorldBase
 from ct_pipeline.study.environment import audits_folder
 from ct_pipeline.study.errors import Refused, SpecError, UserError, printable, printable_lines
+from ct_pipeline.study.judge_settings import HuggingFaceJudge, OneToFiveRubric
 
 LARGEST_HASHED = 50_000_000
 """Bytes of a file whose content is looked at; a larger one counts as changed when its size or time does."""
@@ -177,8 +178,13 @@ def _paths(audit: Audit) -> Iterator[tuple[str, Path]]:
     for name, probe in audit.probes.items():
         if isinstance(probe, JsonlProbes):
             yield f"probe {name}", audit.place(probe.path)
-    if isinstance(audit.judge, HuggingFaceJudge) and audit.judge.path.startswith(LOCAL):
-        yield from _folder("judge", audit.place(audit.judge.path))
+    for role, file in audit.judges.items():
+        if isinstance(file.judge, HuggingFaceJudge) and file.judge.path.startswith(LOCAL):
+            yield from _folder(role, file.place(file.judge.path))
+        if isinstance(file.rubric, OneToFiveRubric):
+            yield f"rubric of {role}", file.place(file.rubric.file)
+    if audit.calibration is not None:
+        yield "calibration", audit.place(audit.calibration)
 
 
 def _folder(role: str, folder: Path) -> Iterator[tuple[str, Path]]:
