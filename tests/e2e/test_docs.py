@@ -1,4 +1,4 @@
-"""What the how-to pages promise, on the reduced study: its report is explained, a change costs what they say, a new kind works."""
+"""What the how-to pages promise, on the reduced study: the report explained, the cost of a change, a kind that is new."""
 
 import re
 import shutil
