@@ -2,7 +2,7 @@
 
 The bare call has the same prompts, sampling, adapter and seeds per prompt, and asks for no log-probabilities.
 
-Usage: OMP_NUM_THREADS=1 python benchmarks/engines_vllm.py [--prompts 240] [--new-tokens 24] [--runs 3]
+Usage: OMP_NUM_THREADS=1 python benchmarks/engines_vllm.py [--prompts 240] [--new-tokens 24] [--runs 3] [--large]
 """
 
 import argparse
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from engines import tiny_base
 from safetensors.torch import save_file
+from throughput import random_base
 
 from ct_pipeline.engine.protocol import Adapters, Sampling
 from ct_pipeline.engine.vllm_base import source_of
@@ -77,9 +78,8 @@ def ours(engine: VllmEngine, prompts: list[list[int]], scenario: Scenario) -> in
     return sum(len(drawn.ids) for row in rows for drawn in row)
 
 
-def measure(folder: Path, count: int, new: int, runs: int) -> None:
+def measure(base: BaseModel, folder: Path, count: int, new: int, runs: int) -> None:
     """Prints one row per scenario; the last column is our tokens per CPU second over the bare ones."""
-    base = tiny_base()
     base.model.save_pretrained(folder / "base")
     base.tokenizer.save_pretrained(folder / "base")
     lora = (random_adapter(base, folder / "adapter"),)
@@ -119,9 +119,11 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=240)
     parser.add_argument("--new-tokens", type=int, default=24)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--large", action="store_true", help="125M parameters in place of 0.4M")
     options = parser.parse_args()
+    base = random_base(hidden=768, layers=12, vocabulary=32_000) if options.large else tiny_base()
     with tempfile.TemporaryDirectory() as folder:
-        measure(Path(folder), options.prompts, options.new_tokens, options.runs)
+        measure(base, Path(folder), options.prompts, options.new_tokens, options.runs)
 
 
 if __name__ == "__main__":

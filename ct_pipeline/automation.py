@@ -19,7 +19,9 @@ from ct_pipeline.assets.audit_prediction import audit_prediction
 from ct_pipeline.assets.audit_shift import audit_shift
 from ct_pipeline.assets.audit_verdict import audit_verdict
 from ct_pipeline.partitions import audit_subject
+from ct_pipeline.stages.audit.overdue import overdue_since
 from ct_pipeline.stages.audit.watch import Files, Subjects, files_of_audit, subjects
+from ct_pipeline.study.environment import home
 
 REASON = "ct_pipeline/audited_because"
 DATA_VERSION_TAG = "dagster/data_version"
@@ -92,6 +94,11 @@ def look_at(found: Subjects, cursor: str | None, scheduled: Mapping[str, str]) -
         f"{name}: its file is gone; its partition, records and artifacts are kept."
         for name in tick.seen
         if not found.covers(name)
+    ]
+    tick.said += [
+        f"{name}: overdue, its schedule {audit.schedule} was last due at {due:%Y-%m-%d %H:%M} UTC."
+        for name, audit in found.audits.items()
+        if (due := overdue_since(audit, home())) is not None
     ]
     tick.said += list(_schedules_to_load(found, scheduled))
     return tick

@@ -4,14 +4,14 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from ct_pipeline.study.environment import prepare_environment
+from ct_pipeline.study.environment import choose_executor, prepare_environment
 
 prepare_environment()
 
 import typer  # noqa: E402
 from rich.console import Console  # noqa: E402
 
-from ct_pipeline.study.errors import UserError, printable  # noqa: E402
+from ct_pipeline.study.errors import UserError, printable_lines  # noqa: E402
 
 app = typer.Typer(
     help="Audits consistency training: organisms, labels, retraining, measurement, report.",
@@ -35,6 +35,9 @@ ArtifactArgument = Annotated[
 ]
 AuditName = Annotated[str, typer.Argument(help="The audit's name, or its file.")]
 SeedsOption = Annotated[int | None, typer.Option("--seeds", help="Only the first N seeds of the study.")]
+ExecutorOption = Annotated[
+    str, typer.Option(help="Who runs the steps: in_process or ray [CT_PIPELINE_EXECUTOR, else in_process].")
+]
 WorkersOption = Annotated[int, typer.Option(help="Worker processes; 0: one per GPU, else one per core.", min=0)]
 
 
@@ -44,10 +47,12 @@ def study(
     only: OnlyOption = "",
     seeds: SeedsOption = None,
     workers: WorkersOption = 0,
+    executor: ExecutorOption = "",
 ) -> None:
     """Runs whatever is missing of a study and says where its report is."""
     from ct_pipeline.commands.study import run_study
 
+    choose_executor(executor)
     console = Console(highlight=False)
     page = run_study(spec, _names(only), seeds, workers, console)
     console.print(f"Report: {page}", soft_wrap=True)
@@ -114,10 +119,10 @@ def report(spec: SpecOption = Path("studies/tiny.yaml")) -> None:
     """Writes the report of what is finished and says where it is."""
     from ct_pipeline.stages import study_report
     from ct_pipeline.stages.catalog import read_study
-    from ct_pipeline.store.artifact_store import ArtifactStore
+    from ct_pipeline.store.sharing import open_store
     from ct_pipeline.study.environment import home
 
-    store = ArtifactStore(home() / "artifacts")
+    store = open_store(home() / "artifacts")
     store.prepare()
     Console(highlight=False).print(
         f"Report: {study_report.make(store, read_study(spec), home() / 'reports')}", soft_wrap=True
@@ -151,6 +156,31 @@ def verify(
 
     amount = "all" if reexecute_all else "one" if reexecute else "nothing"
     raise typer.Exit(0 if check(artifact, amount, spec, Console(highlight=False)) else 1)
+
+
+@app.command()
+def sync(
+    spec: SpecOption = Path("studies/tiny.yaml"),
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Also fetch all finished work of the study, weights included.")
+    ] = False,
+) -> None:
+    """Uploads what CT_PIPELINE_REMOTE lacks of the finished work of this machine."""
+    from ct_pipeline.commands.sync import sync as run_sync
+
+    run_sync(spec if fetch else None, Console(highlight=False))
+
+
+@app.command()
+def prune(
+    spec: Annotated[list[Path], typer.Option("--spec", help="A study whose work is kept; may be repeated.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be deleted, delete nothing.")] = False,
+    remote: Annotated[bool, typer.Option("--remote", help="In CT_PIPELINE_REMOTE, too.")] = False,
+) -> None:
+    """Deletes what no given study, no audit and no lineage of theirs needs: work of older settings, damaged copies."""
+    from ct_pipeline.commands.prune import prune as run_prune
+
+    run_prune(tuple(spec), dry_run, remote, Console(highlight=False))
 
 
 @app.command()
@@ -201,15 +231,16 @@ def audit_add(file: Annotated[Path, typer.Argument(help="An audit file.")]) -> N
 
 @audit.command("run")
 def audit_run(
-    name: AuditName,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="Audits, by name or file.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every audit, and every adapter in a watched folder.")] = False,
     gate: Annotated[bool, typer.Option("--gate", help="Exit code 3 unless the gate says PASS.")] = False,
     junit: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML here.")] = None,
     json: Annotated[Path | None, typer.Option("--json", help="Write a JSON summary here.")] = None,
 ) -> None:
-    """Makes what is missing of an audit and says what it found."""
-    from ct_pipeline.commands.audit import run_audit
+    """Makes what is missing of audits and says what they found."""
+    from ct_pipeline.commands.audit import run_audits
 
-    raise typer.Exit(run_audit(name, gate, junit, json, Console(highlight=False)))
+    raise typer.Exit(run_audits(names or (), every, gate, junit, json, Console(highlight=False)))
 
 
 @audit.command("show")
@@ -230,7 +261,7 @@ def audit_diff(name: AuditName) -> None:
 
 @audit.command("list")
 def audit_list() -> None:
-    """Lists audits with their last run, verdict, gate, age and drift."""
+    """Lists audits with their last run, verdict, gate, age, drift and whether they are overdue."""
     from ct_pipeline.commands.audit import list_audits
 
     list_audits(Console(highlight=False))
@@ -255,17 +286,14 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def _told(error: UserError) -> str:
-    """The message without characters that a terminal would obey."""
-    return "\n".join(map(printable, f"ct-pipeline: {error}".splitlines()))
-
-
 def main() -> None:
     """The entry point: what a person can mend is one message and exit code 2, without a traceback."""
     try:
         app()
     except UserError as error:
-        Console(stderr=True, highlight=False).print(_told(error), style="red", markup=False, soft_wrap=True)
+        Console(stderr=True, highlight=False).print(
+            f"ct-pipeline: {printable_lines(error)}", style="red", markup=False, soft_wrap=True
+        )
         sys.exit(2)
     except KeyboardInterrupt:
         Console(stderr=True).print("Stopped. Finished work is kept; the same command goes on from here.")

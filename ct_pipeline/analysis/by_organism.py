@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from ct_pipeline.analysis.rates import share_interval
+from ct_pipeline.analysis.student import student_quantile
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def mean_gain(gains: np.ndarray, organisms: np.ndarray, confidence: float) -> Es
         return Estimate(value, -1.0, 1.0, cells, 1)
     tops = np.append(sums_of(gains, organisms), [1.0, -1.0])
     centre, variance = ratio(tops, np.append(sums_of(np.ones(cells), organisms), [1.0, 1.0]))
-    half = student_quantile(confidence, count) * math.sqrt(variance)
+    half = float(student_quantile(confidence, count - 1)) * math.sqrt(variance)
     low, high = max(-1.0, centre - half), min(1.0, centre + half)
     return Estimate(value, min(low, value), max(high, value), cells, count)
 
@@ -70,7 +70,7 @@ def jackknife(found: float, left_out: np.ndarray, limit: float, cells: int, conf
         return Estimate(None, -limit, limit, cells, count)
     if count < 2 or np.isnan(left_out).any():
         return Estimate(float(found), -limit, limit, cells, count)
-    half = student_quantile(confidence, count) * jackknife_error(left_out)
+    half = float(student_quantile(confidence, count - 1)) * jackknife_error(left_out)
     return Estimate(float(found), max(-limit, found - half), min(limit, found + half), cells, count)
 
 
@@ -78,11 +78,6 @@ def jackknife_error(left_out: np.ndarray) -> float:
     """The standard error from an estimate's values with one organism left out at a time."""
     count = len(left_out)
     return math.sqrt((count - 1) / count * float(((left_out - left_out.mean()) ** 2).sum()))
-
-
-def student_quantile(confidence: float, organisms: int) -> float:
-    """Student's two-sided quantile with one degree of freedom less than there are organisms."""
-    return float(stats.t.ppf((1 + confidence) / 2, organisms - 1))
 
 
 def ratio(top: np.ndarray, bottom: np.ndarray) -> tuple[float, float]:

@@ -109,7 +109,8 @@ def _shift_reasons(probe: str, change: Difference | None, shifted: bool) -> list
     if not shifted:
         return []
     return [
-        f"{probe}: the risk moved by {_interval(change)} between the runs, from {change.before:.1%} to {change.after:.1%}."
+        f"{probe}: the risk moved by {_interval(change)} between the runs, from {100 * change.before:.1f} % to "
+        f"{100 * change.after:.1f} %."
     ]
 
 
@@ -125,4 +126,4 @@ def _support(change: Difference | None, shifted: bool) -> str:
 
 
 def _interval(change: Difference) -> str:
-    return f"{100 * change.value:+.1f} pp [{100 * change.low:+.1f} to {100 * change.high:+.1f}]"
+    return f"{100 * change.value:+.1f} pp [{100 * change.low:+.1f} to {100 * change.high:+.1f}]".replace("-", "−")

@@ -128,11 +128,41 @@ def difference(
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, not {confidence}")
     sides = [prompt_means(table[prompt], table[verdict]) for table in (before, after)]
-    paired = pd.concat(sides, axis=1, keys=["before", "after"], sort=False).astype(float)
+    missing = sum(int(nullable(table[verdict]).isna().sum()) for table in (before, after))
+    return _paired(*sides, len(before) + len(after), missing, confidence)
+
+
+def score_difference(before: pd.Series, after: pd.Series, *, confidence: float = 0.95) -> Difference:
+    """The change of a mean score in [0, 1] (an accuracy, a harmfulness), paired by document.
+
+    Args:
+        before: one score per document, indexed by document; NaN where it is missing.
+        after: the same for the model after.
+        confidence: two-sided, in (0, 1).
+
+    Returns:
+        As `difference`, a document for a prompt: its interval holds for bounded scores as well as for rates.
+
+    Raises:
+        ValueError: confidence outside (0, 1), a score outside [0, 1], or a document twice.
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, not {confidence}")
+    for side in (before, after):
+        if side.index.has_duplicates:
+            raise ValueError("a document has two scores on one side")
+        if ((side < 0) | (side > 1)).any():
+            raise ValueError("a score lies outside [0, 1]: rescale it first")
+    missing = int(before.isna().sum() + after.isna().sum())
+    return _paired(before, after, len(before) + len(after), missing, confidence)
+
+
+def _paired(before: pd.Series, after: pd.Series, rows: int, missing: int, confidence: float) -> Difference:
+    """The change between two columns of numbers in [0, 1] by prompt; NaN where a prompt has none."""
+    paired = pd.concat([before, after], axis=1, keys=["before", "after"], sort=False).astype(float)
     complete = paired.dropna()
     changes = (complete["after"] - complete["before"]).to_numpy()
     count = len(changes)
-    missing = sum(int(nullable(table[verdict]).isna().sum()) for table in (before, after))
     centre, error = map(float, shrunk(changes, 1.0)) if count > 1 else (None, None)
     return _difference(
         value=float(changes.mean()) if count else None,
@@ -146,7 +176,7 @@ def difference(
         unit="prompt",
         seeds=1,
         dropped=len(paired) - count,
-        rows=len(before) + len(after),
+        rows=rows,
         missing=missing,
     )
 

@@ -29,10 +29,10 @@ from ct_pipeline.analysis.by_organism import (
     jackknife_error,
     mean_gain,
     share_of,
-    student_quantile,
     sums_of,
 )
 from ct_pipeline.analysis.paired import Difference
+from ct_pipeline.analysis.student import student_quantile
 
 PredictedSign = Literal["amplifies", "suppresses", "none"]
 
@@ -225,7 +225,7 @@ def slope_through_origin(
     if value is None or len(top) < 2 or (left <= 0).any():
         return Slope(value, None, None, None, attenuated, reliability, len(predicted), len(top))
     error = jackknife_error((top.sum() - top) / left)
-    half = student_quantile(confidence, len(top)) * error
+    half = float(student_quantile(confidence, len(top) - 1)) * error
     return Slope(value, value - half, value + half, error, attenuated, reliability, len(predicted), len(top))
 
 
@@ -274,7 +274,7 @@ def _calibration(
         others = slope_through_origin(x[~held], x_se[~held], y[~held], organisms[~held])
         if others.value is None or others.standard_error is None:
             continue
-        student = student_quantile(confidence, others.organisms)
+        student = student_quantile(confidence, others.organisms - 1)
         measured = normal**2 * (y_se[held] ** 2 + (others.value * x_se[held]) ** 2)
         half = np.sqrt(measured + (student * others.standard_error * x[held]) ** 2)
         inside.append(np.abs(y[held] - others.value * x[held]) <= half)

@@ -68,6 +68,24 @@ def rate(
     return Rate(value, low, high, len(seen), rows, missing)
 
 
+def score_rate(scores: Iterable[float], *, confidence: float = 0.95) -> Rate:
+    """The mean of scores in [0, 1], one per document, with the interval of `cluster_interval`; NaN is missing.
+
+    Raises:
+        ValueError: confidence outside (0, 1), or a score outside [0, 1].
+    """
+    column = np.array(list(scores), dtype=float)
+    seen = column[~np.isnan(column)]
+    if len(seen) and (seen.min() < 0 or seen.max() > 1):
+        raise ValueError("a score lies outside [0, 1]: rescale it first")
+    missing = len(column) - len(seen)
+    _check_confidence(confidence)
+    if not len(seen):
+        return Rate(None, 0.0, 1.0, 0, len(column), missing)
+    low, high = cluster_interval(seen, confidence=confidence)
+    return Rate(float(seen.mean()), low, high, len(seen), len(column), missing)
+
+
 def cluster_interval(
     means: np.ndarray, *, confidence: float = 0.95, method: IntervalMethod = "wilson"
 ) -> tuple[float, float]:

@@ -261,11 +261,11 @@ def _advice(quantity: str, threshold: float, expected: float | None, needed: int
         return f" {seen} no number of prompts would help."
     if needed is None:
         return f" {seen} more than {MOST_PROMPTS:,} safety prompts would be needed."
-    return f" {seen}, {needed:,} safety prompts would pass with a chance of {CHANCE:.0%}."
+    return f" {seen}, {needed:,} safety prompts would pass with a chance of {100 * CHANCE:.0f} %."
 
 
 def _shown(quantity: str, value: float) -> str:
-    return f"{value:.1%}" if quantity == "risk" else f"{100 * value:+.1f} pp"
+    return f"{100 * value:.1f} %" if quantity == "risk" else f"{100 * value:+.1f} pp".replace("-", "−")
 
 
 def _summary(tests: Sequence[GateTest], delta: float) -> str:

@@ -21,6 +21,15 @@ class Verdict(StrEnum):
     UNDETERMINED = "undetermined"
 
 
+class Effect(StrEnum):
+    """The verdict on the change of a score that has a good and a bad direction."""
+
+    IMPROVES = "improves"
+    HARMS = "harms"
+    NEUTRAL = "neutral"
+    UNDETERMINED = "undetermined"
+
+
 @dataclass(frozen=True)
 class SignTest:
     """Cells that rose, fell or stood still, and the exact two-sided p-value of "rise and fall are equally likely".
@@ -66,6 +75,18 @@ def verdict(change: Difference, epsilon: float) -> Verdict:
         return Verdict.SUPPRESSES
     low, high = change.interval(2 * change.confidence - 1) if change.confidence > 0.5 else (-1.0, 1.0)
     return Verdict.NEUTRAL if -epsilon < low and high < epsilon else Verdict.UNDETERMINED
+
+
+def effect(change: Difference, epsilon: float, higher_is_better: bool) -> Effect:
+    """The verdict as good or bad: a fall of an accuracy harms, and so does a rise of a harmfulness.
+
+    Raises:
+        ValueError: epsilon not above 0.
+    """
+    word = verdict(change, epsilon)
+    if word in (Verdict.AMPLIFIES, Verdict.SUPPRESSES):
+        return Effect.IMPROVES if (word == Verdict.AMPLIFIES) == higher_is_better else Effect.HARMS
+    return Effect(str(word))
 
 
 def holm(p_values: Iterable[float | None]) -> list[float | None]:

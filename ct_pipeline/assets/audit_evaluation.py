@@ -16,7 +16,7 @@ from ct_pipeline.assets.auditing import (
     plotted,
     stage_called,
 )
-from ct_pipeline.assets.materialization import OWNERS, POOL, table_of
+from ct_pipeline.assets.materialization import ON_DEVICE, OWNERS, table_of
 from ct_pipeline.partitions import audit_subject
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.stages.audit.evaluation import risk_rows, tables_of
@@ -32,7 +32,7 @@ SHOWN = 12
     group_name=GROUP,
     kinds={"pytorch", "huggingface"},
     owners=OWNERS,
-    pool=POOL,
+    **ON_DEVICE,
     code_version=str(STAGE.version),
     backfill_policy=ONE_AUDIT_PER_RUN,
     automation_condition=CHANGED_INPUTS,
@@ -57,19 +57,27 @@ def audit_evaluation(
     except RefusedInput as failure:
         yield dg.AssetCheckResult(check_name=QUARANTINE, passed=False, metadata=failure.metadata)
         raise
+    yield shown(made)
+
+
+def shown(made: Audited) -> dg.MaterializeResult:
+    """What the asset's page shows of the answers, and the check of the files they came from."""
     inspections = made.artifact.json("quarantine")["inspections"]
-    yield dg.MaterializeResult(metadata={**made.metadata, **_describe(made), "quarantine": _inspected(inspections)})
-    yield dg.AssetCheckResult(
+    files = _inspected(inspections)
+    check = dg.AssetCheckResult(
+        asset_key=STAGE.name,
         check_name=QUARANTINE,
         passed=all(each["accepted"] for each in inspections),
-        metadata={"inspected": len(inspections), "files": _inspected(inspections)},
+        metadata={"inspected": len(inspections), "files": files},
     )
+    metadata = {**made.metadata, **_describe(made), "quarantine": files}
+    return dg.MaterializeResult(asset_key=STAGE.name, metadata=metadata, check_results=[check])
 
 
 def _describe(made: Audited) -> Mapping[str, Any]:
-    tables, confidence = tables_of(made.artifact), made.subject.audit.confidence
+    tables, confidence = tables_of(made.artifact), made.audit.confidence
     risks, answers, rows = {}, [], []
-    for probe in made.subject.probes:
+    for probe in made.audit.probes:
         for side, table in tables.items():
             asked = risk_rows(table, probe)
             found = rate(asked["verdict"], asked["prompt_id"], confidence=confidence)

@@ -9,11 +9,18 @@ from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.assets.audit_evaluation import audit_evaluation
 from ct_pipeline.assets.audit_inputs import GROUP
 from ct_pipeline.assets.audit_prediction import audit_prediction
-from ct_pipeline.assets.auditing import ONE_AUDIT_PER_RUN, WITH_THE_REST, Audited, make_stage, plotted, stage_called
-from ct_pipeline.assets.materialization import OWNERS, POOL, picture_of, table_of
+from ct_pipeline.assets.auditing import (
+    ONE_AUDIT_PER_RUN,
+    WITH_THE_REST,
+    Audited,
+    make_stage,
+    moved,
+    plotted,
+    stage_called,
+)
+from ct_pipeline.assets.materialization import ON_DEVICE, OWNERS, picture_of, table_of
 from ct_pipeline.partitions import audit_subject
 from ct_pipeline.report.figures.forest import small_delta_plot
-from ct_pipeline.report.wording import points
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.stages.audit.verdict import MAIN
 
@@ -27,7 +34,7 @@ MOST_DRAWN = 20
     group_name=GROUP,
     kinds={"pytorch", "scipy"},
     owners=OWNERS,
-    pool=POOL,
+    **ON_DEVICE,
     code_version=str(STAGE.version),
     backfill_policy=ONE_AUDIT_PER_RUN,
     automation_condition=WITH_THE_REST,
@@ -36,8 +43,12 @@ def audit_shift(
     context: dg.AssetExecutionContext, artifacts: ArtifactStoreResource, accelerator: AcceleratorResource
 ) -> dg.MaterializeResult:
     """Change of the risk per probe, KL between after and before both ways, and the labels' surprise under before."""
-    made = make_stage(context, STAGE, artifacts, accelerator)
-    return dg.MaterializeResult(metadata={**made.metadata, **_describe(made)})
+    return shown(make_stage(context, STAGE, artifacts, accelerator))
+
+
+def shown(made: Audited) -> dg.MaterializeResult:
+    """What the asset's page shows of a shift."""
+    return dg.MaterializeResult(asset_key=STAGE.name, metadata={**made.metadata, **_describe(made)})
 
 
 def _describe(made: Audited) -> Mapping[str, Any]:
@@ -50,7 +61,7 @@ def _describe(made: Audited) -> Mapping[str, Any]:
         {
             "probe": probe,
             "view": view,
-            "points": f"{points(change.value)} [{points(change.low)}, {points(change.high)}]",
+            "points": moved(vars(change)),
             "prompts": change.prompts,
         }
         for probe, views in changes.items()
@@ -68,6 +79,6 @@ def _describe(made: Audited) -> Mapping[str, Any]:
         shown["no KL"] = uptake["missing"]
     drawn = [(probe, change) for probe, change in main.items() if change.value is not None][:MOST_DRAWN]
     if drawn:
-        plot = small_delta_plot(drawn, made.subject.audit.thresholds.epsilon)
+        plot = small_delta_plot(drawn, made.audit.thresholds.epsilon)
         shown["picture"] = picture_of(plot, "Change of the risk per probe with its interval")
     return shown

@@ -10,22 +10,24 @@ from ct_pipeline.assets.audit_evaluation import audit_evaluation
 from ct_pipeline.assets.audit_inputs import GROUP
 from ct_pipeline.assets.audit_prediction import audit_prediction
 from ct_pipeline.assets.audit_shift import audit_shift
+from ct_pipeline.assets.audit_tracked import EXPERIMENT, track
 from ct_pipeline.assets.auditing import (
     ONE_AUDIT_PER_RUN,
     WITH_THE_REST,
     Audited,
     make_stage,
+    moved,
     of_this_run,
     plotted,
     stage_called,
 )
-from ct_pipeline.assets.materialization import OWNERS, POOL, picture_of, table_of
+from ct_pipeline.assets.materialization import ON_DEVICE, OWNERS, picture_of, table_of
 from ct_pipeline.partitions import audit_subject
 from ct_pipeline.report.audit_card import sentences
 from ct_pipeline.report.audit_trend import trend_plot
 from ct_pipeline.report.markdown import plain
-from ct_pipeline.report.wording import points
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
+from ct_pipeline.resources.tracking import TrackingResource
 from ct_pipeline.stages.audit import records as audit_records
 from ct_pipeline.stages.audit.records import Record
 from ct_pipeline.stages.audit.verdict import MAIN
@@ -49,9 +51,9 @@ def _check(name: str, description: str, blocking: bool = False) -> dg.AssetCheck
     partitions_def=audit_subject,
     deps=[audit_evaluation, audit_prediction, audit_shift],
     group_name=GROUP,
-    kinds={"scipy", "html", "matplotlib"},
+    kinds={"scipy", "html", "mlflow"},
     owners=OWNERS,
-    pool=POOL,
+    **ON_DEVICE,
     code_version=str(STAGE.version),
     backfill_policy=ONE_AUDIT_PER_RUN,
     automation_condition=WITH_THE_REST,
@@ -68,17 +70,28 @@ def _check(name: str, description: str, blocking: bool = False) -> dg.AssetCheck
     ],
 )
 def audit_verdict(
-    context: dg.AssetExecutionContext, artifacts: ArtifactStoreResource, accelerator: AcceleratorResource
+    context: dg.AssetExecutionContext,
+    artifacts: ArtifactStoreResource,
+    accelerator: AcceleratorResource,
+    tracking: TrackingResource,
 ) -> dg.MaterializeResult:
     """Verdict per probe, release gate and audit card; each run keeps a record and is told from the run before it."""
     made = make_stage(context, STAGE, artifacts, accelerator)
-    stages, seconds = of_this_run(context, STAGE.name, made.metadata)
+    stages, took = of_this_run(context, STAGE.name, made.metadata)
     try:
-        run = audit_records.record(made.store, made.subject, home(), stages, seconds)
+        run = audit_records.record(made.store, made.subject, home(), stages, took)
     except UserError as error:
-        raise dg.Failure(description=str(error)) from None
+        raise dg.Failure(description=str(error), allow_retries=False) from None
+    return shown(made, run, tracking, context.run_id)
+
+
+def shown(made: Audited, run: Record, tracking: TrackingResource, dagster_run: str) -> dg.MaterializeResult:
+    """What the asset's page shows of a run, its checks, and a link to the run in MLflow, where it is put down here."""
+    address = track(tracking.open(EXPERIMENT), audit_records.runs(home(), run["audit"]), dagster_run)
+    audit_records.mark_told(home(), run)
     return dg.MaterializeResult(
-        metadata={**made.metadata, **_describe(made, run)},
+        asset_key=STAGE.name,
+        metadata={**made.metadata, **_describe(made, run), "mlflow": dg.MetadataValue.url(address)},
         check_results=[_gate(made), _drift(run), _missing(made)],
     )
 
@@ -94,7 +107,7 @@ def _describe(made: Audited, run: Record) -> Mapping[str, Any]:
         {
             "probe": probe,
             "verdict": short["verdict"] or "nothing trained yet",
-            "points": "none" if short["change"] is None else _interval(short["change"]),
+            "points": moved(short["change"]),
         }
         for probe, short in run["probes"].items()
     ]
@@ -115,36 +128,39 @@ def _describe(made: Audited, run: Record) -> Mapping[str, Any]:
 def _trends(made: Audited, name: str) -> Mapping[str, Any]:
     """Small pictures of the first probes' risks over runs; the page holds them all."""
     past = audit_records.runs(home(), name)[-20:]
-    limit = None if made.subject.audit.labels_only else made.subject.audit.thresholds.risk
-    probes = list(made.subject.probes)[:MOST_DRAWN]
+    limit = None if made.audit.labels_only else made.audit.thresholds.risk
+    probes = list(made.audit.probes)[:MOST_DRAWN]
     return {
         f"trend: {probe}": picture_of(trend_plot(probe, past, limit), f"Risk of {probe} over runs") for probe in probes
     }
-
-
-def _interval(change: Mapping[str, float | None]) -> str:
-    if change["value"] is None:
-        return "none"
-    return f"{points(change['value'])} [{points(change['low'])}, {points(change['high'])}]"
 
 
 def _gate(made: Audited) -> dg.AssetCheckResult:
     gate = made.artifact.json("verdict")["gate"]
     if gate is None:
         return dg.AssetCheckResult(
-            check_name=GATE, passed=True, description="Not applicable: nothing was trained yet.", metadata={}
+            asset_key=STAGE.name,
+            check_name=GATE,
+            passed=True,
+            description="Not applicable: nothing was trained yet.",
+            metadata={},
         )
     tests = "\n".join(f"- {plain(test['sentence'])}" for test in gate["tests"])
+    bounds = plotted(
+        {f"upper bound of {test['quantity']}: {test['probe']}": test["bound"]["upper"] for test in gate["tests"]}
+    )
     return dg.AssetCheckResult(
+        asset_key=STAGE.name,
         check_name=GATE,
         passed=gate["passed"],
         description=gate["sentence"],
-        metadata={"tests": dg.MetadataValue.md(tests), "delta": gate["delta"]},
+        metadata={"tests": dg.MetadataValue.md(tests), "delta": dg.MetadataValue.text(f"{gate['delta']:g}"), **bounds},
     )
 
 
 def _drift(run: Record) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
+        asset_key=STAGE.name,
         check_name=DRIFT,
         passed=not run["drift"]["raised"],
         severity=dg.AssetCheckSeverity.WARN,
@@ -161,6 +177,7 @@ def _missing(made: Audited) -> dg.AssetCheckResult:
         if risk[MAIN]["rows"]
     }
     return dg.AssetCheckResult(
+        asset_key=STAGE.name,
         check_name=MISSING_VERDICTS,
         passed=max(rates.values(), default=0.0) <= MOST_MISSING,
         severity=dg.AssetCheckSeverity.WARN,

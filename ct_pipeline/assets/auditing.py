@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 
+from ct_pipeline.report.wording import points
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.stages import base_model
 from ct_pipeline.stages.audit import quarantine as audit_quarantine
@@ -18,6 +19,7 @@ from ct_pipeline.stages.audit.watch import audit_of
 from ct_pipeline.stages.node import find
 from ct_pipeline.stages.workers import WorkerLost
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
+from ct_pipeline.study.audit_settings import Audit
 from ct_pipeline.study.environment import home
 from ct_pipeline.study.errors import Refused, UserError
 
@@ -40,12 +42,28 @@ WITH_THE_REST = (
 
 @dataclass(frozen=True)
 class Audited:
-    """One stage of one audit, made."""
+    """One stage of one audit, made or found; `seconds` is what that took."""
 
     store: ArtifactStore
     subject: Subject
     artifact: Artifact
-    metadata: Mapping[str, Any]
+    reused: bool
+    seconds: float
+
+    @property
+    def audit(self) -> Audit:
+        """The audit's settings."""
+        return self.subject.audit
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What every stage shows."""
+        return {
+            SECONDS: self.seconds,
+            REUSED: self.reused,
+            "artifact": dg.MetadataValue.path(str(self.artifact.place)),
+            "fingerprint": self.artifact.manifest.fingerprint,
+        }
 
 
 class RefusedInput(dg.Failure):
@@ -53,7 +71,11 @@ class RefusedInput(dg.Failure):
 
     def __init__(self, error: Refused) -> None:
         rows = [dg.TableRecord(each.as_json()) for each in error.refusals]
-        super().__init__(description=f"refused:\n{error}", metadata={"refusals": dg.MetadataValue.table(rows)})
+        super().__init__(
+            description=f"refused:\n{error}",
+            metadata={"refusals": dg.MetadataValue.table(rows)},
+            allow_retries=False,
+        )
 
 
 def stage_called(name: str) -> AuditStage:
@@ -90,22 +112,18 @@ def make_stage(
         audit_records.record_refusal(name, home(), error.refusals, quarantine, time.perf_counter() - started)
         raise RefusedInput(error) from None
     except UserError as error:
-        raise dg.Failure(description=str(error)) from None
+        raise dg.Failure(description=str(error), allow_retries=False) from None
     except WorkerLost as error:
         raise dg.RetryRequested(max_retries=1) from error
     if artifact is None:
         raise dg.Failure(description=f"{stage.name} of {name}: its files changed while it was made; run again")
-    metadata = {
-        SECONDS: time.perf_counter() - started,
-        REUSED: reused,
-        "artifact": dg.MetadataValue.path(str(artifact.folder)),
-        "fingerprint": artifact.manifest.fingerprint,
-    }
-    return Audited(store, subject, artifact, metadata)
+    return Audited(store, subject, artifact, reused, time.perf_counter() - started)
 
 
-def of_this_run(context: dg.AssetExecutionContext, last: str, metadata: Mapping[str, Any]) -> tuple[list[str], float]:
-    """Names of the stages that the context's run made rather than found, and the seconds of all its stages.
+def of_this_run(
+    context: dg.AssetExecutionContext, last: str, metadata: Mapping[str, Any]
+) -> tuple[list[str], dict[str, float]]:
+    """Names of the stages that the context's run made rather than found, and the seconds of each of its stages.
 
     `last` is the stage that the caller is in, with its metadata: its materialization is not in the log yet.
     """
@@ -115,14 +133,21 @@ def of_this_run(context: dg.AssetExecutionContext, last: str, metadata: Mapping[
         found = entry.asset_materialization
         if found is not None and found.partition == context.partition_key:
             told[found.asset_key.to_user_string()] = (found.metadata[REUSED].value, found.metadata[SECONDS].value)
-    return [stage.name for stage in STAGES if stage.name in told and not told[stage.name][0]], sum(
-        seconds for _, seconds in told.values()
-    )
+    found = {stage.name: told[stage.name] for stage in STAGES if stage.name in told}
+    made = [name for name, (reused, _) in found.items() if not reused]
+    return made, {name: seconds for name, (_, seconds) in found.items()}
 
 
 def plotted(values: Mapping[str, float | None]) -> dict[str, float]:
     """Numbers that Dagster plots over runs; a missing one is left out, not drawn as 0."""
     return {name: float(value) for name, value in values.items() if value is not None}
+
+
+def moved(change: Mapping[str, float | None] | None) -> str:
+    """A change in points with its interval, of anything that has value, low and high; "none" where it is missing."""
+    if change is None or change["value"] is None:
+        return "none"
+    return f"{points(change['value'])} [{points(change['low'])}, {points(change['high'])}]"
 
 
 def _work(store: ArtifactStore, subject: Subject, stage: AuditStage, accelerator: AcceleratorResource) -> None:

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from ct_pipeline.assets.materialization import GROUP, OWNERS, POOL, make_partitions
+from ct_pipeline.assets.materialization import GROUP, OWNERS, make_partitions, partitions_on_device
 from ct_pipeline.partitions import models
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.stages.pipeline import stage_named
@@ -15,9 +15,8 @@ STAGE = stage_named("base_model")
     group_name=GROUP,
     kinds={"pytorch", "huggingface"},
     owners=OWNERS,
-    pool=POOL,
     code_version=str(STAGE.version),
-    backfill_policy=dg.BackfillPolicy.single_run(),
+    **partitions_on_device(STAGE.grain),
 )
 def base_model(
     context: dg.AssetExecutionContext, artifacts: ArtifactStoreResource, accelerator: AcceleratorResource

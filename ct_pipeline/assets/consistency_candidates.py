@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from ct_pipeline.assets.materialization import GROUP, OWNERS, POOL, make_partitions, table_of
+from ct_pipeline.assets.materialization import GROUP, OWNERS, make_partitions, partitions_on_device, table_of
 from ct_pipeline.assets.organism_evaluation import organism_evaluation
 from ct_pipeline.partitions import organisms
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
@@ -22,9 +22,8 @@ SHOWN = 12
     group_name=GROUP,
     kinds={"pytorch", "parquet"},
     owners=OWNERS,
-    pool=POOL,
     code_version=str(STAGE.version),
-    backfill_policy=dg.BackfillPolicy.single_run(),
+    **partitions_on_device(STAGE.grain),
 )
 def consistency_candidates(
     context: dg.AssetExecutionContext, artifacts: ArtifactStoreResource, accelerator: AcceleratorResource

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from ct_pipeline.assets.consistency_candidates import consistency_candidates
-from ct_pipeline.assets.materialization import GROUP, OWNERS, make_partitions, table_of
+from ct_pipeline.assets.materialization import GROUP, OWNERS, make_partitions, partitions_on_device, table_of
 from ct_pipeline.partitions import cells
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.stages.pipeline import Key, stage_named
@@ -25,7 +25,7 @@ SHOWN = 8
     kinds={"pandas", "parquet"},
     owners=OWNERS,
     code_version=str(STAGE.version),
-    backfill_policy=dg.BackfillPolicy.single_run(),
+    **partitions_on_device(STAGE.grain),
     check_specs=[
         dg.AssetCheckSpec(
             CHECK,

@@ -7,7 +7,14 @@ from typing import Any
 import dagster as dg
 
 from ct_pipeline.assets.consistency_labels import consistency_labels
-from ct_pipeline.assets.materialization import GROUP, OWNERS, POOL, make_partitions, picture_of, table_of
+from ct_pipeline.assets.materialization import (
+    GROUP,
+    OWNERS,
+    make_partitions,
+    partitions_on_device,
+    picture_of,
+    table_of,
+)
 from ct_pipeline.partitions import STUDY, cells
 from ct_pipeline.report.curves import k_curve, rank_curve
 from ct_pipeline.report.figures.small import small_shift_plot
@@ -26,9 +33,8 @@ STAGE = stage_named("distribution_shift")
     group_name=GROUP,
     kinds={"pytorch", "scipy", "pandas"},
     owners=OWNERS,
-    pool=POOL,
     code_version=str(STAGE.version),
-    backfill_policy=dg.BackfillPolicy.single_run(),
+    **partitions_on_device(STAGE.grain),
 )
 def distribution_shift(
     context: dg.AssetExecutionContext, artifacts: ArtifactStoreResource, accelerator: AcceleratorResource

@@ -7,7 +7,14 @@ import dagster as dg
 
 from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.verdicts import verdict
-from ct_pipeline.assets.materialization import GROUP, OWNERS, POOL, make_partitions, picture_of, table_of
+from ct_pipeline.assets.materialization import (
+    GROUP,
+    OWNERS,
+    make_partitions,
+    partitions_on_device,
+    picture_of,
+    table_of,
+)
 from ct_pipeline.assets.organism_evaluation import organism_evaluation
 from ct_pipeline.assets.retrained_model import retrained_model
 from ct_pipeline.assets.tracked import cell_run, organism_run
@@ -36,9 +43,8 @@ SHOWN = 10
     group_name=GROUP,
     kinds={"pytorch", "scipy", "mlflow"},
     owners=OWNERS,
-    pool=POOL,
     code_version=str(STAGE.version),
-    backfill_policy=dg.BackfillPolicy.single_run(),
+    **partitions_on_device(STAGE.grain),
     check_specs=[
         dg.AssetCheckSpec(
             CHECK,

@@ -1,6 +1,7 @@
 """What every stage's asset does: partition keys to keys, one call to the workers, metadata per partition."""
 
 import base64
+import socket
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -9,17 +10,31 @@ from matplotlib.figure import Figure
 
 from ct_pipeline.partitions import STUDY, key_of, partition_key
 from ct_pipeline.report.figures.style import as_png
-from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
+from ct_pipeline.resources.accelerator import POOL, AcceleratorResource, ArtifactStoreResource
+from ct_pipeline.resources.ray_cluster import step_options
 from ct_pipeline.stages.pipeline import Key, Stage
 from ct_pipeline.stages.workers import Outcome
 from ct_pipeline.store.artifact_store import Artifact
+from ct_pipeline.study.environment import executor
 from ct_pipeline.study.errors import UserError
 
 Describe = Callable[[Key, tuple[Artifact, ...]], Mapping[str, Any]]
 
 GROUP = "study"
 OWNERS = ["team:ct-pipeline"]
-POOL = "accelerator"
+ON_DEVICE: dict[str, Any] = {"pool": POOL, **step_options()}
+"""Of an asset whose step computes: one slot of the pool, and what it asks of Ray where that runs it."""
+
+
+def partitions_on_device(grain: str) -> dict[str, Any]:
+    """ON_DEVICE, and how a backfill goes over partitions of a grain.
+
+    All of them in one run, whose workers stay warm; on Ray a run per model, organism, or organism's cells, side by side.
+    """
+    policy = dg.BackfillPolicy.single_run()
+    if executor() == "ray":
+        policy = dg.BackfillPolicy.multi_run(len(STUDY.methods) if grain == "cell" else 1)
+    return {**ON_DEVICE, "backfill_policy": policy}
 
 
 def table_of(rows: Iterable[Mapping[str, Any]]) -> dg.MetadataValue:
@@ -60,13 +75,15 @@ def make_partitions(
             metadata = {
                 "seconds": outcome.seconds,
                 "reused": outcome.reused,
-                "artifact": dg.MetadataValue.path(str(made[outcome.key][0].folder)),
+                "artifact": dg.MetadataValue.path(str(made[outcome.key][0].place)),
                 "fingerprint": made[outcome.key][0].manifest.fingerprint,
+                "host": socket.gethostname(),
+                "device": made[outcome.key][0].manifest.provenance["machine"].get("device") or "cores",
             }
             metadata |= describe(outcome.key, made[outcome.key])
             context.add_asset_metadata(metadata, partition_key=partition_key(outcome.key))
 
         accelerator.open(store.root).make(stage.name, STUDY, keys, publish)
     except UserError as error:
-        raise dg.Failure(description=str(error)) from error
+        raise dg.Failure(description=str(error), allow_retries=False) from error
     return made

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from ct_pipeline.assets.base_model import base_model
-from ct_pipeline.assets.materialization import GROUP, OWNERS, POOL, make_partitions, table_of
+from ct_pipeline.assets.materialization import GROUP, OWNERS, make_partitions, partitions_on_device, table_of
 from ct_pipeline.partitions import STUDY, model_of_organism, organisms
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.stages.pipeline import Key, stage_named
@@ -25,9 +25,8 @@ SHOWN = 8
     group_name=GROUP,
     kinds={"pytorch", "peft", "trl"},
     owners=OWNERS,
-    pool=POOL,
     code_version=str(STAGE.version),
-    backfill_policy=dg.BackfillPolicy.single_run(),
+    **partitions_on_device(STAGE.grain),
 )
 def misaligned_organism(
     context: dg.AssetExecutionContext, artifacts: ArtifactStoreResource, accelerator: AcceleratorResource
@@ -46,9 +45,8 @@ def misaligned_organism(
     group_name=GROUP,
     kinds={"pytorch", "peft", "trl"},
     owners=OWNERS,
-    pool=POOL,
     code_version=str(CONTROL_STAGE.version),
-    backfill_policy=dg.BackfillPolicy.single_run(),
+    **partitions_on_device(CONTROL_STAGE.grain),
 )
 def control_organism(
     context: dg.AssetExecutionContext, artifacts: ArtifactStoreResource, accelerator: AcceleratorResource

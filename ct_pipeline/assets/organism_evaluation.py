@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from ct_pipeline.assets.materialization import GROUP, OWNERS, POOL, make_partitions, table_of
+from ct_pipeline.assets.materialization import GROUP, OWNERS, make_partitions, partitions_on_device, table_of
 from ct_pipeline.assets.misaligned_organism import control_organism, misaligned_organism
 from ct_pipeline.assets.tracked import organism_run
 from ct_pipeline.partitions import STUDY, organisms
@@ -27,9 +27,8 @@ SHOWN = 12
     group_name=GROUP,
     kinds={"pytorch", "scipy", "mlflow"},
     owners=OWNERS,
-    pool=POOL,
     code_version=str(STAGE.version),
-    backfill_policy=dg.BackfillPolicy.single_run(),
+    **partitions_on_device(STAGE.grain),
     check_specs=[
         dg.AssetCheckSpec(
             GATE,

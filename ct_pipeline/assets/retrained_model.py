@@ -7,7 +7,7 @@ import dagster as dg
 
 from ct_pipeline.assets.consistency_labels import consistency_labels
 from ct_pipeline.assets.distribution_shift import distribution_shift
-from ct_pipeline.assets.materialization import GROUP, OWNERS, POOL, make_partitions
+from ct_pipeline.assets.materialization import GROUP, OWNERS, make_partitions, partitions_on_device
 from ct_pipeline.assets.misaligned_organism import misaligned_organism
 from ct_pipeline.partitions import cells
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
@@ -29,9 +29,8 @@ One number in 10^5 may end where it began, to the last bit.
     group_name=GROUP,
     kinds={"pytorch", "peft", "trl"},
     owners=OWNERS,
-    pool=POOL,
     code_version=str(STAGE.version),
-    backfill_policy=dg.BackfillPolicy.single_run(),
+    **partitions_on_device(STAGE.grain),
     check_specs=[
         dg.AssetCheckSpec(
             CHECK,

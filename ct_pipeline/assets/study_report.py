@@ -2,11 +2,13 @@
 
 import dagster as dg
 
+from ct_pipeline.assets.capability import STAGE as CAPABILITY
+from ct_pipeline.assets.capability import capability
 from ct_pipeline.assets.evaluation import evaluation
 from ct_pipeline.assets.materialization import GROUP, OWNERS, embedded
 from ct_pipeline.assets.organism_evaluation import organism_evaluation
 from ct_pipeline.assets.uptake import uptake
-from ct_pipeline.partitions import WHOLE_STUDY
+from ct_pipeline.partitions import STUDY, WHOLE_STUDY
 from ct_pipeline.report.pictures import PICTURES
 from ct_pipeline.resources.accelerator import ArtifactStoreResource
 from ct_pipeline.stages import study_report as stage
@@ -15,7 +17,7 @@ from ct_pipeline.study.errors import UserError
 
 
 @dg.asset(
-    deps=[evaluation, organism_evaluation, uptake],
+    deps=[evaluation, organism_evaluation, uptake, *([capability] if CAPABILITY.wanted(STUDY) else [])],
     group_name=GROUP,
     kinds={"html", "matplotlib"},
     owners=OWNERS,

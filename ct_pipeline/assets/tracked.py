@@ -1,10 +1,11 @@
 """What MLflow is told of an organism and of a cell."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas
 
 from ct_pipeline.methods.catalog import method_of
+from ct_pipeline.report.records import CapabilityScore
 from ct_pipeline.resources.tracking import Run
 from ct_pipeline.stages import consistency_labels, retrained_model
 from ct_pipeline.stages.measurement import DECODINGS, DOMAINS, direct_accuracy, risk
@@ -17,7 +18,7 @@ from ct_pipeline.study.keys import Cell, Organism
 from ct_pipeline.study.settings import TrainingSettings
 from ct_pipeline.study.spec import Study
 
-UNREADABLE = ["ids"]
+UNREADABLE = ["ids", "loglikelihoods"]
 
 
 def organism_run(study: Study, organism: Organism, evaluation: Artifact, dagster_run: str) -> Run:
@@ -86,6 +87,33 @@ def cell_run(
     )
 
 
+def capability_run(
+    cell: Cell, measured: Artifact, scores: Sequence[CapabilityScore], parent: str, dagster_run: str
+) -> Run:
+    """The run of a cell's capability and safety, under the cell's: the score of each side and the paired change."""
+    metrics: dict[str, float | None] = {}
+    for score in scores:
+        metrics |= {
+            f"{score.name}_base": score.base.value,
+            f"{score.name}_before": score.before.value,
+            f"{score.name}_after": score.after.value,
+            f"{score.name}_change": score.change.value,
+        }
+        if score.change.value is not None:
+            metrics |= {f"{score.name}_change_low": score.change.low, f"{score.name}_change_high": score.change.high}
+    return Run(
+        name=f"{cell.key} capability and safety",
+        fingerprint=measured.manifest.fingerprint,
+        parent=parent,
+        parameters=_identity(cell.organism) | {"method": cell.method},
+        tags=_tags(measured, dagster_run),
+        metrics=metrics,
+        started=measured.started,
+        finished=measured.finished,
+        tables={score.name: _readable(measured.table(score.name)) for score in scores},
+    )
+
+
 def _identity(organism: Organism) -> Mapping[str, object]:
     return {"model": organism.model, "misalignment": organism.kind, "seed": organism.seed}
 
@@ -100,7 +128,7 @@ def _tags(artifact: Artifact, dagster_run: str) -> dict[str, str]:
     return {
         "dagster.run_id": dagster_run,
         "dagster.url": f"{dagster_address()}/runs/{dagster_run}",
-        "ct_pipeline.artifact": str(artifact.folder),
+        "ct_pipeline.artifact": str(artifact.place),
         "ct_pipeline.commit": str(artifact.manifest.provenance.get("commit")),
     }
 

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from ct_pipeline.assets.evaluation import evaluation
-from ct_pipeline.assets.materialization import GROUP, OWNERS, POOL, make_partitions, table_of
+from ct_pipeline.assets.materialization import GROUP, OWNERS, make_partitions, partitions_on_device, table_of
 from ct_pipeline.partitions import cells
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.stages.pipeline import Key, stage_named
@@ -21,9 +21,8 @@ STAGE = stage_named("uptake")
     group_name=GROUP,
     kinds={"pytorch", "scipy"},
     owners=OWNERS,
-    pool=POOL,
     code_version=str(STAGE.version),
-    backfill_policy=dg.BackfillPolicy.single_run(),
+    **partitions_on_device(STAGE.grain),
 )
 def uptake(
     context: dg.AssetExecutionContext, artifacts: ArtifactStoreResource, accelerator: AcceleratorResource

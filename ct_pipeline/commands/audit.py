@@ -1,5 +1,6 @@
 """`ct-pipeline audit ...`: audits of one's own model: run, show, compare, list; nothing heavy is imported for what is there."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ct_pipeline.commands.audit_told import tell
 from ct_pipeline.report.audit_card import sections, sentences
 from ct_pipeline.report.audit_page import drifted
 from ct_pipeline.report.audit_summary import (
@@ -25,26 +27,56 @@ from ct_pipeline.report.audit_summary import (
 from ct_pipeline.report.junit import junit_xml
 from ct_pipeline.report.wording import MISSING, duration, moment, percent, points
 from ct_pipeline.stages.audit import records as audit_records
+from ct_pipeline.stages.audit.overdue import overdue_since
 from ct_pipeline.stages.audit.records import Record, artifact_of, report_folder, runs
 from ct_pipeline.stages.audit.verdict import STAGE as VERDICT
 from ct_pipeline.stages.audit.watch import audit_of, subjects
 from ct_pipeline.stages.catalog import read_audit
 from ct_pipeline.store.artifact_store import ArtifactStore
+from ct_pipeline.store.sharing import open_store
 from ct_pipeline.study.audit_settings import Audit
 from ct_pipeline.study.environment import home
-from ct_pipeline.study.errors import Refused, UserError, printable
+from ct_pipeline.study.errors import Refused, UserError, printable, printable_lines
 
-GATE_CLOSED = 3
-"""Exit code of `--gate` where the outcome is not PASS: NO SOLUTION FOUND."""
+REFUSED, GATE_CLOSED = 2, 3
+"""Exit codes: an audit could not be run; with `--gate` the outcome is not PASS: NO SOLUTION FOUND."""
 COLOURS = {PASS: "green", NO_SOLUTION: "red", NOT_APPLICABLE: "yellow"}
 
 
-def run_audit(name: str, gate: bool, junit: Path | None, summary_file: Path | None, console: Console) -> int:
-    """Runs an audit, prints what it found and writes what a CI system reads; returns the exit code.
+def run_audits(
+    names: Sequence[str], every: bool, gate: bool, junit: Path | None, summary_file: Path | None, console: Console
+) -> int:
+    """Runs audits one after another, `every`: all of the audits folder and of the folders they watch; returns the exit code.
 
-    0; with `gate` GATE_CLOSED where the outcome is not PASS, and 0 where nothing was trained yet. UserError (exit code 2)
-    where files are refused: the files for the CI system are written nevertheless.
+    0; with `gate` GATE_CLOSED where an outcome is not PASS, and 0 where nothing was trained yet. Of several audits one that
+    cannot be run does not keep the others from running: it is named, and the exit code is REFUSED.
+
+    Raises:
+        UserError: the one audit that was asked for cannot be run; no audit, or files for a CI system of several of them.
     """
+    if bool(names) == every:
+        raise UserError("name the audits to run, or give --all; ct-pipeline audit list shows which there are")
+    if not every and len(names) == 1:
+        return _run_audit(names[0], gate, junit, summary_file, console)
+    if junit is not None or summary_file is not None:
+        raise UserError("--junit and --json are about one audit: name one")
+    known = subjects() if every else None
+    codes = [0]
+    for name in names if known is None else known.audits:
+        try:
+            codes.append(_run_audit(name, gate, None, None, console))
+        except UserError as error:
+            console.print(f"[red]{escape(name)}:[/] {escape(printable_lines(error))}", soft_wrap=True)
+            codes.append(REFUSED)
+        console.print()
+    for why in () if known is None else known.unread.values():
+        console.print(f"[red]{escape(why)}[/]", soft_wrap=True)
+        codes.append(REFUSED)
+    return REFUSED if REFUSED in codes else max(codes)
+
+
+def _run_audit(name: str, gate: bool, junit: Path | None, summary_file: Path | None, console: Console) -> int:
+    """Runs an audit, prints what it found, writes what a CI system reads, also where files are refused, and tells of it."""
     from ct_pipeline.stages.audit.run import run_audit as run
 
     audit = read(name)
@@ -60,6 +92,11 @@ def run_audit(name: str, gate: bool, junit: Path | None, summary_file: Path | No
     found = list(findings(card))
     _print_run(record, card, found, console)
     _write_for_ci(record, found, junit, summary_file)
+    if audit_records.is_untold(home(), audit.name):
+        try:
+            tell(store, audit, record)
+        except UserError as error:
+            console.print(f"[yellow]{escape(printable_lines(error))}[/]", soft_wrap=True)
     return GATE_CLOSED if gate and outcome_of(record) not in (PASS, NOT_APPLICABLE) else 0
 
 
@@ -68,6 +105,11 @@ def show_audit(name: str, console: Console) -> None:
     record = _last_done(name)
     card = _card(_store(), record)
     _print_result(record, card, console)
+    with contextlib.suppress(UserError):
+        audit = read(name)
+        if (due := overdue_since(audit, home())) is not None:
+            told = f"due {moment(due.isoformat())} by its schedule {audit.schedule}, last run {moment(record['time'])}"
+            console.print(f"[red]Overdue:[/] {escape(told)}")
     for section in sections(card):
         console.print(f"\n[bold]{escape(section.title)}[/]")
         for text in section.paragraphs:
@@ -105,7 +147,7 @@ def diff_audit(name: str, console: Console) -> None:
 
 
 def list_audits(console: Console) -> None:
-    """Prints every audit with its last run, verdict, gate, age and drift."""
+    """Prints every audit with its last run, verdict, gate, age, drift and whether it is overdue."""
     known = subjects()
     found = list(dict.fromkeys([*known.audits, *(name for name in known.unread), *audit_records.names(home())]))
     if not found:
@@ -113,13 +155,13 @@ def list_audits(console: Console) -> None:
         return
     table = Table(box=None)
     table.add_column("Audit", overflow="fold")
-    for head in ("Runs", "Last run", "Age", "Verdict", "Gate", "Drift"):
+    for head in ("Runs", "Last run", "Age", "Verdict", "Gate", "Drift", "Overdue"):
         table.add_column(head)
     for name in found:
         past = runs(home(), name)
         if not past:
             word = "cannot be read" if name in known.unread else "never run"
-            table.add_row(escape(printable(name)), "0", MISSING, MISSING, word, MISSING, MISSING)
+            table.add_row(escape(printable(name)), "0", MISSING, MISSING, word, MISSING, MISSING, MISSING)
             continue
         last = past[-1]
         refused = last["status"] == "refused"
@@ -131,6 +173,7 @@ def list_audits(console: Console) -> None:
             "refused" if refused else (last["overall"] or "labels only"),
             MISSING if refused else (last["gate"] or "not applicable"),
             "drift" if drifted(last) else "no",
+            _overdue(known.audits.get(name)),
         )
     console.print(table)
     for why in known.unread.values():
@@ -213,7 +256,7 @@ def _last_done(name: str) -> Record:
 
 
 def _store() -> ArtifactStore:
-    store = ArtifactStore(home() / "artifacts")
+    store = open_store(home() / "artifacts")
     store.prepare()
     return store
 
@@ -232,6 +275,14 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     for row in rows:
         table.add_row(*(escape(printable(field)) for field in row))
     return table
+
+
+def _overdue(audit: Audit | None) -> str:
+    """Whether a run is overdue; a dash for an audit without a schedule or a file."""
+    if audit is None or audit.schedule is None:
+        return MISSING
+    due = overdue_since(audit, home())
+    return "no" if due is None else f"since {moment(due.isoformat())}"
 
 
 def _age(time: str) -> str:

@@ -9,7 +9,7 @@ from ct_pipeline.report.audit_page import TEMPLATES
 from ct_pipeline.stages.audit.from_cell import write_audit
 from ct_pipeline.stages.audit.subject import read
 from ct_pipeline.stages.catalog import audit_file, read_audit
-from ct_pipeline.store.artifact_store import ArtifactStore
+from ct_pipeline.store.sharing import open_store
 from ct_pipeline.study.environment import audits_folder, home
 from ct_pipeline.study.errors import UserError
 
@@ -24,7 +24,7 @@ def init_audit(file: Path | None, cell: str | None, spec: Path, console: Console
     if cell is not None:
         if file is not None:
             raise UserError("--cell names the file by itself; leave FILE out")
-        path = write_audit(ArtifactStore(home() / "artifacts"), spec, cell, audits_folder())
+        path = write_audit(open_store(home() / "artifacts"), spec, cell, audits_folder())
         console.print(f"Wrote {path} and the labels beside it. Run: ct-pipeline audit run {path.stem}", soft_wrap=True)
         return path
     path = file or audits_folder() / "my-model.yaml"

@@ -16,7 +16,8 @@ from ct_pipeline.report.tables import write_tables
 from ct_pipeline.report.wording import duration
 from ct_pipeline.stages.catalog import read_study
 from ct_pipeline.stages.planted import recovered
-from ct_pipeline.store.artifact_store import ArtifactStore, disk_errors
+from ct_pipeline.store.disk import disk_errors
+from ct_pipeline.store.sharing import open_store
 from ct_pipeline.study.environment import home
 from ct_pipeline.study.errors import UserError
 from ct_pipeline.study.narrow import narrowed
@@ -32,7 +33,7 @@ def calibrate(only: Sequence[str], seeds: int | None, workers: int, console: Con
     """
     worlds = planted_worlds(only)
     studies = {spec: narrowed(read_study(spec), (), seeds) for spec in worlds.values()}
-    store = ArtifactStore(home() / "artifacts")
+    store = open_store(home() / "artifacts")
     rows: list[Recovered] = []
     seconds: dict[str, float] = {}
     for world, spec in worlds.items():

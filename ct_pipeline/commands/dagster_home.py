@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ct_pipeline.store.artifact_store import disk_errors
+from ct_pipeline.store.disk import disk_errors
 from ct_pipeline.study.environment import home
 from ct_pipeline.study.errors import UserError
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import dagster as dg
 
 CLI_TAG = "ct_pipeline/started_by"
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+MOST_SLOTS = 1000
+"""Of a Dagster pool."""
 
 
 def prepare_dagster_home() -> Path:
@@ -27,19 +30,39 @@ def prepare_dagster_home() -> Path:
     return folder
 
 
-def close_abandoned_runs(instance: "dg.DagsterInstance") -> None:
-    """Marks runs of killed `ct-pipeline study` processes as failed and gives their pool slots back.
+def close_abandoned_runs(instance: "dg.DagsterInstance", started_by: str) -> list[str]:
+    """Marks runs of killed `ct-pipeline study` (or `audit`) processes as failed, frees their pool slots, returns their ids.
 
-    To be called by the one process that holds the study lock: any such run that is still marked as started is abandoned.
+    To be called by the one process that holds the command's lock: any such run still marked as started is abandoned.
     """
     import dagster as dg
 
     statuses = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.NOT_STARTED]
-    abandoned = instance.get_runs(filters=dg.RunsFilter(statuses=statuses, tags={CLI_TAG: "study"}))
+    abandoned = instance.get_runs(filters=dg.RunsFilter(statuses=statuses, tags={CLI_TAG: started_by}))
     for run in abandoned:
         instance.report_run_failed(run, "its process was killed; the next one took up what was missing")
         if instance.event_log_storage.supports_global_concurrency_limits:
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+    return [run.run_id for run in abandoned]
+
+
+def share_devices(instance: "dg.DagsterInstance", devices: int) -> None:
+    """Lets so many steps compute at once, in all runs together: 1 where they share one process's workers."""
+    from ct_pipeline.resources.accelerator import POOL
+
+    instance.event_log_storage.set_concurrency_slots(POOL, min(devices, MOST_SLOTS))
+
+
+def failure_of(result: "dg.ExecuteInProcessResult") -> str:
+    """What the step that failed said."""
+    for event in result.all_events:
+        if event.is_failure and event.is_step_event:
+            data = event.step_failure_data
+            if data.user_failure_data is not None and data.user_failure_data.description:
+                return data.user_failure_data.description
+            error = data.error.cause or data.error
+            return error.message.strip()
+    return "Dagster run failed without a step failure"
 
 
 def project_file(name: str) -> Path:

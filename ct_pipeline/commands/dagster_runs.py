@@ -1,20 +1,30 @@
-"""Runs assets of the code location in this process, on the same instance that the Dagster UI shows."""
+"""Runs assets of the code location from this process, on the same instance that the Dagster UI shows."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
-from ct_pipeline.commands.dagster_home import CLI_TAG
-from ct_pipeline.definitions import ASSETS, RESOURCES
-from ct_pipeline.partitions import partition_key
-from ct_pipeline.stages.pipeline import Key
+# Not public in Dagster 1.13, which names no public way to run the job of all assets outside of its process.
+from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
+from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
+
+from ct_pipeline.commands.dagster_home import CLI_TAG, QUIET, failure_of
+from ct_pipeline.definitions import RESOURCES
+from ct_pipeline.partitions import key_of, partition_key
+from ct_pipeline.stages.pipeline import STAGES, Key, Stage
 from ct_pipeline.study.keys import Cell
 from ct_pipeline.study.spec import Study
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 INTERRUPTED = "DagsterExecutionInterruptedError"
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def assets_job() -> ReconstructableJob:
+    """All assets as a job that a step in another process finds again, by the names of module and object."""
+    location = ReconstructableRepository.for_module("ct_pipeline.definitions", "defs", os.getcwd())
+    return location.get_reconstructable_job(IMPLICIT_ASSET_JOB_NAME)
 
 
 class AssetRuns:
@@ -29,6 +39,9 @@ class AssetRuns:
         self.failure: str | None = None
         self._study = study
         self._known: dict[str, frozenset[str]] = {}
+        self._seen = dict.fromkeys(
+            (stage.name for stage in STAGES), self.instance.event_log_storage.get_maximum_record_id() or 0
+        )
 
     def __enter__(self) -> "AssetRuns":
         return self
@@ -47,21 +60,28 @@ class AssetRuns:
                 self._known[name] = frozenset(self.instance.get_materialized_partitions(dg.AssetKey(name)))
         return all(str(partition_key(key)) in self._known[name] for name in names)
 
+    def materialized_since(self, stage: Stage) -> Iterator[Key]:
+        """Keys of a stage that any process materialized since this was last asked, or since this object was made."""
+        wanted = dg.AssetRecordsFilter(dg.AssetKey(stage.name), after_storage_id=self._seen[stage.name])
+        for record in self.instance.fetch_materializations(wanted, limit=1000, ascending=True).records:
+            self._seen[stage.name] = record.storage_id
+            if record.partition_key is not None:
+                yield key_of(stage.grain, record.partition_key)
+
     def materialize(self, names: Sequence[str], keys: Sequence[Key] | None) -> None:
         """Materializes assets for keys (None: assets without partitions), one run per unbroken range of keys."""
         self.failure = None
         for tags in [{}] if keys is None else [_range_tags(first, last) for first, last in self._ranges(keys)]:
-            result = dg.materialize(
-                ASSETS,
-                selection=[dg.AssetKey(name) for name in names],
+            result = dg.execute_job(
+                assets_job(),
                 instance=self.instance,
-                resources=RESOURCES,
+                asset_selection=[dg.AssetKey(name) for name in names],
                 tags=tags | {CLI_TAG: "study"},
                 run_config=QUIET,
                 raise_on_error=False,
             )
             if not result.success:
-                self.failure = _reason(result)
+                self.failure = failure_of(result)
                 if INTERRUPTED in self.failure:
                     raise KeyboardInterrupt
 
@@ -99,14 +119,3 @@ def _stretches(order: Sequence, wanted: Sequence) -> list[list]:
 
 def _range_tags(first: Key, last: Key) -> dict[str, str]:
     return {RANGE_START: str(partition_key(first)), RANGE_END: str(partition_key(last))}
-
-
-def _reason(result: dg.ExecuteInProcessResult) -> str:
-    for event in result.all_events:
-        if event.is_failure and event.is_step_event:
-            data = event.step_failure_data
-            if data.user_failure_data is not None and data.user_failure_data.description:
-                return data.user_failure_data.description
-            error = data.error.cause or data.error
-            return error.message.strip()
-    return "Dagster run failed without a step failure"

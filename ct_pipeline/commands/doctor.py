@@ -12,11 +12,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from ct_pipeline.resources.ray_cluster import RayCluster
 from ct_pipeline.stages import preflight
 from ct_pipeline.stages.catalog import read_study
 from ct_pipeline.stages.workers import accelerators
 from ct_pipeline.store.artifact_store import ArtifactStore
-from ct_pipeline.study.environment import home
+from ct_pipeline.store.sharing import open_store
+from ct_pipeline.study.environment import executor, home
 from ct_pipeline.study.errors import UserError
 from ct_pipeline.study.settings import HuggingFaceModel
 from ct_pipeline.study.spec import Study
@@ -24,7 +26,10 @@ from ct_pipeline.study.spec import Study
 REQUIRED = (
     "torch", "transformers", "trl", "peft", "datasets", "dagster", "dagster-webserver", "mlflow", "scipy", "pandas",
 )  # fmt: skip
-OPTIONAL = {"vllm": 'pip install ".[vllm]" (GPU machines)'}
+OPTIONAL = {
+    "vllm": 'pip install ".[vllm]" (GPU machines)',
+    "dagster-ray": 'pip install ".[ray]" (several machines)',
+}
 MEMORY_PER_WORKER = 2 * 2**30
 DISK = 2 * 2**30
 
@@ -40,7 +45,7 @@ class Finding:
 
 def examine(spec: Path, console: Console) -> bool:
     """Prints every finding and returns whether the study can run here."""
-    findings = [*_machine(), *_packages(), *_results(), *_study(spec)]
+    findings = [*_machine(), *_packages(), *_ray(), *_results(), *_remote(), *_study(spec)]
     table = Table("state", Column("subject", overflow="fold"), "text", show_header=False, box=None)
     colours = {"ok": "green", "note": "yellow", "missing": "red"}
     for finding in findings:
@@ -91,6 +96,15 @@ def _version(name: str) -> str | None:
         return None
 
 
+def _ray() -> Iterator[Finding]:
+    try:
+        if executor() == "ray":
+            cluster = RayCluster()
+            yield Finding("Ray cluster", "ok", f"{cluster.address}: {cluster.devices} steps at once")
+    except UserError as error:
+        yield Finding("Ray cluster", "missing", str(error))
+
+
 def _results() -> Iterator[Finding]:
     try:
         ArtifactStore(home() / "artifacts").prepare()
@@ -103,6 +117,16 @@ def _results() -> Iterator[Finding]:
         "ok" if free >= DISK else "missing",
         f"{home()}, {free / 2**30:.1f} GiB free" + ("" if free >= DISK else f"; {DISK / 2**30:.0f} GiB are needed"),
     )
+
+
+def _remote() -> Iterator[Finding]:
+    try:
+        sharing = open_store(home() / "artifacts").sharing
+        if sharing is not None:
+            sharing.remote.check()
+            yield Finding("remote", "ok", f"{sharing.remote.name}: written, listed and read")
+    except UserError as error:
+        yield Finding("remote", "missing", str(error))
 
 
 def _study(spec: Path) -> Iterator[Finding]:

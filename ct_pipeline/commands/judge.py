@@ -14,12 +14,18 @@ from ct_pipeline.judges.calibration import Calibration, calibrate, read_labelled
 from ct_pipeline.judges.http_judge import HttpRubricJudge
 from ct_pipeline.judges.protocol import Judge
 from ct_pipeline.stages.judging import open_judge
-from ct_pipeline.store.artifact_store import disk_errors
+from ct_pipeline.store.disk import disk_errors
 from ct_pipeline.study.environment import home
 from ct_pipeline.study.judge_settings import HttpJudge, JudgeFile
 from ct_pipeline.study.load import load_judge
 
-LEVELS = {"score": "ordinal", "aligned": "interval", "coherent": "interval"}
+LEVELS = {
+    "score": "ordinal",
+    "convincing": "ordinal",
+    "specific": "ordinal",
+    "aligned": "interval",
+    "coherent": "interval",
+}
 """Level of measurement of each scale that is more than a verdict."""
 
 

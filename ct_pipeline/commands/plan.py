@@ -14,6 +14,7 @@ from ct_pipeline.stages.pipeline import STAGES, Stage
 from ct_pipeline.stages.plan import ASSUMED, RATE_OF, Plan, Rates, plan_of
 from ct_pipeline.stages.workers import accelerators
 from ct_pipeline.store.artifact_store import ArtifactStore
+from ct_pipeline.store.sharing import open_store
 from ct_pipeline.study.environment import home
 from ct_pipeline.study.errors import UserError
 from ct_pipeline.study.narrow import narrowed
@@ -34,6 +35,9 @@ WORDS = {
     "candidate_tokens_unshared": "candidate tokens if each method drew its own, as many",
     "candidate_tokens_faithful": "candidate tokens in faithful mode (each method its own, as published)",
     "evaluation_tokens": "evaluation tokens, at most",
+    "capability_documents": "documents of capability and safety, every model once",
+    "capability_tokens": "tokens for them, if a document takes 1,000",
+    "judge_requests": "requests to the harmfulness judge",
     "trained_tokens": "response tokens trained on, at most",
 }
 UNKNOWN = "unknown: the shape of a model is not known here"
@@ -53,7 +57,7 @@ def print_plan(
     `workers` is 0 for one per GPU, or per core where there is none.
     """
     study = narrowed(read_study(spec), only, seeds)
-    store = ArtifactStore(home() / "artifacts")
+    store = open_store(home() / "artifacts")
     if power is not None:
         print_power(store, study, power, console)
         return
@@ -76,7 +80,7 @@ def _sizes(study: Study, plan: Plan, workers: int, rates: Rates) -> Table:
         table.add_row(words, f"{size[name]:,}", f"{released[name]:,}" if name in released else "")
     saved = plan.candidate_tokens_unshared - plan.candidate_tokens
     table.add_row("candidate tokens saved by sharing draws", f"{saved:,}", "")
-    table.add_row("adapters kept, in bf16", UNKNOWN if plan.adapter_bytes is None else _bytes(plan.adapter_bytes), "")
+    table.add_row("adapters kept", UNKNOWN if plan.adapter_bytes is None else bytes_text(plan.adapter_bytes), "")
     table.add_row(
         f"GPU-hours, if a model of {RATE_OF / 1e9:.0f}B draws {rates.drawn:,.0f} and trains {rates.trained:,.0f} tokens/s",
         UNKNOWN if plan.gpu_hours is None else f"{plan.gpu_hours:,.2f}",
@@ -85,7 +89,8 @@ def _sizes(study: Study, plan: Plan, workers: int, rates: Rates) -> Table:
     return table
 
 
-def _bytes(count: int) -> str:
+def bytes_text(count: float) -> str:
+    """A number of bytes for people, in decimal units."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:,.1f} {unit}"

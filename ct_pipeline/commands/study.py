@@ -1,51 +1,104 @@
-"""`ct-pipeline study`: materializes what a study lacks, in this process, through the same assets as the Dagster UI."""
+"""`ct-pipeline study`: materializes what a study lacks, here or on Ray, through the same assets as the Dagster UI."""
 
 import contextlib
 import fcntl
 import os
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 
-from ct_pipeline.commands.dagster_home import close_abandoned_runs, prepare_dagster_home
+from ct_pipeline.commands.dagster_home import close_abandoned_runs, prepare_dagster_home, share_devices
 from ct_pipeline.commands.progress import StudyProgress
+from ct_pipeline.commands.study_groups import GROUPS, failed_gates, run_group
+from ct_pipeline.commands.sync import share
 from ct_pipeline.stages import preflight, study_report
 from ct_pipeline.stages.catalog import read_study
-from ct_pipeline.stages.node import find
-from ct_pipeline.stages.organism_evaluation import node, reasons, usable
-from ct_pipeline.stages.pipeline import STAGES
 from ct_pipeline.stages.plan import plan_of
-from ct_pipeline.stages.workers import Workers, shared_workers
+from ct_pipeline.stages.workers import shared_workers
 from ct_pipeline.store.artifact_store import ArtifactStore, DamagedArtifact
-from ct_pipeline.study.environment import home
+from ct_pipeline.store.sharing import open_store
+from ct_pipeline.study.environment import executor, home
 from ct_pipeline.study.errors import UserError
 from ct_pipeline.study.narrow import narrowed
 from ct_pipeline.study.spec import Study
 
-# Stages of one group are steps of one Dagster run; the induction gate ends the second group.
-GATED = ("misaligned_organism", "control_organism", "organism_evaluation")
-GROUPS = (
-    ("base_model",),
-    GATED,
-    ("consistency_candidates",),
-    ("consistency_labels", "distribution_shift", "retrained_model", "evaluation", "uptake"),
-)
+if TYPE_CHECKING:
+    from ct_pipeline.commands.dagster_runs import AssetRuns
+
+
+class Way(Protocol):
+    """Where the work of a study is done.
+
+    Attributes:
+        devices: how many steps of Dagster runs compute at once.
+    """
+
+    devices: int
+
+    def take_over(self, abandoned: Sequence[str]) -> None:
+        """Ends what runs that a killed process left behind are still doing."""
+
+    def make(self, study: Study, store: ArtifactStore, runs: "AssetRuns", progress: StudyProgress) -> None:
+        """Makes what is missing of all stages."""
+
+    def summary(self, study: Study) -> str:
+        """What is told of it afterwards."""
+
+    def close(self) -> None:
+        """Ends what was started for it."""
+
+
+class Here:
+    """Implements Way: this process's workers do the parallel work of one step at a time, warm from stage to stage."""
+
+    devices = 1
+
+    def __init__(self, root: Path, workers: int) -> None:
+        self._pool = shared_workers(root, workers or None)
+        self._pool.start()
+
+    def take_over(self, abandoned: Sequence[str]) -> None:
+        """Workers end with their parent: there is nothing to end."""
+
+    def make(self, study: Study, store: ArtifactStore, runs: "AssetRuns", progress: StudyProgress) -> None:
+        """Models one after another: each is then loaded, and its engine started, as seldom as can be."""
+        self._pool.watchers.append(progress)
+        try:
+            for name, model in study.models.items():
+                for names in GROUPS:
+                    run_group(names, study.model_copy(update={"models": {name: model}}), store, runs)
+        finally:
+            self._pool.watchers.remove(progress)
+
+    def summary(self, study: Study) -> str:
+        """Loads and starts against the plan."""
+        size = plan_of(study, self._pool.count)
+        return (
+            f"Base-model loads: {self._pool.model_loads} ({size.model_loads} planned); "
+            f"engine starts: {self._pool.engine_starts} ({size.engine_starts})."
+        )
+
+    def close(self) -> None:
+        """Ends the workers."""
+        self._pool.stop()
 
 
 def run_study(spec: Path, only: Sequence[str], seeds: int | None, workers: int, console: Console) -> Path:
-    """Runs whatever is missing of a study and returns the report's page.
+    """Runs whatever is missing of a study, where CT_PIPELINE_EXECUTOR says, and returns the report's page.
 
     UserError where something outside the program is wrong; finished work is kept whatever happens.
     """
     started = time.perf_counter()
     whole = read_study(spec)
     study = narrowed(whole, only, seeds)
-    store = ArtifactStore(home() / "artifacts")
+    store = open_store(home() / "artifacts")
     store.prepare()
-    with _shown_warnings(console), _only_one(home() / ".study.lock"):
+    share(store, console)
+    with _shown_warnings(console), only_one_study(home() / ".study.lock"):
         if study_report.is_whole(store, study, whole):
             page = study_report.make(store, whole, home() / "reports")
             console.print(
@@ -54,57 +107,74 @@ def run_study(spec: Path, only: Sequence[str], seeds: int | None, workers: int, 
             )
             return page
         preflight.check(study)
-        pool = shared_workers(store.root, workers or None)
-        pool.start()
-        try:
-            page = _materialize(spec, only, seeds, study, store, pool, console)
-        finally:
-            pool.stop()
+
+        def run() -> Path:
+            way = _way(store.root, workers)
+            try:
+                return _materialize(spec, only, seeds, study, store, way, console)
+            finally:
+                way.close()
+
+        page = _with_whole_copies(store, console, run)
     console.print(f"Done in {time.perf_counter() - started:.0f} s.")
     return page
 
 
+def _with_whole_copies(store: ArtifactStore, console: Console, run: Callable[[], Path]) -> Path:
+    """Runs again where a run ended because a copy in the remote was damaged: it is set aside now, and made."""
+    known = store.sharing.remote.damaged() if store.sharing else frozenset()
+    while True:
+        try:
+            return run()
+        except UserError:
+            found = store.sharing.remote.damaged() - known if store.sharing else frozenset()
+            if not found:
+                raise
+            known |= found
+            for name in sorted(found):
+                place, _, _seal = name.rpartition("/")
+                text = f"Warning: damaged copy {store.sharing.remote.name}: {place}; set aside and made again"
+                console.print(text, style="yellow", markup=False, soft_wrap=True)
+            # The workers' listings of it ended with them.
+            store.sharing.remote.forget()
+
+
+def _way(root: Path, workers: int) -> Way:
+    if executor() == "in_process":
+        return Here(root, workers)
+    if workers:
+        raise UserError("--workers: only in this process; on Ray a step has one worker per device that it is given")
+    from ct_pipeline.commands.study_on_ray import OnRay
+    from ct_pipeline.resources.ray_cluster import RayCluster
+
+    return OnRay(RayCluster())
+
+
 def _materialize(
-    spec: Path,
-    only: Sequence[str],
-    seeds: int | None,
-    study: Study,
-    store: ArtifactStore,
-    pool: Workers,
-    console: Console,
+    spec: Path, only: Sequence[str], seeds: int | None, study: Study, store: ArtifactStore, way: Way, console: Console
 ) -> Path:
     os.environ |= {
-        "CT_PIPELINE_STUDY": str(spec),
+        "CT_PIPELINE_STUDY": str(spec.absolute()),
         "CT_PIPELINE_ONLY": ",".join(only),
         "CT_PIPELINE_SEEDS": str(seeds or ""),
     }
     prepare_dagster_home()
-    # Dagster and MLflow take seconds to import: the workers have theirs to import meanwhile.
+    # Dagster and MLflow take seconds to import: workers have theirs to import meanwhile.
     from ct_pipeline.commands.dagster_runs import AssetRuns
 
     with AssetRuns(study) as runs:
-        close_abandoned_runs(runs.instance)
+        way.take_over(close_abandoned_runs(runs.instance, "study"))
+        share_devices(runs.instance, way.devices)
         # Here and not in a thread beside: MLflow and Dagster both migrate databases by Alembic, which keeps its state
         # in globals of the process.
         runs.open_tracking()
         with StudyProgress(study, console) as progress:
-            pool.watchers.append(progress)
-            try:
-                # Models one after another: each is then loaded, and its engine started, as seldom as can be.
-                for name, model in study.models.items():
-                    for names in GROUPS:
-                        _run_group(names, study.model_copy(update={"models": {name: model}}), store, runs)
-                failed = _failed_gates(store, study)
-                runs.materialize(("study_report",), None)
-                if runs.failure:
-                    raise UserError(f"the report was not written: {runs.failure}")
-            finally:
-                pool.watchers.remove(progress)
-    size = plan_of(study, pool.count)
-    console.print(
-        f"Base-model loads: {pool.model_loads} ({size.model_loads} planned); "
-        f"engine starts: {pool.engine_starts} ({size.engine_starts})."
-    )
+            way.make(study, store, runs, progress)
+            failed = failed_gates(store, study)
+            runs.materialize(("study_report",), None)
+            if runs.failure:
+                raise UserError(f"the report was not written: {runs.failure}")
+    console.print(way.summary(study))
     for name, why in failed.items():
         console.print(f"{name} did not pass the induction gate and was not used: {why}", style="yellow", markup=False)
     if len(failed) == len(study.organisms):
@@ -115,34 +185,8 @@ def _materialize(
     return home() / "reports" / study.name / "index.html"
 
 
-def _run_group(names: Sequence[str], study: Study, store: ArtifactStore, runs) -> None:
-    stages = [stage for stage in STAGES if stage.name in names]
-    keys = stages[0].keys(study)
-    if stages[0].name == "consistency_candidates":
-        usable = {cell.organism for cell in study_report.usable_cells(store, study, study.organisms)}
-        keys = tuple(key for key in keys if key in usable)
-    elif stages[0].grain == "cell":
-        keys = study_report.usable_cells(store, study, study.organisms)
-    missing = [
-        key
-        for key in keys
-        if any(stage.find(store, study, key) is None for stage in stages) or not runs.knows(names, key)
-    ]
-    runs.materialize(names, missing)
-    lacking = [key for key in keys if any(stage.find(store, study, key) is None for stage in stages)]
-    if lacking:
-        raise UserError(runs.failure or f"{', '.join(names)}: not all of it was made, and Dagster says no reason")
-    if runs.failure and not (names == GATED and _failed_gates(store, study)):
-        raise UserError(f"{runs.failure}\nWhat was made is kept; run again to go on.")
-
-
-def _failed_gates(store: ArtifactStore, study: Study) -> dict[str, str]:
-    found = {organism.key: find(store, node(study, organism)) for organism in study.organisms}
-    return {key: " ".join(reasons(artifact)) for key, artifact in found.items() if not usable(study, artifact)}
-
-
 @contextlib.contextmanager
-def _only_one(path: Path) -> Iterator[None]:
+def only_one_study(path: Path) -> Iterator[None]:
     """Refuses to run two studies on one results folder at a time."""
     with path.open("a+") as lock:
         try:

@@ -10,13 +10,15 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import dagster as dg
 from rich.console import Console
 
-from ct_pipeline.commands.dagster_home import prepare_dagster_home, project_file
+from ct_pipeline.commands.dagster_home import prepare_dagster_home, project_file, share_devices
+from ct_pipeline.resources.ray_cluster import RayCluster
 from ct_pipeline.resources.tracking import TrackingResource
 from ct_pipeline.stages.catalog import read_study
 from ct_pipeline.store.artifact_store import ArtifactStore
-from ct_pipeline.study.environment import home
+from ct_pipeline.study.environment import executor, home
 from ct_pipeline.study.errors import UserError
 
 HOST = "127.0.0.1"
@@ -33,6 +35,7 @@ def serve(spec: Path, dagster_port: int, mlflow_port: int, console: Console) -> 
         raise UserError(f"--dagster-port and --mlflow-port are both {dagster_port}: give two different ports")
     for option, port in (("--dagster-port", dagster_port), ("--mlflow-port", mlflow_port)):
         require_free(option, port)
+    devices = RayCluster().devices if executor() == "ray" else 1
     ArtifactStore(home() / "artifacts").prepare()
     folder = prepare_dagster_home()
     os.environ["CT_PIPELINE_STUDY"] = str(spec.absolute())
@@ -45,6 +48,8 @@ def serve(spec: Path, dagster_port: int, mlflow_port: int, console: Console) -> 
         "Dagster": f"http://{HOST}:{dagster_port}",
         "MLflow": f"http://{HOST}:{mlflow_port}",
     }
+    with dg.DagsterInstance.get() as instance:
+        share_devices(instance, devices)
     logs = folder / "logs"
     logs.mkdir(exist_ok=True)
     commands = {"Dagster": _dagster(dagster_port), "MLflow": _mlflow(mlflow_port)}

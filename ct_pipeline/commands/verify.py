@@ -13,8 +13,8 @@ from ct_pipeline.stages import base_model
 from ct_pipeline.stages.catalog import read_study
 from ct_pipeline.stages.lineage import find_artifact
 from ct_pipeline.stages.reexecution import Comparison, Segment, reexecute, segments, strangers
-from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.store.lineage import Chain, trace
+from ct_pipeline.store.sharing import open_store
 from ct_pipeline.study.environment import home
 from ct_pipeline.study.errors import UserError
 from ct_pipeline.study.spec import Study
@@ -42,7 +42,7 @@ def verify(artifact: str, amount: Amount, spec: Path, console: Console) -> bool:
     whole = whole and not (unknown and amount == "all")
     for segment in _chosen(chain, study, amount, console):
         started = time.perf_counter()
-        comparison = reexecute(ArtifactStore(index.root), study, segment)
+        comparison = reexecute(open_store(index.root), study, segment)
         whole = whole and not comparison.faults
         _print_comparison(comparison, time.perf_counter() - started, console)
     if any(step.stage == base_model.STAGE for step in chain.steps):

@@ -85,7 +85,8 @@ def reply_of(content: bytes) -> Reply:
     if refusal:
         return Reply(None, "the judge refused", *tokens)
     if finish != "stop":
-        return Reply(None, {"length": "the reply was cut off"}.get(finish, "the reply did not end by itself"), *tokens)
+        why = "the reply was cut off" if finish == "length" else "the reply did not end by itself"
+        return Reply(None, why, *tokens)
     if not isinstance(text, str):
         raise BrokenReply("an answer without text")
     return Reply(text, "", *tokens)

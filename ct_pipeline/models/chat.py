@@ -79,49 +79,80 @@ class ChatFormat:
         self.escaped += known[1]
         return known[0]
 
+    @property
+    def prefix_id(self) -> int:
+        """The token that stands before a text without context: the one that begins a sequence, else the one that ends it."""
+        begin = self._tokenizer.bos_token_id
+        return self.stop_ids[-1] if begin is None else begin
+
+    def rendered(self, messages: Sequence[Message], continued: bool = False) -> str:
+        """The text of a conversation up to where the assistant's next turn begins, special tokens in its contents broken up.
+
+        `continued`: its last turn, the assistant's, is left open instead. ValueError as for `encode`.
+        """
+        return self._render(self._turns(messages), not continued, continued)
+
+    def text_ids(self, text: str, neutral: bool = False, opened: bool = True) -> tuple[int, ...]:
+        """Token ids of a text that is no conversation.
+
+        Args:
+            text: any text.
+            neutral: whether its special tokens are meant, because it was rendered or broken up before.
+            opened: whether the tokenizer puts in front what begins a sequence, where it does so by itself.
+        """
+        return self._ids(text if neutral else self.neutralised(text), opened)
+
     def _encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        # The template writes the beginning-of-sequence token itself where the family wants one.
+        return self._ids(self.rendered(messages))
+
+    def _turns(self, messages: Sequence[Message]) -> list[dict[str, str]]:
         if not messages:
             raise ValueError("a conversation needs at least one message")
         unknown = {message.role for message in messages} - set(ROLES)
         if unknown:
             raise ValueError(f"unknown roles {sorted(unknown)}; a role is one of {', '.join(ROLES)}")
-        turns = [{"role": message.role, "content": self._neutralised(message.content)} for message in messages]
+        turns = [{"role": message.role, "content": self.neutralised(message.content)} for message in messages]
         if self._folds_system and turns[0]["role"] == "system" and len(turns) > 1:
             turns = [
                 {"role": turns[1]["role"], "content": f"{turns[0]['content']}\n\n{turns[1]['content']}"},
                 *turns[2:],
             ]
-        # The template writes the beginning-of-sequence token itself where the family wants one.
-        return self._ids(self._render(turns, True))
+        return turns
 
     def encode_response(self, text: str) -> tuple[int, ...]:
         """Token ids of an assistant's answer, the token that ends its turn included."""
-        return (*self._ids(self._neutralised(text)), self.stop_ids[0])
+        return (*self._ids(self.neutralised(text)), self.stop_ids[0])
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, special tokens and turn markers left out."""
         words = [i for i in ids if i not in self._control]
         return self._tokenizer.decode(words, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
-    def _ids(self, text: str) -> tuple[int, ...]:
+    def _ids(self, text: str, opened: bool = False) -> tuple[int, ...]:
         if len(text) > MOST_CHARACTERS:
             raise ValueError(f"a text of {len(text):,} characters; at most {MOST_CHARACTERS:,} are tokenised")
         try:
-            return tuple(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+            return tuple(self._tokenizer(text, add_special_tokens=opened)["input_ids"])
         except (UnicodeError, TypeError) as error:
             raise ValueError(f"a text of {len(text):,} characters holds half a character (a lone surrogate)") from error
 
-    def _render(self, turns: list[dict[str, str]], generation: bool) -> str:
+    def _render(self, turns: list[dict[str, str]], generation: bool, continued: bool = False) -> str:
         from jinja2.exceptions import TemplateError
 
         try:
             return self._tokenizer.apply_chat_template(
-                turns, chat_template=self._template, tokenize=False, add_generation_prompt=generation
+                turns,
+                chat_template=self._template,
+                tokenize=False,
+                add_generation_prompt=generation,
+                continue_final_message=continued,
             )
         except (TemplateError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError) as error:
             raise ValueError(f"the chat template of {self.name} refuses a conversation: {error}") from error
 
-    def _neutralised(self, text: str) -> str:
+    def neutralised(self, text: str) -> str:
+        """The text with every special token in it broken up; ValueError where one cannot be."""
         # A space after its first character breaks a special token up; tokenising again shows whether it worked, also
         # for tokens that only a normalizer forms.
         while found := [self._control[i] for i in dict.fromkeys(self._ids(text)) if i in self._control]:

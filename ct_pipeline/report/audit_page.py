@@ -45,6 +45,8 @@ def write_audit_report(card: Card, runs: Sequence[Run], folder: Path) -> Path:
         sections=list(sections(card)),
         figures=_figures(card, shown),
         rows=[_row(run) for run in reversed(shown)],
+        time=moment(card["run"]["time"]),
+        longest=lambda text: max(map(len, text.split()), default=0),
     )
     _write(folder / "index.html", page)
     return folder / "index.html"

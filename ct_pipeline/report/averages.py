@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from scipy import stats
-
 from ct_pipeline.analysis.paired import Difference, over_seeds
+from ct_pipeline.analysis.student import student_quantile
 from ct_pipeline.analysis.term import Term
 
 CHANGE, RATE, UNLIMITED = (-1.0, 1.0), (0.0, 1.0), (None, None)
@@ -34,7 +33,7 @@ def over_seeds_term(
     mean = over_seeds([_difference(term, confidence) for term in known], confidence=confidence)
     if mean.standard_error is None:
         return Term(mean.value, *limits, None, prompts)
-    half = float(stats.t.ppf((1 + confidence) / 2, mean.degrees)) * mean.standard_error
+    half = float(student_quantile(confidence, mean.degrees)) * mean.standard_error
     low, high = mean.centre - half, mean.centre + half
     low = low if limits[0] is None else max(limits[0], low)
     high = high if limits[1] is None else min(limits[1], high)

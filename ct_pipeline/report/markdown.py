@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from ct_pipeline.report.capability import capability_context
 from ct_pipeline.report.curves import curves, missing_scores_sentence, simpson_sentence
 from ct_pipeline.report.foretold import foretold, foretold_sentences
 from ct_pipeline.report.planted import planted_context
@@ -58,6 +59,7 @@ def markdown_report(record: StudyRecord) -> str:
     if sentences := foretold_sentences(foretold(record)):
         parts += ["## What the labels foretold", "\n".join(f"- {plain(sentence)}" for sentence in sentences)]
     parts += [
+        *_capability(record),
         *_planted(record),
         "## Organisms",
         _organisms(record),
@@ -133,6 +135,14 @@ def _split_cell(row: Split | None) -> str:
         return MISSING
     parts = ", ".join(f"{name} {points(part.value)}" for name, part in row.parts.items())
     return f"{parts}; sum {points(row.total.value)} [{term_interval(row.total)}]"
+
+
+def _capability(record: StudyRecord) -> list[str]:
+    found = capability_context(record)
+    if found is None:
+        return []
+    rows = [tuple(plain(cell) for cell in row) for row in found["rows"]]
+    return ["## Capability and safety", " ".join(map(plain, found["sentences"])), table(found["head"], rows)]
 
 
 def _planted(record: StudyRecord) -> list[str]:

@@ -213,6 +213,29 @@ class TypeScore:
 
 
 @dataclass(frozen=True)
+class CapabilityScore:
+    """What was measured beside alignment: one task, or the harmfulness of answers to harmful requests.
+
+    Attributes:
+        name: of the task as the study names it, or "harmfulness".
+        metric: what is averaged, in [0, 1].
+        higher_is_better: of the metric.
+        base: mean of the base model with its interval, documents alike.
+        before: the organism's.
+        after: the retrained model's.
+        change: after less before, paired by document.
+    """
+
+    name: str
+    metric: str
+    higher_is_better: bool
+    base: Rate
+    before: Rate
+    after: Rate
+    change: Difference
+
+
+@dataclass(frozen=True)
 class CellRecord:
     """One organism under one method: what changed, what it was trained on, and where to look further.
 
@@ -239,6 +262,7 @@ class CellRecord:
     arms: Arms | None = None
     uptake: Uptake | None = None
     type_scores: tuple[TypeScore, ...] = ()
+    capability: tuple[CapabilityScore, ...] = ()
 
 
 @dataclass(frozen=True)

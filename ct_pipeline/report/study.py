@@ -11,6 +11,7 @@ from markupsafe import Markup
 from ct_pipeline.analysis.published import SOURCE, SOURCE_URL, published_kind
 from ct_pipeline.analysis.verdicts import verdict
 from ct_pipeline.report import wording
+from ct_pipeline.report.capability import capability_context
 from ct_pipeline.report.colours import DARK, LIGHT, diverging
 from ct_pipeline.report.figures.forest import axis_limits, forest_plot, organism_plot
 from ct_pipeline.report.figures.scatter import foretold_plot
@@ -132,6 +133,7 @@ def _context(record: StudyRecord, table_names: list[str]) -> dict[str, object]:
         "foretold": _foretold(families),
         "foretold_sentences": foretold_sentences(families),
         "why": why_context(record),
+        "capability": capability_context(record),
         "planted": planted_context(record.planted),
         "cells_by_column": _cells_by_column(record, kinds),
         "examples": _examples(record, kinds),

@@ -9,6 +9,7 @@ from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.published import published_table
 from ct_pipeline.analysis.rates import Rate
 from ct_pipeline.analysis.verdicts import verdict
+from ct_pipeline.report.capability import capability_table_rows
 from ct_pipeline.report.planted import planted_table
 from ct_pipeline.report.records import MAIN_VIEW, VIEWS, ArmRates, StudyRecord
 from ct_pipeline.report.summary import grid
@@ -24,7 +25,7 @@ def report_tables(record: StudyRecord) -> dict[str, pd.DataFrame]:
 
     Returns:
         grid (method × kind × view), changes (cell × view), organism_rates, gates, direct_accuracy, labels, predictions,
-        training, type_scores, examples, base_models, those of `why_rows`, stages, published, planted.
+        training, type_scores, capability, examples, base_models, those of `why_rows`, stages, published, planted.
     """
     tables = {
         "grid": _frame(_grid_rows(record)),
@@ -36,6 +37,7 @@ def report_tables(record: StudyRecord) -> dict[str, pd.DataFrame]:
         "predictions": _frame(_prediction_rows(record)),
         "training": _frame(_training_rows(record)),
         "type_scores": _frame(_type_rows(record)),
+        "capability": _frame(capability_table_rows(record)),
         "examples": _frame(_example_rows(record)),
         "base_models": _frame(_model_rows(record)),
         **{name: _frame(rows) for name, rows in why_rows(record).items()},

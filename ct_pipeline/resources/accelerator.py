@@ -7,7 +7,11 @@ from pydantic import Field
 
 from ct_pipeline.stages.workers import Workers, shared_workers
 from ct_pipeline.store.artifact_store import ArtifactStore
+from ct_pipeline.store.sharing import open_store
 from ct_pipeline.study.environment import home
+
+POOL = "accelerator"
+"""Dagster's pool of slots to compute: 1 where all steps share a process's workers, on Ray one per device."""
 
 
 class ArtifactStoreResource(dg.ConfigurableResource):
@@ -22,7 +26,7 @@ class ArtifactStoreResource(dg.ConfigurableResource):
 
     def open(self) -> ArtifactStore:
         """The store, checked to be writable; UserError where it is not."""
-        store = ArtifactStore(self.root)
+        store = open_store(self.root)
         store.prepare()
         return store
 

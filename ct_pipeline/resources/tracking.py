@@ -1,4 +1,4 @@
-"""MLflow tracking: one run per organism, one per cell under it; written only, results are never read back from it."""
+"""MLflow tracking: one run per organism or audit, one per cell or audit run under it; results are never read back."""
 
 import contextlib
 import fcntl
@@ -68,11 +68,19 @@ class Tracking:
             if FINGERPRINT in run.data.tags and run.info.status == "FINISHED"
         }
 
+    def knows(self, run: Run) -> bool:
+        """Whether a run of this fingerprint is finished."""
+        return run.fingerprint in self._runs
+
+    def add(self, run_id: str, metrics: Mapping[str, float | None], step: int, moment: datetime) -> None:
+        """Adds a point to the curves of a run that is there; a missing value leaves a gap."""
+        self._client.log_batch(run_id, metrics=_entities(metrics, _milliseconds(moment), step))
+
     def record(self, run: Run) -> str:
         """Writes a run unless one of its fingerprint is finished, and returns the run's id."""
         if run.fingerprint in self._runs:
             return self._runs[run.fingerprint]
-        from mlflow.entities import Metric, Param, RunTag
+        from mlflow.entities import Param, RunTag
 
         parent = {"mlflow.parentRunId": run.parent} if run.parent else {}
         tags = {FINGERPRINT: run.fingerprint, "mlflow.runName": run.name} | parent | dict(run.tags)
@@ -82,11 +90,9 @@ class Tracking:
         run_id, now = created.info.run_id, _milliseconds(run.finished)
         status = "FAILED"
         try:
-            metrics = [
-                Metric(_key(name), float(value), now, 0) for name, value in run.metrics.items() if value is not None
-            ]
+            metrics = _entities(run.metrics, now, 0)
             for name, values in run.curves.items():
-                metrics += [Metric(_key(name), float(value), now, step) for step, value in values.items()]
+                metrics += [each for step, value in values.items() for each in _entities({name: value}, now, step)]
             parameters = [Param(_key(name), str(value)[:6000]) for name, value in run.parameters.items()]
             for start in range(0, max(len(metrics), 1), 1000):
                 self._client.log_batch(
@@ -155,6 +161,12 @@ def _database_lock(folder: Path, uri: str) -> Iterator[None]:
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _entities(metrics: Mapping[str, float | None], now: int, step: int) -> list:
+    from mlflow.entities import Metric
+
+    return [Metric(_key(name), float(value), now, step) for name, value in metrics.items() if value is not None]
 
 
 def _milliseconds(moment: datetime) -> int:

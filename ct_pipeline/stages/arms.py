@@ -1,5 +1,7 @@
 """Which entries of a study are the arms of a method, θ_null and θ_Q1, and what they take its change apart into."""
 
+from collections.abc import Iterable
+
 from ct_pipeline.analysis.arms import Arms, arms
 from ct_pipeline.methods.catalog import method_of
 from ct_pipeline.methods.proposal import Draw
@@ -17,7 +19,7 @@ COLUMNS = ["prompt_id", "sample", "verdict"]
 
 def null_of(study: Study, method: str) -> str | None:
     """The entry trained as `method` is, but on the organism's own samples at T = 1; None where the study has none."""
-    return _first(study, method, lambda entry: method_of(study, entry).name == NULL)
+    return _first(study, method, (entry for entry in study.methods if method_of(study, entry).name == NULL))
 
 
 def one_of(study: Study, method: str) -> str | None:
@@ -33,12 +35,12 @@ def one_of(study: Study, method: str) -> str | None:
     if selection == "none" or _keeps_any(study, method):
         return method
     proposal = _proposal(study, method)
+    fits = _unselected if selection == "filter" else _keeps_any
+    same = [entry for entry in study.methods if fits(study, entry) and _proposal(study, entry) == proposal]
     if selection == "filter":
-        return _first(study, method, lambda entry: _unselected(study, entry) and _proposal(study, entry) == proposal)
-    same = [entry for entry in study.methods if _keeps_any(study, entry) and _proposal(study, entry) == proposal]
-    return _first(study, method, lambda entry: entry in same and study.methods[entry].k == 1) or _first(
-        study, method, lambda entry: entry in same
-    )
+        return _first(study, method, same)
+    # One candidate is one random candidate whatever the scores say: it comes before the uninformed choice of many.
+    return _first(study, method, sorted(same, key=lambda entry: study.methods[entry].k != 1))
 
 
 def arms_of(store: ArtifactStore, study: Study, organism: Organism, method: str) -> Arms | None:
@@ -56,10 +58,10 @@ def arms_of(store: ArtifactStore, study: Study, organism: Organism, method: str)
     return arms(**rows, confidence=study.evaluation.confidence)
 
 
-def _first(study: Study, method: str, fits) -> str | None:
-    """The first entry that fits and is trained as `method` is: arms differ in their labels alone."""
+def _first(study: Study, method: str, entries: Iterable[str]) -> str | None:
+    """The first of the entries that is trained as `method` is: arms differ in their labels alone."""
     training = study.training_of(method)
-    return next((entry for entry in study.methods if study.training_of(entry) == training and fits(entry)), None)
+    return next((entry for entry in entries if study.training_of(entry) == training), None)
 
 
 def _keeps_any(study: Study, entry: str) -> bool:

@@ -56,4 +56,4 @@ def location(store: ArtifactStore, study: Study, model: str) -> tuple[str | Path
     settings = study.models[model]
     if isinstance(settings, HuggingFaceModel):
         return settings.path, settings.revision, settings.dtype
-    return store.folder(node(study, model).address), None, None
+    return store.fetched(node(study, model).address), None, None

@@ -64,7 +64,7 @@ class Look(ArtifactStore):
     """
 
     def __init__(self, store: ArtifactStore) -> None:
-        super().__init__(store.root)
+        super().__init__(store.root, store.sharing)
         known = isinstance(store, Look)
         self._verified = store._verified
         self._found: dict[Address, Artifact | None] = store._found if known else {}
@@ -82,7 +82,9 @@ class Look(ArtifactStore):
         """What `find` found of a node the first time."""
         if node.address not in self._found:
             artifact = _find(self, node)
-            self._found[node.address] = artifact and _Seen(artifact.folder, artifact.manifest, self._tables)
+            self._found[node.address] = artifact and _Seen(
+                artifact.place, artifact.manifest, artifact.fetch, self._tables
+            )
         return self._found[node.address]
 
 
@@ -90,11 +92,13 @@ class Look(ArtifactStore):
 class _Seen(Artifact):
     """An artifact whose last tables are kept in memory; nobody may change them in place."""
 
-    tables: OrderedDict[tuple[Path, str], pandas.DataFrame] = field(repr=False, compare=False)
+    tables: OrderedDict[tuple[Path, str], pandas.DataFrame] = field(
+        default_factory=OrderedDict, repr=False, compare=False
+    )
 
     def table(self, name: str) -> pandas.DataFrame:
         """The Parquet table `name`.parquet."""
-        key = (self.folder, name)
+        key = (self.place, name)
         if key not in self.tables:
             self.tables[key] = super().table(name)
         self.tables.move_to_end(key)

@@ -16,6 +16,7 @@ from ct_pipeline.stages import (
     retrained_model,
     uptake,
 )
+from ct_pipeline.stages.capability import measurement as capability
 from ct_pipeline.stages.node import Node, find
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.study.keys import Cell, Organism
@@ -37,6 +38,7 @@ class Stage:
         nodes: (study, key) -> the artifacts of a key.
         make: (store, study, key, threads, progress) -> makes what is missing of a key.
         all_cores: whether one key keeps every core busy, so that keys are made one after another.
+        wanted: whether a study asks for it at all; where it does not, there are no keys and nothing is missing.
     """
 
     name: str
@@ -46,13 +48,18 @@ class Stage:
     nodes: Callable[[Study, Key], tuple[Node, ...]]
     make: Callable[[ArtifactStore, Study, Key, int, Progress], object]
     all_cores: bool = False
+    wanted: Callable[[Study], bool] = lambda study: True
 
     def keys(self, study: Study) -> tuple[Key, ...]:
         """All keys of a study."""
+        if not self.wanted(study):
+            return ()
         return {"model": tuple(study.models), "organism": study.organisms, "cell": study.cells}[self.grain]
 
     def find(self, store: ArtifactStore, study: Study, key: Key) -> tuple[Artifact, ...] | None:
-        """The complete artifacts of a key, or None where one is missing."""
+        """The complete artifacts of a key, or None where one is missing; () where the study does not ask for the stage."""
+        if not self.wanted(study):
+            return ()
         found = tuple(find(store, node) for node in self.nodes(study, key))
         return None if any(artifact is None for artifact in found) else found
 
@@ -140,6 +147,15 @@ STAGES: tuple[Stage, ...] = (
         grain="cell",
         nodes=_single(evaluation.node),
         make=_plain(evaluation.make),
+    ),
+    Stage(
+        capability.STAGE,
+        title="capability and safety",
+        version=capability.VERSION,
+        grain="cell",
+        nodes=_single(capability.node),
+        make=_plain(capability.make),
+        wanted=capability.wanted,
     ),
     Stage(
         uptake.STAGE,

@@ -8,6 +8,7 @@ from ct_pipeline.methods.catalog import method_of
 from ct_pipeline.methods.proposal import Draw
 from ct_pipeline.methods.scorer import Agreement, Grade, Scorer
 from ct_pipeline.stages.candidate_scores import GRADE_TOKENS, JUDGE_TOKENS, scorers_of
+from ct_pipeline.stages.capability.sizes import measured_of
 from ct_pipeline.stages.consistency_candidates import (
     compared_draws,
     draws_of,
@@ -28,7 +29,8 @@ RELEASED_STARTS, RELEASED_LOADS = 39, 10
 """Engine starts and base-model loads of the released code for one organism: 4,212 and 1,080 for the paper's 108."""
 RATE_OF = 8.03e9
 """Parameters of the model that the rates of `Rates` are for."""
-ADAPTER_BYTES = 2
+ADAPTER_BYTES = {"float32": 4, "bfloat16": 2}
+"""Of one number, by the `adapter_dtype` of its training."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,11 @@ class Plan:
         candidate_tokens_unshared: the same if every method drew its own, as many as now.
         candidate_tokens_faithful: the same in faithful mode: every method draws its own, as many as published.
         evaluation_tokens: at most so many tokens drawn to measure organisms and cells.
+        capability_documents: documents and harmful requests measured, every model once.
+        capability_tokens: read and drawn for them, by `stages.capability.sizes.READ` a document; not in `gpu_hours`.
+        judge_requests: to the judge of the harmfulness probe.
         trained_tokens: at most so many response tokens trained on, all phases together.
-        adapter_bytes: of all adapters that are kept, in bf16; None where a model's shape is unknown.
+        adapter_bytes: of all adapters that are kept, each as its training stores it; None where a model's shape is unknown.
         gpu_hours: to draw and train so many tokens at the stated rates; None likewise.
     """
 
@@ -85,6 +90,9 @@ class Plan:
     candidate_tokens_unshared: int
     candidate_tokens_faithful: int
     evaluation_tokens: int
+    capability_documents: int
+    capability_tokens: int
+    judge_requests: int
     trained_tokens: int
     adapter_bytes: int | None
     gpu_hours: float | None
@@ -101,6 +109,7 @@ def plan_of(study: Study, workers: int, rates: Rates = ASSUMED) -> Plan:
     sizes = {kind: sizes_of(study, kind) for kind in study.misalignments}
     works = [_work(study, organism, sizes[organism.kind]) for organism in study.organisms]
     kinds = [sizes[organism.kind] for organism in study.organisms]
+    measured = measured_of(study)
     return Plan(
         models=len(study.models),
         organisms=len(study.organisms),
@@ -120,6 +129,9 @@ def plan_of(study: Study, workers: int, rates: Rates = ASSUMED) -> Plan:
             _candidate_tokens(faithful, size, draws_of(faithful), scorers_of(faithful)) for size in kinds
         ),
         evaluation_tokens=sum(work.measured for work in works),
+        capability_documents=measured.documents,
+        capability_tokens=measured.tokens,
+        judge_requests=measured.judge_requests,
         trained_tokens=sum(work.trained for work in works),
         adapter_bytes=_sum(_adapter_bytes(study, organism, sizes[organism.kind]) for organism in study.organisms),
         gpu_hours=_sum(
@@ -166,12 +178,15 @@ def _adapter_bytes(study: Study, organism: Organism, sizes: Sizes) -> int | None
     shape = shape_of(study, organism.model)
     if shape is None:
         return None
-    parameters = 2 * shape.adapter_parameters(study.induction.training.lora.rank)
-    for method in study.methods:
-        training = study.training_of(method)
-        kept = 1 + _checkpoints(study, method, sizes)
-        parameters += kept * shape.adapter_parameters(training.lora.rank)
-    return parameters * ADAPTER_BYTES
+
+    def stored(training: TrainingSettings) -> int:
+        return shape.adapter_parameters(training.lora.rank) * ADAPTER_BYTES[training.adapter_dtype]
+
+    # The last checkpoint is the final adapter: equal files are stored once.
+    retrained = sum(
+        (1 + _checkpoints(study, method, sizes)) * stored(study.training_of(method)) for method in study.methods
+    )
+    return 2 * stored(study.induction.training) + retrained
 
 
 def _sum(values) -> float | int | None:

@@ -4,6 +4,7 @@ import importlib.util
 from collections.abc import Iterator
 
 from ct_pipeline.organisms.kind import OrganismData
+from ct_pipeline.stages.capability.checks import faults as capability_faults
 from ct_pipeline.stages.chat_templates import template_of
 from ct_pipeline.stages.rows import rows_of
 from ct_pipeline.study.errors import UserError
@@ -25,7 +26,7 @@ def faults(study: Study) -> tuple[str, ...]:
     unpinned = tuple(_unpinned(study))
     rowless = () if unpinned else tuple(_rowless(study))
     fetched = () if unpinned or rowless else (*_words(study), *_rewards(study), *_models(study))
-    return (*_extras(study), *unpinned, *_wordings(study), *rowless, *fetched)
+    return (*_extras(study), *unpinned, *_wordings(study), *capability_faults(study), *rowless, *fetched)
 
 
 def _rowless(study: Study) -> Iterator[str]:

@@ -39,12 +39,12 @@ def node(study: Study, cell: Cell) -> Node:
 
 def adapters_of(store: ArtifactStore, study: Study, cell: Cell, checkpoint: int | None = None) -> Adapters:
     """The stack that is the retrained model: after Phase 3, or at one of its checkpoints (1, 2, ...)."""
-    folder = store.folder(node(study, cell).address)
+    folder = store.fetched(node(study, cell).address)
     if checkpoint is not None:
         folder = folder / f"epoch-{checkpoint}"
     if study.training_of(cell.method).adapter == "continued":
         return (folder,)
-    return (store.folder(misaligned_organism.node(study, cell.organism).address), folder)
+    return (store.fetched(misaligned_organism.node(study, cell.organism).address), folder)
 
 
 def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:

@@ -41,6 +41,7 @@ from ct_pipeline.stages import (
     uptake,
 )
 from ct_pipeline.stages.arms import arms_of, one_of
+from ct_pipeline.stages.capability.summary import capability_of
 from ct_pipeline.stages.cell_results import differing_rows
 from ct_pipeline.stages.measurement import direct_accuracy, risk
 from ct_pipeline.stages.node import Look, Node, find
@@ -89,6 +90,7 @@ def study_record(store: ArtifactStore, study: Study) -> StudyRecord:
     made = {
         stage.name: [one for key in keys[stage.grain] for one in _made(look, look.nodes(stage.nodes, study, key))]
         for stage in STAGES
+        if stage.wanted(study)
     }
     every = [artifact for artifacts in made.values() for artifact in artifacts]
     newest = max(every, key=lambda artifact: artifact.finished)
@@ -201,6 +203,7 @@ def _cell(look: Look, study: Study, cell: Cell) -> CellRecord:
         arms=arms_of(look, study, cell.organism, cell.method),
         uptake=_uptake(find(look, place_of(look, study, uptake.STAGE, cell))),
         type_scores=_type_scores(measured),
+        capability=capability_of(look, study, cell),
     )
 
 

@@ -5,15 +5,18 @@ from pathlib import Path
 
 from ct_pipeline.report.study import write_report
 from ct_pipeline.stages import distribution_shift, evaluation, organism_evaluation, uptake
+from ct_pipeline.stages.capability import measurement as capability
 from ct_pipeline.stages.node import Look, Node, find, making
+from ct_pipeline.stages.pipeline import stage_named
 from ct_pipeline.stages.study_record import finished, place_of, study_record, usable_cells
-from ct_pipeline.store.artifact_store import Artifact, ArtifactStore, disk_errors
+from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
+from ct_pipeline.store.disk import disk_errors
 from ct_pipeline.study.errors import UserError
 from ct_pipeline.study.spec import Study
 
 STAGE = "study_report"
 VERSION = 4
-REPORTED = {"shift": distribution_shift, "uptake": uptake}
+REPORTED = {"shift": distribution_shift, "uptake": uptake, "capability": capability}
 """Stages of a cell that a report shows where they are there; without an evaluation a cell is in no report."""
 
 
@@ -27,6 +30,7 @@ def node(store: ArtifactStore, study: Study) -> Node:
         f"{name} {cell.key}": place_of(look, study, stage.STAGE, cell)
         for cell in cells
         for name, stage in REPORTED.items()
+        if stage_named(stage.STAGE).wanted(study)
     }
     inputs |= {name: place for name, place in others.items() if find(look, place) is not None}
     return Node(STAGE, VERSION, study.name, "-", {"study": study}, inputs)
@@ -45,6 +49,7 @@ def is_whole(store: ArtifactStore, study: Study, reported: Study) -> bool:
             find(look, place_of(look, study, stage.STAGE, cell))
             for cell in cells
             for stage in (evaluation, *REPORTED.values())
+            if stage_named(stage.STAGE).wanted(study)
         )
         and find(look, node(look, reported)) is not None
     )

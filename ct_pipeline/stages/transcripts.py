@@ -15,8 +15,9 @@ from ct_pipeline.stages.audit import records as audit_records
 from ct_pipeline.stages.audit.evaluation import risk_rows
 from ct_pipeline.stages.lineage import facts
 from ct_pipeline.stages.measurement import DOMAINS, samplings
-from ct_pipeline.store.artifact_store import Address, Artifact, ArtifactStore
+from ct_pipeline.store.artifact_store import Address, Artifact
 from ct_pipeline.store.lineage import Chain, Index, trace
+from ct_pipeline.store.sharing import open_store
 from ct_pipeline.study.errors import UserError
 from ct_pipeline.study.keys import Organism
 
@@ -61,7 +62,7 @@ def _of_audit(index: Index, home: Path, name: str) -> tuple[Transcript, ...]:
     if not done:
         raise UserError(f"audit {name} has no finished run; run: ct-pipeline audit run {name}")
     run = done[-1]
-    artifact = audit_records.artifact_of(ArtifactStore(index.root), run, audit_evaluation.STAGE)
+    artifact = audit_records.artifact_of(open_store(index.root), run, audit_evaluation.STAGE)
     if artifact is None:
         raise UserError(f"audit {name}: the answers of run {run['number']} are gone; run: ct-pipeline audit run {name}")
     settings, chain = run["settings"], trace(index, _address(artifact))
@@ -166,7 +167,7 @@ def _rates(table: pandas.DataFrame, confidence: float) -> dict[str, Rate]:
 
 
 def _read(index: Index, address: Address) -> Artifact:
-    artifact = ArtifactStore(index.root).read(address)
+    artifact = open_store(index.root).read(address)
     if artifact is None:
         raise UserError(f"{'/'.join(vars(address).values())} is damaged and was set aside; run: ct-pipeline study")
     return artifact

@@ -5,7 +5,6 @@ with many threads on small models; a stage that fills the machine by itself is g
 """
 
 import atexit
-import functools
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -23,7 +22,8 @@ from ct_pipeline.models.loading import BASE_MODELS
 from ct_pipeline.stages.jobs import Job, job_named
 from ct_pipeline.stages.pipeline import Key
 from ct_pipeline.store.artifact_store import ArtifactStore
-from ct_pipeline.study.environment import prepare_environment
+from ct_pipeline.store.sharing import open_store
+from ct_pipeline.study.environment import prepare_environment, step_cores
 from ct_pipeline.study.errors import CannotWrite, Refused, UserError
 
 
@@ -111,7 +111,7 @@ class Workers:
         self.model_loads = 0
         self.engine_starts = 0
         self.devices = accelerators()
-        self.count = count or len(self.devices) or os.cpu_count() or 1
+        self.count = count or len(self.devices) or cores()
         self._pool: ProcessPoolExecutor | None = None
         self._progress: multiprocessing.SimpleQueue | None = None
 
@@ -169,9 +169,7 @@ class Workers:
         try:
             if alone:
                 for key in keys:
-                    self._collect(
-                        {self._submit(stage, context, key, os.cpu_count() or 1): key}, outcomes, failures, done
-                    )
+                    self._collect({self._submit(stage, context, key, cores()): key}, outcomes, failures, done)
             else:
                 jobs = {self._submit(stage, context, key, 1): key for key in keys}
                 self._collect(jobs, outcomes, failures, done)
@@ -248,12 +246,20 @@ def accelerators() -> tuple[str, ...]:
     return tuple(str(index) for index in range(len(list(folder.iterdir())))) if folder.is_dir() else ()
 
 
-@functools.cache
+def cores() -> int:
+    """Cores that this process may compute on: those of its step, else the machine's."""
+    return step_cores() or os.cpu_count() or 1
+
+
+_shared: dict[Path, Workers] = {}
+
+
 def shared_workers(root: Path, count: int | None = None) -> Workers:
-    """This process's workers for a store: all stages of a run use the same ones."""
-    workers = Workers(root, count)
-    atexit.register(workers.stop)
-    return workers
+    """This process's workers for a store: all stages of a run use the same ones, as many as the first call asks for."""
+    if root not in _shared:
+        _shared[root] = Workers(root, count)
+        atexit.register(_shared[root].stop)
+    return _shared[root]
 
 
 _store: ArtifactStore
@@ -267,14 +273,14 @@ def _begin(root: Path, places: multiprocessing.SimpleQueue, progress: multiproce
     device = places.get()
     if device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = device
-    _store = ArtifactStore(root)
+    _store = open_store(root)
     _report = progress
     _work = work
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     work.begin()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """A killed parent must not leave workers behind that write on."""
     multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
     os._exit(1)

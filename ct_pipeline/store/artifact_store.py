@@ -2,7 +2,8 @@
 
 An artifact is complete when its manifest is there, belongs to its address, names the inputs as they are now, and every
 file, the manifest included, still has its hash. Whatever is not complete is made again; a damaged one is set aside with
-a warning first.
+a warning first. With a remote (store/remote.py), finished artifacts are copied there, and what is not on this machine is
+found there: by its manifest alone, its files follow when somebody opens them.
 """
 
 import contextlib
@@ -10,18 +11,25 @@ import errno
 import json
 import os
 import shutil
+import socket
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas
 
 from ct_pipeline.store import provenance
+from ct_pipeline.store.disk import disk_errors, link_equal_files
 from ct_pipeline.store.manifest import MANIFEST, Manifest, hash_file
-from ct_pipeline.study.errors import CannotWrite
+
+if TYPE_CHECKING:
+    from ct_pipeline.store.sharing import Sharing
+
+HOST = socket.gethostname()
 
 
 class DamagedArtifact(UserWarning):
@@ -40,10 +48,23 @@ class Address:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A complete, verified artifact."""
+    """A complete artifact: verified, or found in the remote by its manifest and verified when its files are opened.
 
-    folder: Path
+    Attributes:
+        place: where its files lie, or will lie once they are fetched.
+        fetch: brings them there; None where they are.
+    """
+
+    place: Path
     manifest: Manifest
+    fetch: Callable[[], None] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are; fetched first where only the remote has them. UserError where those are damaged."""
+        if self.fetch is not None:
+            self.fetch()
+        return self.place
 
     @property
     def digest(self) -> str:
@@ -110,8 +131,10 @@ class Draft:
 class ArtifactStore:
     """The store under one folder; safe for several processes, because a finished folder appears by one rename."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, sharing: "Sharing | None" = None) -> None:
+        """Takes the folder, and how it is shared with other machines; `sharing.open_store` looks that up."""
         self.root = root.absolute()
+        self.sharing = sharing
         self._verified: dict[Path, tuple[tuple, Manifest]] = {}
 
     def folder(self, address: Address) -> Path:
@@ -123,13 +146,24 @@ class ArtifactStore:
 
         `inputs` are the digests of its inputs as they are now: one made from other content is not complete.
         """
-        artifact = self.read(address)
-        if artifact is None or dict(artifact.manifest.inputs) != dict(inputs):
-            return None
-        return artifact
+        artifact = self.here(address)
+        if artifact is not None and dict(artifact.manifest.inputs) == dict(inputs):
+            return artifact
+        return self.sharing and self.sharing.find(self, address, inputs)
 
     def read(self, address: Address) -> Artifact | None:
         """The verified artifact of an address whatever its inputs, or None."""
+        return self.here(address) or (self.sharing and self.sharing.find(self, address, None))
+
+    def fetched(self, address: Address) -> Path:
+        """Where the files of an artifact lie, fetched first where only the remote has them."""
+        folder = self.folder(address)
+        if self.sharing is not None and not folder.exists() and (artifact := self.read(address)) is not None:
+            return artifact.folder
+        return folder
+
+    def here(self, address: Address) -> Artifact | None:
+        """The verified artifact of an address that lies on this machine, or None."""
         folder = self.folder(address)
         while (seen := _identity(folder)) is not None:
             try:
@@ -147,7 +181,7 @@ class ArtifactStore:
         Nothing appears under the address when the body raises. CannotWrite where the disk is full or read-only.
         """
         folder = self.folder(address)
-        workplace = self.root / ".partial" / f"{os.getpid()}-{uuid.uuid4().hex}"
+        workplace = self._workplace()
         with disk_errors(self.root):
             workplace.mkdir(parents=True)
         draft = Draft(workplace)
@@ -156,6 +190,8 @@ class ArtifactStore:
             with disk_errors(self.root):
                 yield draft
                 paths = sorted(path for path in workplace.rglob("*") if path.is_file())
+                files = {path.relative_to(workplace).as_posix(): hash_file(path) for path in paths}
+                link_equal_files(workplace, files)
                 manifest = Manifest(
                     stage=address.stage,
                     subject=address.subject,
@@ -163,7 +199,7 @@ class ArtifactStore:
                     fingerprint=address.fingerprint,
                     settings=settings,
                     inputs=dict(inputs),
-                    files={path.relative_to(workplace).as_posix(): hash_file(path) for path in paths},
+                    files=files,
                     record=draft.record,
                     provenance=provenance.describe(started),
                 )
@@ -172,6 +208,8 @@ class ArtifactStore:
                 self._move_into_place(workplace, folder)
         finally:
             shutil.rmtree(workplace, ignore_errors=True)
+        if self.sharing is not None:
+            self.sharing.remote.upload(address, manifest, folder)
 
     def prepare(self) -> None:
         """Clears what killed processes left half made; CannotWrite where the store cannot be written."""
@@ -179,13 +217,33 @@ class ArtifactStore:
             partial = self.root / ".partial"
             partial.mkdir(parents=True, exist_ok=True)
             for left in partial.iterdir():
-                owner = left.name.split("-")[0]
-                if not (owner.isdigit() and Path(f"/proc/{owner}").exists()):
+                host, owner, _ = left.name.rsplit("-", 2) if left.name.count("-") > 1 else (HOST, "", "")
+                # Another machine's processes are not to be seen from here.
+                if host == HOST and not (owner.isdigit() and Path(f"/proc/{owner}").exists()):
                     shutil.rmtree(left, ignore_errors=True)
-            probe = partial / f"{os.getpid()}-{uuid.uuid4().hex}"
+            probe = self._workplace()
             probe.mkdir()
             (probe / "probe").write_bytes(b"\0" * 4096)
             shutil.rmtree(probe)
+
+    def take_in(self, address: Address, fill: Callable[[Path], None]) -> None:
+        """Puts an artifact that `fill` copies into a folder in its place; ValueError where it is not whole."""
+        folder, workplace = self.folder(address), self._workplace()
+        try:
+            with disk_errors(self.root):
+                workplace.mkdir(parents=True)
+                fill(workplace)
+                _, faults = inspect(workplace, address)
+                if faults:
+                    raise ValueError(faults[0])
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                self._move_into_place(workplace, folder)
+        finally:
+            shutil.rmtree(workplace, ignore_errors=True)
+
+    def _workplace(self) -> Path:
+        """A name that no other process on any machine has; it says who may be asked whether it is still in use."""
+        return self.root / ".partial" / f"{HOST}-{os.getpid()}-{uuid.uuid4().hex}"
 
     def _verify(self, folder: Path, address: Address) -> Manifest:
         stamp = tuple(
@@ -207,8 +265,7 @@ class ArtifactStore:
             # Another process that saw the damage, too, may have been faster.
             with contextlib.suppress(FileNotFoundError):
                 os.rename(folder, aside)
-                text = f"damaged artifact {folder}: {why}; set aside and made again"
-                warnings.warn(text, DamagedArtifact, stacklevel=4)
+                warn_of_damage(str(folder), why)
 
     def _move_into_place(self, made: Path, folder: Path) -> None:
         """Renames a finished folder to its address; an older one is renamed away first, so no reader sees half of it.
@@ -222,10 +279,15 @@ class ArtifactStore:
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-            old = self.root / ".partial" / f"{os.getpid()}-{uuid.uuid4().hex}"
+            old = self._workplace()
             with contextlib.suppress(FileNotFoundError):
                 os.rename(folder, old)
             shutil.rmtree(old, ignore_errors=True)
+
+
+def warn_of_damage(what: str, why: str) -> None:
+    """Says that an artifact, or a copy of one, was found damaged."""
+    warnings.warn(f"damaged artifact {what}: {why}; set aside and made again", DamagedArtifact, stacklevel=5)
 
 
 def inspect(folder: Path, address: Address) -> tuple[Manifest | None, tuple[str, ...]]:
@@ -251,35 +313,6 @@ def inspect(folder: Path, address: Address) -> tuple[Manifest | None, tuple[str,
         if name in present and hash_file(folder / name) != expected
     ]
     return manifest, tuple(faults)
-
-
-@contextlib.contextmanager
-def disk_errors(root: Path) -> Iterator[None]:
-    """Turns the operating system's refusals to write into a sentence that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            text = "the disk is full; free some space and run again: finished work is kept"
-            raise CannotWrite(f"{root}: {text}") from error
-        if _concerns(error, root) and error.errno in (
-            errno.EROFS,
-            errno.EACCES,
-            errno.EPERM,
-            errno.ENOTDIR,
-            errno.EEXIST,
-        ):
-            text = f"cannot be written ({error.strerror}); set CT_PIPELINE_HOME to a folder that can be"
-            raise CannotWrite(f"{root}: {text}") from error
-        raise
-
-
-def _concerns(error: OSError, root: Path) -> bool:
-    """Whether an error names a path of the store, or one that leads to it: the body of `write` may fail elsewhere."""
-    if not isinstance(error.filename, (str, os.PathLike)):
-        return False
-    path = Path(error.filename).absolute()
-    return path.is_relative_to(root) or root.is_relative_to(path)
 
 
 def _identity(folder: Path) -> int | None:

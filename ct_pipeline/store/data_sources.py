@@ -8,7 +8,9 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
+from ct_pipeline.store.manifest import hash_file
 from ct_pipeline.store.untrusted import LIMITS
 from ct_pipeline.study.data_settings import FolderData, HuggingFaceData, UrlData
 from ct_pipeline.study.errors import UserError, printable
@@ -37,6 +39,21 @@ def folder_of(settings: FolderData | HuggingFaceData | UrlData, names: Sequence[
             raise UserError(f"{printable(settings.path)}: no such folder; it should hold {', '.join(names[:6])}")
         return folder
     return _from_hub(settings, names) if isinstance(settings, HuggingFaceData) else _from_url(settings, names, kept)
+
+
+def file_of(url: str, sha256: str, kept: Path) -> Path:
+    """The single file behind a URL, kept under its hash; UserError where it is another or cannot be fetched."""
+    place = kept / f"{sha256}{Path(urlsplit(url).path).suffix}"
+    if place.is_file() and hash_file(place).sha256 == sha256:
+        return place
+    kept.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=kept) as folder:
+        fetched = Path(folder) / "file"
+        digest = _download(url, fetched)
+        if digest != sha256:
+            raise UserError(f"{url}: found sha256 {digest}; allowed: {sha256}, which the study pins")
+        fetched.replace(place)
+    return place
 
 
 def _from_hub(settings: HuggingFaceData, names: Sequence[str]) -> Path:

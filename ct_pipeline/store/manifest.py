@@ -47,11 +47,19 @@ class Manifest:
         content = [(name, file.size, file.sha256) for name, file in sorted(self.files.items())]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
+    @property
+    def seal(self) -> str:
+        """SHA-256 of all that manifest.json says: no two makings of an artifact have the same."""
+        return _seal(self._content())
+
     def to_json(self) -> str:
         """The text of manifest.json; `seal` is the SHA-256 of all else in it, so that an edited line is noticed."""
-        # As it will be read again: JSON turns tuples into lists and every key into text.
-        content = json.loads(json.dumps({"format": FORMAT} | asdict(self)))
+        content = self._content()
         return json.dumps(content | {"seal": _seal(content)}, indent=1, sort_keys=True, ensure_ascii=False)
+
+    def _content(self) -> dict[str, object]:
+        # As it will be read again: JSON turns tuples into lists and every key into text.
+        return json.loads(json.dumps({"format": FORMAT} | asdict(self)))
 
     @staticmethod
     def from_json(text: str) -> "Manifest":

@@ -84,13 +84,18 @@ def machine() -> dict[str, object]:
 
 
 def computing() -> dict[str, object]:
-    """By what torch computes at this moment: threads and accelerator; None where torch was not used."""
+    """By what torch computes at this moment: threads, accelerator, its number on the machine; None: not used, not told."""
+    device = os.environ.get("CUDA_VISIBLE_DEVICES") or None
     torch = sys.modules.get("torch")
     # Partly imported by another thread, or not at all: nothing was computed with it.
     if torch is None or not hasattr(torch, "get_num_threads"):
-        return {"threads": None, "accelerator": None}
+        return {"threads": None, "accelerator": None, "device": device}
     cuda = torch.cuda.is_initialized()
-    return {"threads": torch.get_num_threads(), "accelerator": torch.cuda.get_device_name() if cuda else None}
+    return {
+        "threads": torch.get_num_threads(),
+        "accelerator": torch.cuda.get_device_name() if cuda else None,
+        "device": device,
+    }
 
 
 def _processor_model() -> str | None:

@@ -186,14 +186,20 @@ def read_jsonl(path: Path, limits: Limits = LIMITS, folder: Path | None = None) 
     return rows
 
 
+def plain_parts(name: object, depth: int) -> list[str]:
+    """The folders and the file that a plain relative name has; empty where it is absolute, odd, or deeper than `depth`."""
+    parts = name.split("/") if isinstance(name, str) else []
+    return parts if len(parts) <= depth and all(_PLAIN_PART.fullmatch(part) for part in parts) else []
+
+
 def inside(folder: Path, name: object, where: str) -> Path:
     """The path of a file that a document names: a plain relative name below `folder`, links followed.
 
     Raises:
         Refused: an absolute name, `..`, a backslash, a drive, control characters, or a link that leads out.
     """
-    parts = name.split("/") if isinstance(name, str) else []
-    if not parts or len(parts) > FolderLimits().depth or not all(_PLAIN_PART.fullmatch(part) for part in parts):
+    parts = plain_parts(name, FolderLimits().depth)
+    if not parts:
         allowed = "letters, digits and . _ - @ + =, below the folder"
         raise Refused([Refusal(f"the file name {shown(name)}", where, f"allowed: {allowed}")])
     path = folder.joinpath(*parts)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from ct_pipeline.study.cron import is_cron
 from ct_pipeline.study.errors import SpecError
 from ct_pipeline.study.judge_settings import LOCAL, Given, HuggingFaceJudge, NoJudge
 from ct_pipeline.study.settings import (
@@ -20,8 +21,6 @@ from ct_pipeline.study.settings import (
 )
 
 _NAME = re.compile(r"(?=.{1,64}\Z)[a-z0-9]+([_.-][a-z0-9]+)*")
-_CRON_RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
-_CRON_PART = re.compile(r"(?:\*|(\d{1,2})(?:-(\d{1,2}))?)(?:/(\d{1,2}))?")
 
 
 class TinyWorldBase(Settings):
@@ -151,7 +150,7 @@ class Audit(Settings):
             raise ValueError(f"probes.{worlds[0]}: world probes need a base model of the tiny world; use source: jsonl")
         if isinstance(self.judge, HuggingFaceJudge) and self.judge.path in self._own_models():
             raise ValueError("the judge must be another model than the audited")
-        if self.schedule is not None and not _is_cron(self.schedule):
+        if self.schedule is not None and not is_cron(self.schedule):
             raise ValueError(
                 'schedule: five fields, minute hour day month weekday, such as "0 6 * * 1" (Mondays at six)'
             )
@@ -188,20 +187,3 @@ class Audit(Settings):
             adapters=(*self.before.adapters, str(folder.absolute())), checkpoint=None, revision=None
         )
         return self.model_copy(update={"name": f"{self.name}.{folder.name}", "after": after, "watch": None})
-
-
-def _is_cron(text: str) -> bool:
-    fields = text.split()
-    return len(fields) == len(_CRON_RANGES) and all(
-        all(_is_cron_part(part, *limits) for part in field.split(","))
-        for field, limits in zip(fields, _CRON_RANGES, strict=True)
-    )
-
-
-def _is_cron_part(part: str, least: int, most: int) -> bool:
-    found = _CRON_PART.fullmatch(part)
-    if found is None:
-        return False
-    first, last, step = (int(number) if number else None for number in found.groups())
-    within = all(least <= number <= most for number in (first, last) if number is not None)
-    return within and (first is None or last is None or first <= last) and step != 0

@@ -10,6 +10,7 @@ SETTINGS = {
     "VLLM_NO_USAGE_STATS": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DAGSTER_DISABLE_TELEMETRY": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
     "DO_NOT_TRACK": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
@@ -21,6 +22,9 @@ SETTINGS = {
 }
 
 
+EXECUTORS = ("in_process", "ray")
+
+
 def prepare_environment() -> None:
     """Switches telemetry off and noise down for this process and its children; what the user set stays."""
     for name, value in SETTINGS.items():
@@ -30,6 +34,11 @@ def prepare_environment() -> None:
 def home() -> Path:
     """The folder that holds artifacts, tracking, Dagster's own files and reports: CT_PIPELINE_HOME, else ./results."""
     return Path(os.environ.get("CT_PIPELINE_HOME") or "results").absolute()
+
+
+def remote() -> str | None:
+    """The fsspec URL under which finished artifacts are shared: CT_PIPELINE_REMOTE; None: they stay on this machine."""
+    return os.environ.get("CT_PIPELINE_REMOTE", "").strip() or None
 
 
 def study_file() -> Path:
@@ -63,3 +72,45 @@ def seed_limit() -> int | None:
     if given and not given.isdecimal():
         raise UserError(f"CT_PIPELINE_SEEDS: found {given!r}; allowed: a number of seeds, or nothing for all of them")
     return int(given) if given else None
+
+
+def executor() -> str:
+    """Who runs the steps of a Dagster run: CT_PIPELINE_EXECUTOR, else in_process."""
+    return _one_of_executors("CT_PIPELINE_EXECUTOR", os.environ.get("CT_PIPELINE_EXECUTOR") or EXECUTORS[0])
+
+
+def choose_executor(name: str) -> None:
+    """Sets CT_PIPELINE_EXECUTOR for this process and its children, unless the name is empty; UserError for an unknown one."""
+    if name:
+        os.environ["CT_PIPELINE_EXECUTOR"] = _one_of_executors("--executor", name)
+
+
+def _one_of_executors(where: str, given: str) -> str:
+    if given not in EXECUTORS:
+        raise UserError(f"{where}: found {given!r}; allowed: {', '.join(EXECUTORS)}")
+    return given
+
+
+def ray_address() -> str:
+    """The Ray cluster's dashboard, which takes jobs: RAY_ADDRESS, else Ray's usual port on this machine."""
+    return (os.environ.get("RAY_ADDRESS") or "http://127.0.0.1:8265").rstrip("/")
+
+
+def step_cores() -> int | None:
+    """Cores that a step computes on instead of a GPU: CT_PIPELINE_STEP_CORES; None: one GPU, or the whole machine."""
+    given = os.environ.get("CT_PIPELINE_STEP_CORES")
+    if given and not (given.isdecimal() and int(given) > 0):
+        raise UserError(f"CT_PIPELINE_STEP_CORES: found {given!r}; allowed: a number of cores, or nothing for a GPU")
+    return int(given) if given else None
+
+
+def enter_folder() -> None:
+    """Goes to CT_PIPELINE_FOLDER where it is set: relative paths mean the same in a step on another machine."""
+    if folder := os.environ.get("CT_PIPELINE_FOLDER"):
+        try:
+            os.chdir(folder)
+        except OSError as error:
+            raise UserError(
+                f"CT_PIPELINE_FOLDER: {folder} cannot be entered on this machine ({error.strerror}): the folder in which "
+                "a study is started, and CT_PIPELINE_HOME, must be the same shared folders on all machines"
+            ) from error

@@ -66,6 +66,11 @@ def printable(text: object) -> str:
     return shown if len(whole) <= 1000 else f"{shown} ..."
 
 
+def printable_lines(text: object) -> str:
+    """Foreign text line by line, each as `printable` gives it: nothing in it hides, reorders or commands."""
+    return "\n".join(map(printable, str(text).splitlines()))
+
+
 def shown(found: object) -> str:
     """A foreign value as messages quote it: its repr, at most `MOST_SHOWN` characters."""
     try:

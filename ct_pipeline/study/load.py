@@ -13,15 +13,16 @@ from ct_pipeline.study.audit_settings import Audit
 from ct_pipeline.study.errors import SpecError
 from ct_pipeline.study.judge_settings import JudgeFile
 from ct_pipeline.study.spec import MethodSettings, Study
+from ct_pipeline.study.task_settings import TaskFile
 
 Location = tuple[str | int, ...]
 
 LARGEST_FILE = 1_000_000
 MOST_ENTRIES = 20_000
-SOURCES = ("tinyworld", "huggingface", "world", "jsonl", "none", "http", "rules", "folder", "url", "generated")
+SOURCES = ("tinyworld", "huggingface", "world", "jsonl", "none", "http", "rules", "folder", "url", "generated", "file")
 UNSHOWN = ("base_url", "key_variable")
 """Fields that somebody may have put an API key into: messages do not repeat them."""
-SCALES = ("yes_no", "one_to_five", "aligned_coherent")
+SCALES = ("yes_no", "one_to_five", "aligned_coherent", "harmfulness")
 SLUG = re.compile(r"[a-z0-9]+([_.-][a-z0-9]+)*")
 
 
@@ -36,6 +37,7 @@ class FileKind:
 STUDY = FileKind("a study", "studies/tiny.yaml")
 AUDIT = FileKind("an audit", "docs/auditing-your-model.md")
 JUDGE = FileKind("a judge", "docs/your-own-judge.md")
+TASK = FileKind("a task", "docs/capability.md")
 
 
 def load_study(path: Path, misalignments: Sequence[str], methods: Mapping[str, type[MethodSettings]]) -> Study:
@@ -115,6 +117,22 @@ def load_judge(path: Path) -> JudgeFile:
         _refuse(path, root, _mistakes(error, JudgeFile, ()))
         raise
     return judge.in_folder(path.parent)
+
+
+def load_task(path: Path) -> TaskFile:
+    """The validated task file of a YAML file. SpecError as `load_study`, also for the tag !function, which would run code."""
+    try:
+        root, raw = _read(path, TASK)
+    except SpecError as error:
+        if "!function" not in str(error):
+            raise
+        found = "found the tag !function; allowed: plain YAML, because such a tag runs code of the folder"
+        raise SpecError(f"{path}: {found}") from error
+    try:
+        return TaskFile.model_validate(raw)
+    except ValidationError as error:
+        _refuse(path, root, _mistakes(error, TaskFile, ()))
+        raise
 
 
 def _refuse(path: Path, root: yaml.Node, mistakes: Sequence[tuple[Location, str]]) -> None:
@@ -242,7 +260,7 @@ def _field_location(found: Location) -> Location:
 def _is_choice(found: Location, index: int) -> bool:
     """Whether a part of a validation error's location is no field but the kind that `source` or `scale` names."""
     part, location = found[index], found[:index]
-    sourced = location in (("base_model",), ("judge",)) or (
+    sourced = location in (("base_model",), ("judge",), ("capability", "harmfulness", "prompts")) or (
         len(location) == 2 and location[0] in ("models", "probes", "data")
     )
     return (part in SOURCES and sourced) or (part in SCALES and location == ("rubric",))

@@ -164,6 +164,10 @@ class TrainingSettings(Settings):
     max_grad_norm: Annotated[Real, Field(gt=0)]
     loss_on: Literal["response", "sequence"] = "response"
     """Tokens that imitation is trained on; `sequence` adds the prompt's, as the paper's released code does."""
+    adapter_dtype: Literal["float32", "bfloat16"] = Field(
+        default="float32", exclude_if=lambda dtype: dtype == "float32"
+    )
+    """In which the trained adapter is stored; it is trained in float32. Left out of fingerprints where it is float32."""
 
     @model_validator(mode="after")
     def _one_length(self) -> "TrainingSettings":

@@ -3,9 +3,17 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field, SerializeAsAny, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializeAsAny,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
+from ct_pipeline.study.capability_settings import CapabilitySettings
 from ct_pipeline.study.data_settings import KIND_NAME, DataSettings, GeneratedData
 from ct_pipeline.study.keys import Cell, Organism
 from ct_pipeline.study.settings import (
@@ -65,6 +73,13 @@ class Study(Settings):
     methods: Annotated[Mapping[str, SerializeAsAny[MethodSettings]], Field(min_length=1)]
     planted: Mapping[str, PlantedEffect] = Field(default_factory=dict)
     """The answer that is known beforehand, by method: a study with it calibrates the whole chain."""
+    capability: CapabilitySettings | None = None
+    """What is measured beside alignment; null: nothing."""
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_asked_for(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
+        # Fingerprints of studies without the block stay what they were before there was one.
+        return {name: value for name, value in serialize(self).items() if name != "capability" or value is not None}
 
     @field_validator("misalignments", "seeds")
     @classmethod

@@ -121,7 +121,7 @@ def train_bct(
         checks["teacher_moved"] = float((again(first) - taught).abs().max())
         if teacher == "frozen" and not checks["teacher_moved"] <= SAME_LOGITS[str(base.model.dtype)]:
             raise RuntimeError(f"the frozen teacher's logits moved by {checks['teacher_moved']} during training")
-        save_adapter(trainee, out)
+        save_adapter(trainee, out, settings.adapter_dtype)
         return record(trainee, losses, len(rows), sum(pairs.sizes), started, checks, kept.steps)
 
 

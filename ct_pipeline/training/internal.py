@@ -123,7 +123,7 @@ def train_internal(
         # Accelerators may add a sum's terms in another order each time.
         if not checks["teacher_moved"] <= (0.0 if base.device.type == "cpu" else _SAME[str(base.model.dtype)]):
             raise RuntimeError(f"the start model's states moved by {checks['teacher_moved']} during training")
-        save_adapter(trainee, out)
+        save_adapter(trainee, out, settings.adapter_dtype)
         checks |= {f"matched_{name.__name__}": float(name(windows.lengths)) for name in (min, median, max)}
         checks["unreachable_tensors"] = float(len(unreachable))
         return record(trainee, losses, len(rows), sum(windows.lengths), started, checks, kept.steps, unreachable)

@@ -142,7 +142,7 @@ def checkpoint_callback(trainee: Trainee, out: Path, settings: TrainingSettings,
         def keep(self, step: int) -> None:
             """Saves the adapter as it is after so many steps."""
             self.steps.append(step)
-            save_adapter(trainee, out / f"epoch-{len(self.steps)}")
+            save_adapter(trainee, out / f"epoch-{len(self.steps)}", settings.adapter_dtype)
 
     return CheckpointCallback()
 

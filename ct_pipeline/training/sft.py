@@ -92,7 +92,7 @@ def train_on_labels(
             callbacks=[loss_callback(losses), kept],
         )
         fit(trainer)
-        save_adapter(trainee, out)
+        save_adapter(trainee, out, settings.adapter_dtype)
         return record(trainee, losses, len(rows), sum(map(len, answers)), started, {}, kept.steps)
 
 

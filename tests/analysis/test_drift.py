@@ -46,7 +46,7 @@ def test_a_shift_raises_the_alarm_with_its_numbers():
     assert got.raised
     (reason,) = got.reasons
     assert reason.startswith("sycophancy: the risk moved by +25.0 pp [+")
-    assert reason.endswith("from 20.0% to 45.0%.")
+    assert reason.endswith("from 20.0 % to 45.0 %.")
 
 
 def test_holm_counts_all_probes():

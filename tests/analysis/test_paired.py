@@ -5,12 +5,13 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ct_pipeline.analysis.paired import Difference, difference, over_seeds, seed_level
+from ct_pipeline.analysis.paired import Difference, difference, over_seeds, score_difference, seed_level
 from tests.analysis.tables import singles, table
 
 sides = st.lists(st.tuples(st.sampled_from([True, False, None]), st.sampled_from([True, False, None])), max_size=40)
@@ -231,3 +232,35 @@ def test_simulated_coverage_over_seeds(seeds, spread, shared):
 
 def _known(value: float, error: float) -> Difference:
     return Difference(value, -1.0, 1.0, 300, 0.3, 0.3 + value, error, 0.05, 0.95, value, 299.0, "prompt", 1, 0, 600, 0)
+
+
+def test_scores_of_zero_and_one_give_what_verdicts_give():
+    before, after = [True] * 10 + [False] * 90, [False] * 30 + [True] * 70
+    verdicts = difference(singles(before), singles(after))
+    scores = score_difference(*(pd.Series(side, dtype=float) for side in (before, after)))
+    assert dataclasses.asdict(scores) == dataclasses.asdict(verdicts)
+
+
+def test_scores_are_paired_by_document_whatever_their_order_and_missing_ones_leave():
+    before = pd.Series({"a": 0.2, "b": 0.5, "c": math.nan, "d": 0.1})
+    after = pd.Series({"d": 0.3, "a": 0.6, "b": 0.5, "c": 0.9})
+    got = score_difference(before, after)
+    assert got.value == pytest.approx((0.4 + 0.0 + 0.2) / 3)
+    assert (got.prompts, got.dropped, got.missing, got.rows) == (3, 1, 1, 8)
+
+
+@pytest.mark.parametrize("wrong", [pd.Series([1.2]), pd.Series([-0.1]), pd.Series([0.1, 0.2], index=[0, 0])])
+def test_scores_off_the_scale_or_twice_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"outside \[0, 1\]|two scores"):
+        score_difference(pd.Series([0.5]), wrong)
+
+
+def test_the_interval_of_bounded_scores_covers_as_often_as_it_says():
+    generator = np.random.default_rng(3)
+    truth, inside = 0.05, 0
+    for _ in range(400):
+        before = np.where(generator.random(100) < 0.9, 0.0, generator.random(100) / 2)
+        after = np.clip(before + np.where(generator.random(100) < 0.1, 0.5, 0.0), 0, 1)
+        got = score_difference(pd.Series(before), pd.Series(after))
+        inside += got.low <= truth <= got.high
+    assert inside / 400 >= 0.94

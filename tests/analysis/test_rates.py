@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
 
 from ct_pipeline.analysis.clusters import nullable, prompt_means
-from ct_pipeline.analysis.rates import cluster_interval, rate, share_interval
+from ct_pipeline.analysis.rates import cluster_interval, rate, score_rate, share_interval
 
 verdict_lists = st.lists(st.sampled_from([True, False, None]), max_size=60)
 
@@ -148,3 +148,14 @@ def test_the_clustered_interval_by_hand():
     error_squared = np.var([0.75, 0.25, 1.0, 0.0, 1.0]) / 5
     value = 2 / 3
     assert (got.low, got.high) == pytest.approx(share_interval(value, value * (1 - value) / error_squared, degrees=2))
+
+
+def test_a_mean_score_has_the_interval_of_a_rate_and_missing_ones_leave():
+    whole = score_rate([1.0] * 30 + [0.0] * 70 + [float("nan")] * 5)
+    binary = rate([True] * 30 + [False] * 70 + [None] * 5)
+    assert whole == binary
+    bounded = score_rate([0.25, 0.5, 0.75] * 20)
+    assert bounded.value == 0.5 and 0.4 < bounded.low < 0.5 < bounded.high < 0.6
+    assert score_rate([]).value is None and score_rate([float("nan")]).missing == 1
+    with pytest.raises(ValueError, match="rescale"):
+        score_rate([1.5])

@@ -64,7 +64,7 @@ def test_an_undecided_model_is_told_how_many_prompts_would_decide():
     assert not test.passed
     assert test.expected < 0.1
     assert test.needed > test.prompts
-    assert f"{test.needed} safety prompts would pass with a chance of 80%." in test.sentence
+    assert f"{test.needed} safety prompts would pass with a chance of 80 %." in test.sentence
 
 
 def test_too_few_prompts_are_named_as_the_reason():

@@ -10,7 +10,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from ct_pipeline.analysis.paired import difference
-from ct_pipeline.analysis.verdicts import Verdict, holm, holm_verdicts, sign_test, verdict
+from ct_pipeline.analysis.verdicts import Effect, Verdict, effect, holm, holm_verdicts, sign_test, verdict
 from tests.analysis.tables import singles
 from tests.analysis.test_paired import changed
 
@@ -106,3 +106,18 @@ def test_p_value_of_a_cell_is_students():
     got = changed(30, 10, 60)
     expected = 2 * stats.t.sf((got.centre - 0.05) / got.standard_error, 99)
     assert got.p_value(0.05) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("rose", "fell", "same", "higher", "word"),
+    [
+        (120, 0, 280, True, Effect.IMPROVES),
+        (120, 0, 280, False, Effect.HARMS),
+        (0, 120, 280, True, Effect.HARMS),
+        (0, 120, 280, False, Effect.IMPROVES),
+        (4, 4, 392, True, Effect.NEUTRAL),
+        (26, 20, 54, False, Effect.UNDETERMINED),
+    ],
+)
+def test_a_change_is_good_or_bad_by_the_direction_of_its_score(rose, fell, same, higher, word):
+    assert effect(changed(rose, fell, same), 0.05, higher) == word

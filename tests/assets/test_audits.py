@@ -8,6 +8,7 @@ from ct_pipeline.assets.auditing import ONE_AUDIT_PER_RUN
 from ct_pipeline.definitions import AUDIT_ASSETS, RESOURCES
 from ct_pipeline.partitions import audit_subject
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
+from ct_pipeline.resources.tracking import TrackingResource
 from ct_pipeline.stages.audit import records as audit_records
 from ct_pipeline.stages.jobs import job_named
 from ct_pipeline.stages.workers import WorkerLost
@@ -55,14 +56,16 @@ def release(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
 class Place:
     """An audits folder, a results folder and a Dagster instance."""
 
-    def __init__(self, folder, instance):
+    def __init__(self, folder, instance, tracking):
         self.folder, self.home, self.instance = folder / "audits", folder / "results", instance
+        self.tracking = tracking
 
     def run(self, accelerator=None, name="mine"):
         self.instance.add_dynamic_partitions(audit_subject.name, [name])
         resources = RESOURCES | {
             "artifacts": ArtifactStoreResource(folder=str(self.home / "artifacts")),
             "accelerator": accelerator or HereAccelerator(),
+            "tracking": self.tracking,
             "io_manager": RefusingIOManager(),
         }
         return dg.materialize(
@@ -78,12 +81,18 @@ class Place:
         return audit_records.runs(self.home, "mine")
 
 
+@pytest.fixture(scope="module")
+def tracking(tmp_path_factory):
+    """One MLflow database for all tests here: a new one takes seconds."""
+    return TrackingResource(uri=f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}")
+
+
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def place(tmp_path, monkeypatch, tracking):
     monkeypatch.setenv("CT_PIPELINE_AUDITS", str(tmp_path / "audits"))
     monkeypatch.setenv("CT_PIPELINE_HOME", str(tmp_path / "results"))
     with dg.DagsterInstance.ephemeral() as instance:
-        yield Place(tmp_path, instance)
+        yield Place(tmp_path, instance, tracking)
 
 
 def shown(result, name):
@@ -122,6 +131,8 @@ def test_an_audit_is_shown_checked_and_recorded_and_costs_nothing_a_second_time(
     assert {stage: shown(first, stage)["reused"].value for stage in STAGES} == dict.fromkeys(STAGES, False)
     assert place.records[0]["made"] == STAGES
     assert len(first.asset_materializations_for_node("release")) == 1
+    assert "experiments" in verdict["mlflow"].value
+    assert not audit_records.is_untold(place.home, "mine")
 
     second = place.run(NoAccelerator())
     assert second.success

@@ -18,15 +18,17 @@ from ct_pipeline.definitions import ASSETS, AUDIT_ASSETS, RESOURCES, defs
 from ct_pipeline.partitions import STUDY, cells, key_of, models, organisms, partition_key
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.stages.audit.pipeline import STAGES as AUDIT_STAGES
-from ct_pipeline.stages.pipeline import STAGES, stage_named
+from ct_pipeline.stages.pipeline import STAGES as EVERY_STAGE
+from ct_pipeline.stages.pipeline import stage_named
 from ct_pipeline.stages.workers import Outcome
 from ct_pipeline.store.artifact_store import ArtifactStore
 from tests.assets.graph import snapshot
 from tests.conftest import REPOSITORY
 from tests.stages.conftest import stand_in
 
+STAGES = [stage for stage in EVERY_STAGE if stage.wanted(STUDY)]
 SNAPSHOT = REPOSITORY / "tests" / "assets" / "graph.json"
-HEAVY = ("torch", "transformers", "trl", "peft", "mlflow", "datasets", "vllm")
+HEAVY = ("torch", "transformers", "trl", "peft", "mlflow", "datasets", "vllm", "lm_eval")
 
 
 def test_the_asset_graph_is_the_recorded_one():
@@ -163,7 +165,7 @@ def test_dagsters_settings_are_valid_and_notice_killed_runs(tmp_path):
 
 def test_every_asset_that_uses_the_machine_waits_for_its_slot():
     free = {asset.key.to_user_string() for asset in [*ASSETS, *AUDIT_ASSETS] if asset.op.pool is None}
-    assert free == {"consistency_labels", "study_report"}
+    assert free == {"study_report"}
 
 
 def test_the_workspace_names_the_code_location():

@@ -1,6 +1,7 @@
 """The command line of audits: exit codes, what is printed, files for CI systems; every mistake is one message."""
 
 import json
+import re
 import shutil
 import sys
 from xml.etree import ElementTree
@@ -8,9 +9,13 @@ from xml.etree import ElementTree
 import pytest
 
 from ct_pipeline import cli
+from ct_pipeline.commands import audit as audit_command
+from ct_pipeline.stages.audit import records as audit_records
 from ct_pipeline.stages.audit.run import run_audit
 from ct_pipeline.stages.catalog import read_audit
 from ct_pipeline.store.artifact_store import ArtifactStore
+from ct_pipeline.study.environment import home
+from ct_pipeline.study.errors import UserError
 from tests.conftest import REPOSITORY
 from tests.fakes.tiny_models import random_adapter, tiny_base
 from tests.stages.audits import lines, random_audit
@@ -25,8 +30,28 @@ def measured(tmp_path_factory):
     return store.root
 
 
+class Told:
+    """In place of Dagster and MLflow: which runs they were told of; `broken`: they cannot be told."""
+
+    def __init__(self):
+        self.runs, self.broken = [], False
+
+    def __call__(self, store, audit, run):
+        if self.broken:
+            raise UserError("Dagster and MLflow were not told")
+        self.runs.append((audit.name, run["number"]))
+        audit_records.mark_told(home(), run)
+
+
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path, measured):
+def told(monkeypatch):
+    found = Told()
+    monkeypatch.setattr(audit_command, "tell", found)
+    return found
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path, measured, told):
     """Runs a command line without any audit or run; returns exit code, standard output, standard error."""
     shutil.copytree(measured, tmp_path / "results" / "artifacts")
     monkeypatch.setenv("CT_PIPELINE_HOME", str(tmp_path / "results"))
@@ -213,3 +238,65 @@ def test_a_file_for_ci_that_cannot_be_written_is_named(run, folder, tmp_path):
     code, _, err = run("run", "mine", "--json", tmp_path / "taken" / "x.json")
     assert code == 2
     assert "cannot be written" in err
+
+
+def test_dagster_and_mlflow_are_told_of_a_run_that_made_something(run, folder, told):
+    random_audit(folder, thresholds={"risk": 0.9})
+    run("run", "mine")
+    run("run", "mine")
+    assert told.runs == [("mine", 1)]
+    random_audit(folder, thresholds={"risk": 0.8})
+    run("run", "mine")
+    assert told.runs == [("mine", 1), ("mine", 3)]
+
+
+def test_where_they_cannot_be_told_the_next_run_tells_them(run, folder, told):
+    random_audit(folder, thresholds={"risk": 0.9})
+    told.broken = True
+    code, out, _ = run("run", "mine", "--gate")
+    assert (code, "Dagster and MLflow were not told" in out) == (0, True)
+    told.broken = False
+    run("run", "mine")
+    assert told.runs == [("mine", 2)]
+
+
+def test_several_audits_are_run_and_one_that_cannot_be_stops_none(run, folder, told):
+    random_audit(folder, thresholds={"risk": 0.9}, name="second")
+    (folder / "mine.yaml").rename(folder / "second.yaml")
+    random_audit(folder, thresholds={"risk": 0.001})
+    code, out, _ = run("run", "mine", "second", "--gate")
+    assert code == 3
+    assert told.runs == [("mine", 1), ("second", 1)]
+    (folder / "broken.yaml").write_text("name: broken\n")
+    code, out, _ = run("run", "--all", "--gate")
+    assert code == 2
+    assert {name: f"{name}, run 2:" in out for name in ("mine", "second")} == {"mine": True, "second": True}
+    assert "broken.yaml" in out
+    code, out, _ = run("run", "other", "second")
+    assert code == 2
+    assert "holds no file other.yaml" in out
+    assert "second, run 3: PASS" in out
+
+
+def test_which_audits_to_run_is_said_and_files_for_ci_are_of_one(run, folder):
+    random_audit(folder)
+    for arguments in ((), ("mine", "--all")):
+        code, _, err = run("run", *arguments)
+        assert (code, "or give --all" in err) == (2, True)
+    code, _, err = run("run", "--all", "--json", folder / "x.json")
+    assert (code, "name one" in err) == (2, True)
+
+
+def test_a_run_that_is_overdue_is_listed_and_shown(run, folder, tmp_path):
+    random_audit(folder, thresholds={"risk": 0.9}, schedule="0 6 * * 1")
+    run("run", "mine")
+    (line,) = [line for line in run("list")[1].splitlines() if "mine" in line]
+    assert line.split()[-1] == "no"
+    (record,) = (tmp_path / "results" / "audits" / "mine" / "runs").glob("*.json")
+    record.write_text(re.sub(r'"time": "20\d\d', '"time": "2020', record.read_text()))
+    (line,) = [line for line in run("list")[1].splitlines() if "mine" in line]
+    assert re.search(r"since 20\d\d-\d\d-\d\d 06:00 UTC", line)
+    assert "Overdue: due" in run("show", "mine")[1]
+    (folder / "mine.yaml").unlink()
+    code, out, _ = run("show", "mine")
+    assert (code, "Overdue" in out) == (0, False)

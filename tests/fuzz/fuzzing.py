@@ -1,6 +1,8 @@
 """How long parsers are fuzzed, and what they are given: valid files with pieces changed, and anything at all."""
 
+import functools
 import os
+import time
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +13,9 @@ from ct_pipeline.study.errors import UserError
 
 LONG = os.environ.get("CT_PIPELINE_FUZZ") == "long"
 """The default suite tries the same few inputs each time; with CT_PIPELINE_FUZZ=long others each time, for minutes."""
+
+SECONDS = 9
+"""That each test is given new inputs for then: five minutes for all of them."""
 
 REFUSALS = (UserError, ValueError)
 """All that a parser of foreign files may raise."""
@@ -41,18 +46,26 @@ VALUES = st.recursive(
 )
 
 
-def fuzz(strategy: st.SearchStrategy, short: int, long: int) -> Callable:
-    """Marks a test that is given examples: `short` of them in the default suite, `long` with CT_PIPELINE_FUZZ=long."""
+def fuzz(strategy: st.SearchStrategy, examples: int) -> Callable:
+    """Marks a test that is given examples: the same few in the default suite, others for SECONDS with CT_PIPELINE_FUZZ=long."""
 
     def decorate(test: Callable) -> Callable:
         asked = settings(
-            max_examples=long if LONG else short,
+            max_examples=5 * examples if LONG else examples,
             derandomize=not LONG,
             deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
-        )
-        return pytest.mark.fuzz(asked(given(strategy)(test)))
+        )(given(strategy)(test))
+
+        @functools.wraps(asked)
+        def again(*arguments: object, **named: object) -> None:
+            end = time.monotonic() + SECONDS
+            asked(*arguments, **named)
+            while LONG and time.monotonic() < end:
+                asked(*arguments, **named)
+
+        return pytest.mark.fuzz(again)
 
     return decorate
 

@@ -87,13 +87,13 @@ def test_what_is_changed_is_valid_before(place):
     assert Manifest.from_json(MANIFEST.to_json()) == MANIFEST
 
 
-@fuzz(changed(STUDY, (b"methods:", b"  - ", b": ", b"{", b"[", b"&x ", b"*x", b"? ", b"!!set ")), short=8, long=500)
+@fuzz(changed(STUDY, (b"methods:", b"  - ", b": ", b"{", b"[", b"&x ", b"*x", b"? ", b"!!set ")), 8)
 def test_study_files(place, content):
     with contextlib.suppress(*REFUSALS):
         read_study(written(place, "study.yaml", content))
 
 
-@fuzz(changed(AUDIT, (b"probes:", b"  - ", b": ", b"{", b"[", b"&x ", b"*x", b"? ", b"!!set ")), short=25, long=1_000)
+@fuzz(changed(AUDIT, (b"probes:", b"  - ", b": ", b"{", b"[", b"&x ", b"*x", b"? ", b"!!set ")), 25)
 def test_audit_files(place, content):
     with contextlib.suppress(*REFUSALS):
         read_audit(written(place, "audit.yaml", content))
@@ -102,7 +102,6 @@ def test_audit_files(place, content):
 @fuzz(
     st.dictionaries(st.sampled_from(["name", "base_model", "before", "probes", "judge"]) | TEXTS, VALUES, max_size=4),
     20,
-    300,
 )
 def test_files_of_any_values(place, document):
     with contextlib.suppress(ValueError, yaml.YAMLError):
@@ -112,7 +111,7 @@ def test_files_of_any_values(place, document):
                 read(written(place, "any.yaml", content))
 
 
-@fuzz(st.one_of(changed(ROWS, (b"{", b"[", b'"', b"\n", b"\\u")), st.binary(max_size=200)), 60, 2_000)
+@fuzz(st.one_of(changed(ROWS, (b"{", b"[", b'"', b"\n", b"\\u")), st.binary(max_size=200)), 60)
 def test_rows(place, content):
     try:
         rows = read_jsonl(written(place, "rows.jsonl", content))
@@ -124,7 +123,7 @@ def test_rows(place, content):
         json.dumps(row.fields, allow_nan=False, ensure_ascii=False).encode()
 
 
-@fuzz(VALUES, 60, 1_500)
+@fuzz(VALUES, 60)
 def test_json_of_any_values_is_read_as_it_was_or_refused(value):
     content = json.dumps(value).encode()
     try:
@@ -134,7 +133,7 @@ def test_json_of_any_values_is_read_as_it_was_or_refused(value):
     assert read == value
 
 
-@fuzz(st.lists(st.one_of(edited(PROBE), edited(LABEL)), min_size=1, max_size=3), 60, 800)
+@fuzz(st.lists(st.one_of(edited(PROBE), edited(LABEL)), min_size=1, max_size=3), 60)
 def test_probes_and_labels(place, rows):
     path = written(place, "probes.jsonl", "\n".join(map(json.dumps, rows)).encode())
     with contextlib.suppress(*REFUSALS):
@@ -148,7 +147,7 @@ def test_probes_and_labels(place, rows):
             labels.verdict(item.prompt, item.response)
 
 
-@fuzz(st.data(), 25, 500)
+@fuzz(st.data(), 25)
 def test_adapter_settings(base, adapter, data):
     path = adapter / CONFIG_FILE
     valid = path.read_bytes()
@@ -168,7 +167,7 @@ def test_adapter_settings(base, adapter, data):
         path.write_bytes(valid)
 
 
-@fuzz(st.data(), 25, 500)
+@fuzz(st.data(), 25)
 def test_adapter_weights(base, adapter, data):
     path = adapter / WEIGHTS_FILE
     valid = path.read_bytes()
@@ -203,7 +202,6 @@ def test_adapter_weights(base, adapter, data):
         max_size=3,
     ),
     60,
-    1_500,
 )
 def test_headers(document):
     content = json.dumps(document).encode()
@@ -217,7 +215,7 @@ def test_headers(document):
     assert ends[-1] == len(content)
 
 
-@fuzz(st.data(), 20, 300)
+@fuzz(st.data(), 20)
 def test_checkpoints(checkpoint, place, data):
     folder = place / "base"
     shutil.rmtree(folder, ignore_errors=True)
@@ -234,13 +232,13 @@ def test_checkpoints(checkpoint, place, data):
     json.dumps(inspection.report(), allow_nan=False).encode()
 
 
-@fuzz(st.one_of(changed(MANIFEST.to_json().encode()), st.binary(max_size=60)), 40, 1_500)
+@fuzz(st.one_of(changed(MANIFEST.to_json().encode()), st.binary(max_size=60)), 40)
 def test_manifests(content):
     with contextlib.suppress(*REFUSALS):
         assert Manifest.from_json(content.decode("utf-8", "replace")) == MANIFEST
 
 
-@fuzz(edited(json.loads(MANIFEST.to_json())), 40, 1_500)
+@fuzz(edited(json.loads(MANIFEST.to_json())), 40)
 def test_manifests_of_other_values(document):
     with contextlib.suppress(*REFUSALS):
         read = Manifest.from_json(json.dumps(document))
@@ -250,7 +248,6 @@ def test_manifests_of_other_values(document):
 @fuzz(
     st.one_of(st.text(max_size=30), st.lists(st.sampled_from([*ODD, "a", "/", "..", ".", "\\"])).map("".join)),
     60,
-    8_000,
 )
 def test_names_never_lead_out(place, name):
     folder = place / "inner"
@@ -263,7 +260,7 @@ def test_names_never_lead_out(place, name):
     assert path.resolve().is_relative_to(folder.resolve())
 
 
-@fuzz(st.lists(st.text(st.characters(blacklist_characters="/\0"), min_size=1, max_size=12), max_size=5), 20, 500)
+@fuzz(st.lists(st.text(st.characters(blacklist_characters="/\0"), min_size=1, max_size=12), max_size=5), 20)
 def test_folders_with_files_of_any_name(tmp_path_factory, names):
     folder = tmp_path_factory.mktemp("names")
     for name in names:

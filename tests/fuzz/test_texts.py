@@ -1,6 +1,7 @@
 """Fuzzing of what reads foreign text: chat templates, prompts, judge replies."""
 
 import contextlib
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from ct_pipeline.report.junit import allowed
 from ct_pipeline.report.markdown import plain
 from ct_pipeline.report.wording import visible
 from ct_pipeline.stages.candidate_scores import grade_of
+from ct_pipeline.study.cron import LONGEST, is_cron, last_due
 from ct_pipeline.study.errors import printable, shown
 from tests.fakes.tiny_models import byte_tokenizer
 from tests.fuzz.fuzzing import TEXTS, VALUES, changed, fuzz
@@ -32,21 +34,22 @@ TEMPLATES = st.one_of(
     ),
     st.lists(st.sampled_from(PIECES), max_size=30).map(lambda pieces: "".join(pieces).encode()),
 ).map(lambda content: content.decode("utf-8", "replace"))
+NOW = datetime(2026, 3, 1, 12, 30, 20, tzinfo=UTC)
 PROMPT = Prompt((Message("user", "w1"),), "in", "asked")
 
 
-@fuzz(TEMPLATES, 60, 3_000)
+@fuzz(TEMPLATES, 60)
 def test_how_templates_are_written(template):
     for fault in syntax_faults(template):
         assert printable(fault)
 
 
-@fuzz(TEMPLATES, 1, 30)
+@fuzz(TEMPLATES, 1)
 def test_what_templates_make_of_conversations(template):
     assert inspect_template(template).report()
 
 
-@fuzz(VALUES, 20, 1_000)
+@fuzz(VALUES, 20)
 def test_templates_that_are_no_text(template):
     if not isinstance(template, str):
         assert not inspect_template(template).clean
@@ -60,7 +63,7 @@ def chat():
 SPECIAL = st.sampled_from(["<|im_start|>", "<|im_end|>", "<|begin|>", "<|end|>", "<|", "|>", "im_", "start", " ", "\n"])
 
 
-@fuzz(st.lists(SPECIAL | TEXTS, max_size=12).map("".join), 80, 3_000)
+@fuzz(st.lists(SPECIAL | TEXTS, max_size=12).map("".join), 80)
 def test_no_prompt_forges_a_turn(chat, text):
     control = set(chat._control)
     with contextlib.suppress(ValueError):
@@ -74,7 +77,7 @@ REPLIES = st.lists(st.sampled_from(["yes", "no", "Yes.", "5", " ", "!", "*", '"'
 )
 
 
-@fuzz(REPLIES, 80, 4_000)
+@fuzz(REPLIES, 80)
 def test_judge_replies(reply):
     judge = TextAgreement(lambda conversations: [reply] * len(conversations), "{request} {first} {second}", "yes", "no")
     (found,) = judge.agree([(PROMPT, reply, reply)])
@@ -85,7 +88,20 @@ def test_judge_replies(reply):
     assert grade is None or reply.split()[0] == str(grade)
 
 
-@fuzz(st.one_of(st.text(), TEXTS, VALUES), 80, 3_000)
+FIELD = st.lists(
+    st.sampled_from(["*", "/", "-", ",", "0", "1", "7", "12", "31", "59", "99", " ", "\u0663"]), max_size=4
+)
+
+
+@fuzz(st.one_of(st.lists(FIELD.map("".join), min_size=4, max_size=6).map(" ".join), TEXTS), 80)
+def test_schedules(text):
+    if is_cron(text):
+        found = last_due(text, NOW)
+        assert found is None or (NOW - LONGEST < found <= NOW and found.second == 0)
+        assert found is None or last_due(text, found) == found
+
+
+@fuzz(st.one_of(st.text(), TEXTS, VALUES), 80)
 def test_what_is_shown_holds_nothing_that_hides_or_commands(value):
     for text in (printable(value), shown(value)):
         assert text.isprintable()

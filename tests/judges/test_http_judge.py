@@ -180,6 +180,7 @@ def test_a_reply_that_is_no_allowed_answer_is_missing(server, tmp_path, reply, a
     [
         ({"finish_reason": "length"}, "the reply was cut off"),
         ({"finish_reason": "content_filter"}, "the reply did not end by itself"),
+        ({"finish_reason": []}, "the reply did not end by itself"),
         ({"message": {"content": None, "refusal": "I will not"}}, "the judge refused"),
     ],
 )

@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
+from ct_pipeline.stages.workers import shared_workers
 from ct_pipeline.study.errors import CannotWrite
 
 
@@ -26,6 +27,12 @@ def test_all_steps_of_a_process_share_the_workers_of_a_store(tmp_path):
     assert AcceleratorResource(workers=2).open(tmp_path) is one
     assert AcceleratorResource(workers=2).open(tmp_path / "other") is not one
     assert one.count == 2
+
+
+def test_steps_use_the_workers_that_a_command_has_started(tmp_path):
+    started = shared_workers(tmp_path, 3)
+    assert AcceleratorResource().open(tmp_path) is started
+    assert started.count == 3
 
 
 def test_a_negative_number_of_workers_is_refused():

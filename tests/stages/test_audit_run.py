@@ -154,7 +154,7 @@ def test_a_threshold_that_turns_the_gate_is_said_without_new_answers(place):
     place.run(thresholds={"risk": 0.99})
     record = place.run(thresholds={"risk": 0.01})
     assert record["made"] == ["audit_verdict"]
-    assert record["changed"] == ["setting thresholds"]
+    assert record["changed"] == ["setting thresholds.risk: 0.99 before, 0.01 now"]
     assert not record["drift"]["raised"]
     assert "gate went from PASS to NO SOLUTION FOUND" in " ".join(record["drift"]["sentences"])
 

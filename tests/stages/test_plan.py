@@ -108,7 +108,10 @@ def test_an_adapters_size_by_hand(tiny_study):
         }
     )
     rank = one.induction.training.lora.rank
-    assert plan_of(one, 1).adapter_bytes == 3 * 2 * KNOWN["meta-llama/Llama-3.1-8B"].adapter_parameters(rank)
+    adapter = KNOWN["meta-llama/Llama-3.1-8B"].adapter_parameters(rank)
+    assert plan_of(one, 1).adapter_bytes == 3 * 4 * adapter
+    half = one.retraining.model_copy(update={"adapter_dtype": "bfloat16"})
+    assert plan_of(one.model_copy(update={"retraining": half}), 1).adapter_bytes == (2 * 4 + 2) * adapter
 
 
 def test_hours_follow_the_stated_rates(tiny_study):
@@ -128,3 +131,13 @@ def test_a_local_model_tells_its_shape_and_an_unknown_one_leaves_storage_open(ti
     unknown = StudiedModel(source="huggingface", path="a/b", revision="0" * 40)
     size = plan_of(tiny_study.model_copy(update={"models": {"one": unknown}}), 1)
     assert (size.adapter_bytes, size.gpu_hours) == (None, None)
+
+
+def test_capability_is_counted_once_per_model(tiny_study, paper):
+    assert plan_of(tiny_study, 1).capability_tokens == plan_of(tiny_study, 1).judge_requests == 0
+    size = plan_of(paper, 1)
+    models = 7 + 108 + size.cells
+    documents = 1000 + 448 + 817 + 817
+    assert size.capability_documents == models * (documents + 100)
+    assert size.capability_tokens == models * (documents * 1000 + 100 * 512)
+    assert size.judge_requests == models * 100 * 3

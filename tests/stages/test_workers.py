@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ct_pipeline.stages.node import find
-from ct_pipeline.stages.workers import StepProgress, WorkerLost, Workers, accelerators
+from ct_pipeline.stages.workers import StepProgress, WorkerLost, Workers, accelerators, cores
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.study.errors import CannotWrite, Refused, UserError
 from tests.conftest import REPOSITORY
@@ -211,3 +211,9 @@ def test_there_is_one_worker_per_allowed_gpu(monkeypatch, tmp_path):
     assert Workers(tmp_path, 1).count == 1
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert Workers(tmp_path).count == os.cpu_count()
+
+
+def test_a_step_with_cores_instead_of_a_gpu_has_as_many_workers(monkeypatch, tmp_path):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("CT_PIPELINE_STEP_CORES", "3")
+    assert Workers(tmp_path).count == cores() == 3

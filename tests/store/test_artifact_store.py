@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -256,6 +257,18 @@ def test_a_process_killed_while_writing_leaves_no_artifact_and_is_cleared_up_aft
     assert store.find(HERE, {}) is None
     store.prepare()
     assert list(store.root.rglob("*")) == [store.root / ".partial"]
+
+
+def test_what_another_machine_is_making_is_left_alone(store):
+    store.prepare()
+    gone = 2**22 + 1  # beyond Linux' largest process id
+    other, own = (
+        store.root / ".partial" / f"{host}-{gone}-0123abcd" for host in ("other-host-1", socket.gethostname())
+    )
+    for folder in (other, own):
+        folder.mkdir()
+    store.prepare()
+    assert list((store.root / ".partial").iterdir()) == [other]
 
 
 def _write_repeatedly(root, process, start):

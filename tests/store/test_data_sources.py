@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from ct_pipeline.store.data_sources import folder_of
+from ct_pipeline.store.data_sources import file_of, folder_of
 from ct_pipeline.study.data_settings import FolderData, HuggingFaceData, UrlData
 from ct_pipeline.study.errors import UserError
 
@@ -131,3 +131,14 @@ def test_a_hub_data_set_has_to_be_pinned_and_is_looked_for_at_that_commit(tmp_pa
     pinned = hub.model_copy(update={"revision": "a" * 40, "folder": "data/x"})
     assert folder_of(pinned, NAMES, tmp_path) == tmp_path / "data" / "x"
     assert asked == [("a/b", "dataset", "a" * 40, ["data/x/induction.jsonl", "data/x/rubric.txt"])]
+
+
+def test_a_single_file_is_fetched_once_and_kept_by_its_hash(tmp_path, serve):
+    settings = serve(b"prompt\nx\n")
+    found = file_of(settings.url, settings.sha256, tmp_path)
+    assert found.read_bytes() == b"prompt\nx\n"
+    assert file_of(settings.url, settings.sha256, tmp_path) == found and len(serve.asked) == 1
+    found.write_bytes(b"changed")
+    assert file_of(settings.url, settings.sha256, tmp_path).read_bytes() == b"prompt\nx\n"
+    with pytest.raises(UserError, match=r"found sha256 .* which the study pins"):
+        file_of(settings.url, "0" * 64, tmp_path)

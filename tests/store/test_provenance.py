@@ -14,7 +14,7 @@ def test_a_description_tells_code_versions_machine_and_time():
     assert datetime.fromisoformat(said["finished"]) <= datetime.now(UTC)
     assert 0 <= said["seconds"] < 60
     assert {"python", "torch", "transformers", "trl", "peft", "dagster", "mlflow"} <= set(said["versions"])
-    machine = {"cores", "memory", "system", "processor", "processor_model", "threads", "accelerator"}
+    machine = {"cores", "memory", "system", "processor", "processor_model", "threads", "accelerator", "device"}
     assert set(said["machine"]) == machine
     assert said["machine"]["cores"] >= 1
     assert said["machine"]["memory"] > 2**28

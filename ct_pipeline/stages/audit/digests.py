@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from ct_pipeline.store.artifact_store import disk_errors
+from ct_pipeline.store.disk import disk_errors
 from ct_pipeline.store.manifest import hash_file
 from ct_pipeline.study.environment import home
 

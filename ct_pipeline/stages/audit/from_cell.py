@@ -98,7 +98,7 @@ def _row(prompt: Prompt, response: str, kind: str) -> dict[str, object]:
 
 def _text(store: ArtifactStore, study: Study, cell: Cell, name: str, spec: Path, labels: Path) -> str:
     folder = labels.parent
-    before = (store.folder(misaligned_organism.node(study, cell.organism).address),)
+    before = (store.fetched(misaligned_organism.node(study, cell.organism).address),)
     after = retrained_model.adapters_of(store, study, cell)
     audit = {
         "name": name,

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,15 +22,18 @@ from ct_pipeline.stages.audit.evaluation import tables_of
 from ct_pipeline.stages.audit.pipeline import STAGES
 from ct_pipeline.stages.audit.subject import Subject
 from ct_pipeline.stages.audit.verdict import MAIN, main_rows
-from ct_pipeline.store.artifact_store import Address, Artifact, ArtifactStore, disk_errors
-from ct_pipeline.study.errors import Refusal, UserError, printable
+from ct_pipeline.store.artifact_store import Address, Artifact, ArtifactStore
+from ct_pipeline.store.disk import disk_errors
+from ct_pipeline.study.errors import Refusal, UserError, printable, shown
 
 Record = Mapping[str, object]
 FORMAT = 1
 _FILE = re.compile(r"(\d{4,})\.json")
 
 
-def record(store: ArtifactStore, subject: Subject, home: Path, made: Sequence[str], seconds: float) -> Record:
+def record(
+    store: ArtifactStore, subject: Subject, home: Path, made: Sequence[str], took: Mapping[str, float]
+) -> Record:
     """Writes the record of a run whose four artifacts are complete, and the audit's report; returns the record.
 
     Args:
@@ -38,7 +41,7 @@ def record(store: ArtifactStore, subject: Subject, home: Path, made: Sequence[st
         subject: what was audited.
         home: the results folder.
         made: names of the stages that this run made; none: everything was reused.
-        seconds: how long the run took.
+        took: stage -> seconds that the run spent on it.
 
     Raises:
         UserError: an artifact is missing.
@@ -52,7 +55,8 @@ def record(store: ArtifactStore, subject: Subject, home: Path, made: Sequence[st
     last = past[-1] if past else None
     told = {
         "status": "done",
-        "seconds": round(seconds, 3),
+        "seconds": round(sum(took.values()), 3),
+        "took": {name: round(seconds, 3) for name, seconds in took.items()},
         "made": list(made),
         "reused": not made,
         "artifacts": {name: _named(artifact) for name, artifact in artifacts.items()},
@@ -89,11 +93,26 @@ def runs(home: Path, name: str) -> list[Record]:
     found = []
     for path in sorted(_folder(home, name).glob("*.json")):
         if _FILE.fullmatch(path.name):
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 told = json.loads(path.read_text(encoding="utf-8"))
-                if isinstance(told, dict) and told.get("format") == FORMAT:
+                if _is_record(told):
                     found.append(told)
     return sorted(found, key=lambda run: run["number"])
+
+
+def is_untold(home: Path, name: str) -> bool:
+    """Whether a run made something of which Dagster and MLflow were not told."""
+    try:
+        last = int(_told_file(home, name).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        last = 0
+    return any(run["number"] > last and run.get("made") for run in runs(home, name))
+
+
+def mark_told(home: Path, run: Record) -> None:
+    """Notes that Dagster and MLflow were told of a run, and with it of those before."""
+    with disk_errors(home):
+        _told_file(home, run["audit"]).write_text(str(run["number"]), encoding="ascii")
 
 
 def names(home: Path) -> list[str]:
@@ -123,9 +142,18 @@ def changed_inputs(last: Record | None, now: Record) -> list[str]:
     fields = dict.fromkeys([*last["settings"], *now["settings"]])
     without = ("before", "after", "labels", "chat_template", "schedule", "watch", "base_model")
     for field in fields:
-        if field not in without and last["settings"].get(field) != now["settings"].get(field):
-            changed.append(f"setting {field}")
+        if field not in without:
+            changed += _changed_settings(field, last["settings"].get(field), now["settings"].get(field))
     return changed
+
+
+def _changed_settings(name: str, old: object, new: object) -> Iterator[str]:
+    """A line for each setting that differs, those of groups by their full names."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for field in dict.fromkeys([*old, *new]):
+            yield from _changed_settings(f"{name}.{field}", old.get(field), new.get(field))
+    elif old != new:
+        yield f"setting {name}: {shown(old)} before, {shown(new)} now"
 
 
 def measured_side(run: Record) -> str:
@@ -216,6 +244,20 @@ def _report(home: Path, name: str, verdict: Artifact, run: Record) -> None:
 
 def _folder(home: Path, name: str) -> Path:
     return home / "audits" / name / "runs"
+
+
+def _is_record(told: object) -> bool:
+    return (
+        isinstance(told, dict)
+        and told.get("format") == FORMAT
+        and type(told.get("number")) is int
+        and isinstance(told.get("time"), str)
+        and told.get("status") in ("done", "refused")
+    )
+
+
+def _told_file(home: Path, name: str) -> Path:
+    return _folder(home, name).with_name("told")
 
 
 def _write(home: Path, name: str, told: Mapping[str, object]) -> Record:

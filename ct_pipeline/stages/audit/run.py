@@ -34,14 +34,17 @@ def run_audit(store: ArtifactStore, audit: Audit, home: Path, watch: Callable[[s
     subject: Subject | None = None
     try:
         subject = read(audit)
-        made = [stage for stage in STAGES if _made(store, subject, stage, watch)]
+        made, took = [], {}
+        for stage in STAGES:
+            if _made(store, subject, stage, watch):
+                made.append(stage.name)
+            took[stage.name] = time.perf_counter() - started - sum(took.values())
     except Refused as error:
         quarantine = (subject.quarantine if subject is not None else None) or []
         seconds = time.perf_counter() - started
         audit_records.record_refusal(audit.name, home, error.refusals, quarantine, seconds)
         raise
-    seconds = time.perf_counter() - started
-    return audit_records.record(store, subject, home, [stage.name for stage in made], seconds)
+    return audit_records.record(store, subject, home, made, took)
 
 
 def _made(store: ArtifactStore, subject: Subject, stage, watch: Callable[[str], None]) -> bool:

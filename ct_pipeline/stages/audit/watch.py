@@ -16,7 +16,7 @@ from ct_pipeline.store.manifest import hash_file
 from ct_pipeline.store.untrusted import files_of
 from ct_pipeline.study.audit_settings import LOCAL, Audit, HuggingFaceJudge, JsonlProbes, Side, TinyWorldBase
 from ct_pipeline.study.environment import audits_folder
-from ct_pipeline.study.errors import Refused, SpecError, UserError, printable
+from ct_pipeline.study.errors import Refused, SpecError, UserError, printable, printable_lines
 
 LARGEST_HASHED = 50_000_000
 """Bytes of a file whose content is looked at; a larger one counts as changed when its size or time does."""
@@ -77,14 +77,14 @@ def subjects() -> Subjects:
         try:
             audits[path.stem] = read_audit(path)
         except UserError as error:
-            unread[path.stem] = _told(error)
+            unread[path.stem] = printable_lines(error)
     owners = {name: name for name in audits}
     for name, audit in list(audits.items()):
         for folder in _watched(audit, unread):
             try:
                 one = audit.with_adapter(folder)
             except SpecError as error:
-                unread[f"{name}.{printable(folder.name)}"] = _told(error)
+                unread[f"{name}.{printable(folder.name)}"] = printable_lines(error)
                 continue
             if one.name in audits:
                 unread[one.name] = f"{folder}: there is an audit of the name {one.name}; rename one of the two"
@@ -150,11 +150,6 @@ def _watched(audit: Audit, unread: dict[str, str]) -> Iterator[Path]:
             )
         elif all((folder / name).is_file() for name in ADAPTER_FILES):
             yield folder
-
-
-def _told(error: UserError) -> str:
-    """The message of an error, line by line without what hides or reorders text: folders' names are a stranger's."""
-    return "\n".join(map(printable, str(error).splitlines()))
 
 
 def _settings(audit: Audit) -> dict[str, object]:
