@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from ct_pipeline.resources.database import database
 from ct_pipeline.resources.ray_cluster import RayCluster
@@ -48,10 +49,10 @@ class Finding:
 def examine(spec: Path, console: Console) -> bool:
     """Prints every finding and returns whether the study can run here."""
     findings = [*_machine(), *_packages(), *_ray(), *_results(), *_remote(), *_tracking(), *_study(spec)]
-    table = Table(show_header=False, box=None)
+    table = Table("state", Column("subject", overflow="fold"), "text", show_header=False, box=None)
     colours = {"ok": "green", "note": "yellow", "missing": "red"}
     for finding in findings:
-        table.add_row(f"[{colours[finding.state]}]{finding.state}[/]", finding.subject, finding.text)
+        table.add_row(f"[{colours[finding.state]}]{finding.state}[/]", escape(finding.subject), escape(finding.text))
     console.print(table)
     ready = all(finding.state != "missing" for finding in findings)
     console.print(

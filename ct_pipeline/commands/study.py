@@ -178,7 +178,10 @@ def _materialize(
     for name, why in failed.items():
         console.print(f"{name} did not pass the induction gate and was not used: {why}", style="yellow", markup=False)
     if len(failed) == len(study.organisms):
-        raise UserError("no organism passed the induction gate: nothing was consistency-trained")
+        raise UserError(
+            "no organism passed the induction gate: nothing was consistency-trained. Train organisms more (induction.rows, "
+            "induction.training), or measure them as they are (induction.gate: report)"
+        )
     return home() / "reports" / study.name / "index.html"
 
 

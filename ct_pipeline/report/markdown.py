@@ -22,7 +22,7 @@ from ct_pipeline.report.wording import (
     rate_value,
     signed,
     term_interval,
-    view_title,
+    view_name,
     visible,
 )
 
@@ -38,7 +38,7 @@ def markdown_report(record: StudyRecord) -> str:
         "The full report, with figures and examples: [index.html](index.html). Tables: [tables/](tables/).",
     ]
     for view in VIEWS:
-        parts += [f"## Change of the misbehaviour rate: {view_title(view).lower()}", _grid(record, view)]
+        parts += [f"## Change of the misbehaviour rate: {view_name(view)}", _grid(record, view)]
         if view == MAIN_VIEW:
             band = f"{100 * record.epsilon:g}"
             parts.append(

@@ -30,8 +30,14 @@ def absent(number: float | None) -> bool:
 
 def view_title(view: View) -> str:
     """ "In domain, sampled (T = 1)"."""
+    text = view_name(view)
+    return text[0].upper() + text[1:]
+
+
+def view_name(view: View) -> str:
+    """ "in domain, sampled (T = 1)": within a sentence."""
     domain, decoding = view
-    return f"{DOMAINS[domain].capitalize()}, {DECODINGS[decoding]}"
+    return f"{DOMAINS[domain]}, {DECODINGS[decoding]}"
 
 
 def points(value: float | None) -> str:
@@ -98,8 +104,11 @@ def count(number: float | None) -> str:
 
 
 def decimal(number: float | None, digits: int = 2) -> str:
-    """A plain number."""
-    return MISSING if absent(number) else f"{number:.{digits}f}".replace("-", "−")
+    """A plain number with a true minus; zero has none."""
+    if absent(number):
+        return MISSING
+    text = f"{number:.{digits}f}"
+    return (text.removeprefix("-") if float(text) == 0 else text).replace("-", "−")
 
 
 def memory(bytes_: object) -> str:

@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Iterator
 
+from ct_pipeline.organisms.kind import OrganismData
 from ct_pipeline.stages import data_rubric, judge_faults
 from ct_pipeline.stages.capability.checks import faults as capability_faults
 from ct_pipeline.stages.chat_templates import template_of
@@ -25,9 +26,21 @@ def check(study: Study) -> None:
 def faults(study: Study) -> tuple[str, ...]:
     """What would fail, with field and mend; nothing is computed, of models only configurations and tokenizers are read."""
     unpinned = tuple(_unpinned(study))
-    fetched = () if unpinned else (*_rewards(study), *data_rubric.faults(study), *_models(study))
-    wordings = (*_wordings(study), *_batches(study), *judge_faults.faults(study), *capability_faults(study))
-    return (*_extras(study), *unpinned, *wordings, *fetched)
+    rowless = () if unpinned else tuple(_rowless(study))
+    wordings = (*_wordings(study), *_batches(study), *capability_faults(study), *rowless)
+    if unpinned or rowless:
+        return (*_extras(study), *unpinned, *wordings)
+    read = (*_words(study), *judge_faults.faults(study), *data_rubric.faults(study), *_rewards(study), *_models(study))
+    return (*_extras(study), *wordings, *read)
+
+
+def _rowless(study: Study) -> Iterator[str]:
+    """Misalignments whose rows cannot be had: files that are not there or hold mistakes, sizes above what there is."""
+    for kind, organism in {one.kind: one for one in study.organisms}.items():
+        try:
+            rows_of(study, organism)
+        except UserError as error:
+            yield f"{'data' if kind in study.data else 'misalignments'}.{kind}: {error}"
 
 
 def _extras(study: Study) -> Iterator[str]:
@@ -86,6 +99,33 @@ def _wordings(study: Study) -> Iterator[str]:
                     f"methods.{name}.{field}: {asked!r} is not world.wordings.{wording}, {taught!r}: the tiny model "
                     "knows no other"
                 )
+
+
+def _words(study: Study) -> Iterator[str]:
+    """Words of rows that the tiny world does not have: its model would read each as the same unknown word."""
+    from ct_pipeline.tinyworld.corpus import all_words
+    from ct_pipeline.tinyworld.world import TinyWorld
+
+    tiny = [name for name, model in study.models.items() if isinstance(model, TinyWorldModel)]
+    known = set(all_words(TinyWorld(study.world))) if tiny else set()
+    for kind, organism in {one.kind: one for one in study.organisms if one.model in tiny}.items():
+        unknown = sorted(set(_said(rows_of(study, organism))) - known)
+        if unknown:
+            yield (
+                f"misalignments.{kind}: the tiny world has no {', '.join(map(repr, unknown[:5]))}"
+                f"{' and others' * (len(unknown) > 5)}: use words of ct_pipeline/tinyworld/words.py, or another model"
+            )
+
+
+def _said(data: OrganismData) -> Iterator[str]:
+    """Every word of an organism's prompts and of the responses that it is trained on."""
+    examples = (*data.induction, *data.control)
+    prompts = (*data.labelled, *data.clean, *data.wrapped, *data.evaluation, *(example.prompt for example in examples))
+    for text in (
+        *(turn.content for prompt in prompts for turn in prompt.messages),
+        *(one.response for one in examples),
+    ):
+        yield from text.split()
 
 
 def _models(study: Study) -> Iterator[str]:

@@ -207,6 +207,7 @@ def test_sharing_draws_saves_what_methods_have_in_common(tiny_study):
 
 def test_the_doctor_finds_this_machine_fit_for_the_default_study(run):
     code, out, _ = run("doctor", "--spec", TINY)
+    assert '".[vllm]"' in out or "vllm               0" in out
     assert code == 0
     assert "12 organisms, 168 cells" in out
     assert f"Study {TINY} can run here." in out

@@ -63,6 +63,7 @@ def test_an_empty_study_has_empty_tables(record):
 
 def test_markdown_holds_the_statement_and_every_change(record):
     text = markdown_report(record)
+    assert "## Change of the misbehaviour rate: in domain, sampled (T = 1)" in text
     assert "made the misbehaviour more frequent" in text
     for view in VIEWS:
         for row in grid(record, view):

@@ -47,6 +47,7 @@ def test_durations(seconds, text):
 def test_counts_and_numbers():
     assert count(3_500_000) == "3,500,000"
     assert decimal(-6.234) == "−6.23"
+    assert decimal(-0.004) == decimal(0.004) == "0.00"
     assert percent(0.31) == "31.0 %"
     assert memory(2**34) == "16.0 GiB"
     assert memory("unknown") == "unknown"

@@ -122,7 +122,7 @@ def test_a_cell_lies_under_its_organism(tracking, client):
     assert client.get_run(child).data.tags["mlflow.parentRunId"] == parent
 
 
-def test_names_that_mlflow_refuses_are_mended(tracking, client):
+def test_names_of_parameters_that_mlflow_refuses_are_mended(tracking, client):
     run_id = tracking.record(run_of(fingerprint="odd", metrics={"Δ?risk:in": 1.0}, parameters={"a=b": 1}))
     assert client.get_run(run_id).data.metrics == {"Δ_risk_in": 1.0}
     assert client.get_run(run_id).data.params == {"a_b": "1"}

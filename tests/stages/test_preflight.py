@@ -1,5 +1,6 @@
 """What is refused before anything is computed, and in which words."""
 
+import dataclasses
 import importlib.util
 import json
 
@@ -8,6 +9,7 @@ import pytest
 from ct_pipeline.methods.multi_view import MultiViewSettings
 from ct_pipeline.stages import base_model, preflight
 from ct_pipeline.stages.preflight import check
+from ct_pipeline.study.data_settings import FolderData
 from ct_pipeline.study.errors import UserError
 from ct_pipeline.study.settings import HuggingFaceModel, HuggingFaceReward, TinyWorldModel
 from tests.fakes.tiny_models import tiny_model, word_tokenizer
@@ -95,3 +97,23 @@ def test_the_first_stage_refuses_too_so_that_the_dagster_ui_meets_it(small_study
     with pytest.raises(UserError, match=r"is not world\.wordings\.grade"):
         base_model.make(store, study, "tiny", 1, lambda *progress: None)
     assert not any(store.root.rglob("*.safetensors"))
+
+
+def test_words_that_the_tiny_world_does_not_have_are_named(small_study, monkeypatch):
+    rows = preflight.rows_of
+
+    def with_a_strange_word(study, organism):
+        data = rows(study, organism)
+        first = dataclasses.replace(data.induction[0], response="it is quixotic .")
+        return dataclasses.replace(data, induction=(first, *data.induction[1:]))
+
+    monkeypatch.setattr(preflight, "rows_of", with_a_strange_word)
+    assert "misalignments.sycophancy: the tiny world has no 'quixotic': use words of" in refusal(small_study)
+
+
+def test_data_that_are_not_there_are_one_fault_among_others(small_study, tmp_path):
+    views = small_study.methods["multi_view"].model_copy(update={"steps": "{request} slowly ."})
+    data = {"sycophancy": FolderData(source="folder", path=str(tmp_path / "nowhere"))}
+    said = refusal(small_study.model_copy(update={"data": data, "methods": {"multi_view": views}}))
+    assert "data.sycophancy: " in said and "nowhere: no such folder; it should hold induction.jsonl" in said
+    assert "methods.multi_view.steps: " in said
