@@ -178,4 +178,6 @@ def _milliseconds(moment: datetime) -> int:
 def _key(name: str) -> str:
     """A name that MLflow accepts: at most 250 characters, and where it has slashes a path in its shortest form."""
     key = re.sub(r"[^\w\-. /]", "_", name)[:250]
-    return key if posixpath.normpath(key) == key else key.replace("/", "_")
+    if posixpath.normpath(key) == key and not key.startswith((".", "/")):
+        return key
+    return re.sub(r"^\.", "_", key.replace("/", "_"))

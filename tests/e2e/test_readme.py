@@ -18,7 +18,7 @@ COMMANDS = [line.split("#")[0].strip() for line in LINES if line.startswith("ct-
 TARGETS = [line.split("#")[0].split()[1] for line in LINES if line.startswith("make ")]
 ELSEWHERE = {"ui", "calibrate"}
 """Served in test_served.py; minutes of training, `make calibrate`."""
-WITH_SPEC = {"study", "doctor", "report", "verify"}
+WITH_SPEC = {"study", "doctor", "report", "verify", "sync"}
 NO_PASS = 3
 
 
@@ -56,13 +56,17 @@ def test_the_command_runs(command: str, finished: Place, audits: Path) -> None:
     if arguments[:3] == ["audit", "run", "my-model"]:
         fill_in(audits)
 
-    outcome = finished.run(*arguments, CT_PIPELINE_AUDITS=str(audits))
+    outcome = finished.run(*arguments, CT_PIPELINE_AUDITS=str(audits), **remote(arguments[0], finished))
 
     allowed = {"--gate": (0, NO_PASS)}.get(arguments[-1], (0,))
     if arguments[0] == "transcripts" and find_spec("inspect_ai") is None:
         assert "ct-pipeline[inspect]" in outcome.stderr
         allowed = (2,)
     assert outcome.returncode in allowed, outcome.stdout + outcome.stderr
+
+
+def remote(command: str, finished: Place) -> dict[str, str]:
+    return {"CT_PIPELINE_REMOTE": f"file://{finished.home}/remote"} if command == "sync" else {}
 
 
 def fill_in(audits: Path) -> None:

@@ -10,6 +10,7 @@ import time
 import pandas
 import pytest
 
+from ct_pipeline.commands.dagster_home import CLI_TAG
 from ct_pipeline.stages.catalog import read_study
 from ct_pipeline.stages.pipeline import STAGES
 from ct_pipeline.stages.plan import plan_of
@@ -154,8 +155,11 @@ def test_the_report_shows_every_cell(finished: Place) -> None:
 
 def test_mlflow_holds_a_run_per_organism_and_one_per_cell_under_it(finished: Place) -> None:
     with sqlite3.connect(finished.home / "mlflow" / "mlflow.db") as database:
-        runs = dict(database.execute("select run_uuid, status from runs"))
-        parents = dict(database.execute("select run_uuid, value from tags where key = 'mlflow.parentRunId'"))
+        # Audits of other tests have an experiment of their own.
+        (experiment,) = database.execute("select experiment_id from experiments where name = 'reduced'").fetchone()
+        runs = dict(database.execute("select run_uuid, status from runs where experiment_id = ?", [experiment]))
+        tags = dict(database.execute("select run_uuid, value from tags where key = 'mlflow.parentRunId'"))
+        parents = {run: parent for run, parent in tags.items() if run in runs}
         deltas = database.execute("select count(distinct run_uuid) from latest_metrics where key = 'delta_in_sampled'")
         assert deltas.fetchone()[0] == CELLS
     assert len(runs) == 2 + CELLS and set(runs.values()) == {"FINISHED"}
@@ -170,7 +174,8 @@ def test_dagster_knows_every_materialization(finished: Place) -> None:
             name: len(instance.get_materialized_partitions(dg.AssetKey(name)))
             for name in ("base_model", "misaligned_organism", "consistency_candidates", "evaluation")
         }
-        runs = instance.get_runs()
+        # An audit without a PASS fails its run on purpose.
+        runs = instance.get_runs(dg.RunsFilter(tags={CLI_TAG: "study"}))
         checks = instance.event_log_storage.get_asset_check_execution_history(
             dg.AssetCheckKey(dg.AssetKey("organism_evaluation"), "induction_gate"), limit=5
         )

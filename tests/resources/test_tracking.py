@@ -67,9 +67,9 @@ def test_a_run_holds_what_it_was_given(tracking, client, place):
 
 
 def test_names_that_mlflow_refuses_are_mended(tracking, client):
-    metrics = {"risk_a//b": 1.0, "risk_../c": 2.0, "é" * 300: 3.0, "x\ty": 4.0}
+    metrics = {"risk_a//b": 1.0, "risk_../c": 2.0, "../c": 5.0, ".": 6.0, "é" * 300: 3.0, "x\ty": 4.0}
     run = client.get_run(tracking.record(run_of(fingerprint="odd", metrics=metrics)))
-    assert run.data.metrics == {"risk_a__b": 1.0, "risk_.._c": 2.0, "é" * 250: 3.0, "x_y": 4.0}
+    assert run.data.metrics == {"risk_a__b": 1.0, "risk_../c": 2.0, "_._c": 5.0, "_": 6.0, "é" * 250: 3.0, "x_y": 4.0}
 
 
 def test_points_are_added_to_a_run_that_is_there(tracking, client):
@@ -123,7 +123,7 @@ def test_a_cell_lies_under_its_organism(tracking, client):
 
 
 def test_names_of_parameters_that_mlflow_refuses_are_mended(tracking, client):
-    run_id = tracking.record(run_of(fingerprint="odd", metrics={"Δ?risk:in": 1.0}, parameters={"a=b": 1}))
+    run_id = tracking.record(run_of(fingerprint="odd parameters", metrics={"Δ?risk:in": 1.0}, parameters={"a=b": 1}))
     assert client.get_run(run_id).data.metrics == {"Δ_risk_in": 1.0}
     assert client.get_run(run_id).data.params == {"a_b": "1"}
 
