@@ -22,6 +22,15 @@ def pytest_configure(config):
     os.environ["CT_PIPELINE_HOME"] = folder.name
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """With several test processes (xdist) a file stays in one, and so do all who share the finished study; those go first."""
+    for item in items:
+        shared = "finished" in item.fixturenames
+        item.add_marker(pytest.mark.xdist_group("finished" if shared else str(item.path)))
+    items.sort(key=lambda item: "finished" not in item.fixturenames)
+
+
 def pytest_unconfigure(config):
     config.stash[_FOLDER].cleanup()
 

@@ -35,10 +35,12 @@ WORDS = {
     "candidate_tokens_unshared": "candidate tokens if each method drew its own, as many",
     "candidate_tokens_faithful": "candidate tokens in faithful mode (each method its own, as published)",
     "evaluation_tokens": "evaluation tokens, at most",
+    "trained_tokens": "response tokens trained on, at most",
+}
+CAPABILITY = {
     "capability_documents": "documents of capability and safety, every model once",
     "capability_tokens": "tokens for them, if a document takes 1,000",
     "judge_requests": "requests to the harmfulness judge",
-    "trained_tokens": "response tokens trained on, at most",
 }
 JUDGED = {
     "verdict_requests": "requests to judges for verdicts, at most",
@@ -69,7 +71,7 @@ def print_plan(
     workers = workers or len(accelerators()) or os.cpu_count() or 1
     console.print(_sizes(study, plan_of(study, workers, rates), workers, rates))
     done = Table(title="Finished already", title_justify="left", show_header=False)
-    for stage in STAGES:
+    for stage in filter(lambda stage: stage.keys(study), STAGES):
         done.add_row(stage.title, _finished(store, study, stage))
     console.print(done)
 
@@ -83,7 +85,8 @@ def _sizes(study: Study, plan: Plan, workers: int, rates: Rates) -> Table:
     table.add_column("released code", justify="right")
     for name, words in WORDS.items():
         table.add_row(words, f"{size[name]:,}", f"{released[name]:,}" if name in released else "")
-    for name, words in JUDGED.items() if plan.verdict_requests else ():
+    parts = (CAPABILITY if plan.capability_documents else {}) | (JUDGED if plan.verdict_requests else {})
+    for name, words in parts.items():
         table.add_row(words, f"{size[name]:,}", "")
     saved = plan.candidate_tokens_unshared - plan.candidate_tokens
     table.add_row("candidate tokens saved by sharing draws", f"{saved:,}", "")

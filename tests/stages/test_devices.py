@@ -24,8 +24,9 @@ def on(study, devices):
 
 def test_a_key_takes_the_devices_of_its_model(small_study):
     for stage in STAGES:
-        assert {devices_of(on(small_study, 4), key) for key in stage.keys(small_study)} == {4}
-        assert {devices_of(small_study, key) for key in stage.keys(small_study)} == {1}
+        assert {devices_of(on(small_study, 4), key) for key in stage.keys(small_study)} <= {4}
+        assert {devices_of(small_study, key) for key in stage.keys(small_study)} <= {1}
+    assert sum(bool(stage.keys(small_study)) for stage in STAGES) >= 9
     assert devices_of({"my-model": None}, "my-model") == 1, "audits"
 
 

@@ -14,7 +14,7 @@ from ct_pipeline.study.errors import SpecError
 from ct_pipeline.study.load import LARGEST_FILE
 from tests.conftest import REPOSITORY, TINY
 
-STUDIES = [path for path in sorted((REPOSITORY / "studies").rglob("*.yaml")) if "name:" in path.read_text()]
+STUDIES = [path for path in sorted((REPOSITORY / "studies").rglob("*.yaml")) if "\nmodels:" in path.read_text()]
 
 
 def edited(text, old, new):
