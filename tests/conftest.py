@@ -22,13 +22,19 @@ def pytest_configure(config):
     os.environ["CT_PIPELINE_HOME"] = folder.name
 
 
-@pytest.hookimpl(tryfirst=True)
+def pytest_itemcollected(item):
+    """With several test processes (xdist) a file stays in one, and so do all who share the finished study."""
+    group = "finished" if _shares(item) else item.nodeid.partition("::")[0]
+    item.add_marker(pytest.mark.xdist_group(group))
+
+
 def pytest_collection_modifyitems(items):
-    """With several test processes (xdist) a file stays in one, and so do all who share the finished study; those go first."""
-    for item in items:
-        shared = "finished" in item.fixturenames
-        item.add_marker(pytest.mark.xdist_group("finished" if shared else str(item.path)))
-    items.sort(key=lambda item: "finished" not in item.fixturenames)
+    """Those who share the finished study go first: they take longest."""
+    items.sort(key=lambda item: not _shares(item))
+
+
+def _shares(item):
+    return "e2e" in item.path.parts and "finished" in item.fixturenames
 
 
 def pytest_unconfigure(config):
