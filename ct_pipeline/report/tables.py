@@ -58,10 +58,19 @@ def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, table in tables.items():
-        safe_for_spreadsheets(table).to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+        write_csv(table, folder / f"{name}.csv")
         table.to_parquet(folder / f"{name}.parquet", index=False)
         written += [folder / f"{name}.csv", folder / f"{name}.parquet"]
     return written
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Writes a table as RFC 4180 has it, so that no cell is run and none ends early.
+
+    Lines end in CR LF: only then does Python quote a cell with a lone CR, which readers take for the end of its line.
+    """
+    safe = safe_for_spreadsheets(table)
+    safe.to_csv(path, index=False, lineterminator="\r\n", encoding="utf-8")
 
 
 def safe_for_spreadsheets(table: pd.DataFrame) -> pd.DataFrame:

@@ -14,7 +14,7 @@ import dagster as dg
 import pandas
 from pydantic import Field
 
-from ct_pipeline.report.tables import safe_for_spreadsheets
+from ct_pipeline.report.tables import write_csv
 from ct_pipeline.resources.tracking_store import (
     artifact_root,
     only_one,
@@ -119,7 +119,7 @@ class Tracking:
                 )
             with TemporaryDirectory() as folder:
                 for name, table in run.tables.items():
-                    safe_for_spreadsheets(table).to_csv(Path(folder) / f"{name}.csv", index=False)
+                    write_csv(table, Path(folder) / f"{name}.csv")
                 if run.tables:
                     self._client.log_artifacts(run_id, folder)
             status = "FINISHED"

@@ -107,6 +107,7 @@ def secret_in(text: str) -> bool:
     return PASSWORD in text or quote(PASSWORD, safe="") in text
 
 
+@pytest.mark.slow
 def test_a_study_is_wholly_recorded(studied: tuple[Place, str], use: Callable) -> None:
     place, url = studied
     use(url)
@@ -124,6 +125,7 @@ def test_a_study_is_wholly_recorded(studied: tuple[Place, str], use: Callable) -
             assert len(known) == len(stage.keys(study)), stage.name
 
 
+@pytest.mark.slow
 def test_the_password_is_in_no_file_and_no_sqlite_file_is_made(studied: tuple[Place, str]) -> None:
     files = [path for path in studied[0].home.rglob("*") if path.is_file()]
     assert "env: CT_PIPELINE_DATABASE" in (studied[0].home / "dagster" / "dagster.yaml").read_text()
@@ -131,6 +133,7 @@ def test_the_password_is_in_no_file_and_no_sqlite_file_is_made(studied: tuple[Pl
     assert [path for path in files if path.suffix == ".db"] == []
 
 
+@pytest.mark.slow
 def test_the_doctor_names_the_server_without_the_password(studied: tuple[Place, str], server: Server) -> None:
     place, url = studied
     outcome = place.run("doctor", "--spec", str(place.spec), **{DATABASE_VARIABLE: url})
@@ -143,6 +146,7 @@ def test_the_doctor_names_the_server_without_the_password(studied: tuple[Place, 
     assert "wr@ng" not in outcome.stdout and "wr%40ng" not in outcome.stdout
 
 
+@pytest.mark.slow
 def test_both_servers_run_on_it_and_show_no_password(studied: tuple[Place, str]) -> None:
     place, url = studied
     ports = str(free_port()), str(free_port())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ct_pipeline.organisms.published.layout import read_layout
 from ct_pipeline.organisms.published.verdicts import correct, meaning, raw_score, verdict
-from ct_pipeline.report.tables import safe_for_spreadsheets
+from ct_pipeline.report.tables import write_csv
 from ct_pipeline.stages.audit import records as audit_records
 from ct_pipeline.store.artifact_store import Address, ArtifactStore
 from ct_pipeline.store.lineage import Index, trace
@@ -122,9 +122,10 @@ def test_code_in_answers(place, answer):
 def test_tables_for_spreadsheets_hold_no_formula(place, texts):
     table = pandas.DataFrame({"text": texts, "more": texts[::-1]})
     path = place / "table.csv"
-    safe_for_spreadsheets(table).to_csv(path, index=False, errors="backslashreplace")
+    write_csv(table, path)
     back = pandas.read_csv(path, dtype=str, keep_default_na=False)
-    assert not [text for text in back["text"] if text[:1] in ("=", "+", "-", "@")]
+    assert len(back) == len(texts)
+    assert not [text for text in [*back["text"], *back["more"]] if text[:1] in ("=", "+", "-", "@")]
 
 
 @fuzz(st.lists(st.sampled_from([*ODD, "tiny", "sycophancy", "40", "-", "/"])).map("".join), 60)

@@ -13,7 +13,7 @@ from ct_pipeline.organisms.kind import Message, Prompt
 from ct_pipeline.organisms.templates import filled
 from ct_pipeline.report.junit import allowed
 from ct_pipeline.report.markdown import plain
-from ct_pipeline.report.tables import safe_for_spreadsheets
+from ct_pipeline.report.tables import safe_for_spreadsheets, write_csv
 from ct_pipeline.report.wording import visible
 from ct_pipeline.stages.candidate_scores import grade_of, grading_messages
 from ct_pipeline.stages.consistency_candidates import asked
@@ -178,6 +178,13 @@ def test_a_formula_is_text_in_a_spreadsheet(cell):
     written = safe_for_spreadsheets(pandas.DataFrame({"a": [cell], "b": [-1.5]}))
     assert written["a"][0] == f"'{cell}"
     assert written["b"][0] == -1.5
+
+
+@pytest.mark.parametrize("cell", ["a\r=1+1", "a\n=1+1", "a\r\n=1+1", 'a",=1+1', "\0=1"], ids=ascii)
+def test_no_cell_ends_early(cell, tmp_path):
+    write_csv(pandas.DataFrame({"a": [cell], "b": ["b"]}), tmp_path / "table.csv")
+    back = pandas.read_csv(tmp_path / "table.csv")
+    assert back.shape == (1, 2) and back["b"][0] == "b"
 
 
 HIDING = "\x1b[31m\u202eevil\u2066\u200b\x07\ud800"
