@@ -107,6 +107,7 @@ def test_both_servers_answer(served: Served) -> None:
             assert page.status == 200
 
 
+@pytest.mark.slow
 def test_one_cell_is_materialized_from_the_ui(served: Served) -> None:
     artifacts = served.place.home / "artifacts"
     made = ("retrained_model", "evaluation")
