@@ -35,7 +35,7 @@ $(VENV)/.installed: pyproject.toml $(VENV)/.python
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml $(VENV)/.installed
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test,inspect]"
 	@touch $@
 
 study: setup
