@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/audit.py --trials 40
 
 Each trial is two runs of one audit with answers drawn under seeds of their own. Nothing changed between the two (null), or
-the audited adapter was swapped for another method's, or scaled. Without --home a reduced study is run first.
+the audited adapter was left out, swapped for another method's, or scaled. Without --home a reduced study is run first.
 """
 
 import argparse
@@ -134,7 +134,8 @@ def main() -> None:
             print(f"{run} audit: {time.perf_counter() - started:.1f} s", flush=True)
         subject = read(mine)
         after = subject.adapters(mine.after)
-        changes = {"nothing": after, "another method's adapter": Subject(other).adapters(other.after)}
+        changes = {"nothing": after, "the training undone": after[:-1]}
+        changes["another method's adapter"] = Subject(other).adapters(other.after)
         changes |= {f"adapter scaled by {scale:g}": _scaled(after, scale, Path(folder)) for scale in SCALES}
         trials = Trials(place.store, subject)
         firsts = [trials.run(after, 2 * number) for number in range(asked.trials)]
