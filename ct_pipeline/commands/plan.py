@@ -71,8 +71,9 @@ def print_plan(
     workers = workers or len(accelerators()) or os.cpu_count() or 1
     console.print(_sizes(study, plan_of(study, workers, rates), workers, rates))
     done = Table(title="Finished already", title_justify="left", show_header=False)
-    for stage in filter(lambda stage: stage.keys(study), STAGES):
-        done.add_row(stage.title, _finished(store, study, stage))
+    for stage in STAGES:
+        if stage.wanted(study):
+            done.add_row(stage.title, _finished(store, study, stage))
     console.print(done)
 
 

@@ -320,7 +320,7 @@ def test_a_study_killed_at_random_moments_completes_and_repeats_nothing(finished
             shutil.rmtree(place.home / "artifacts" / path)
     dice = random.Random(0)
     kept = place.artifacts()
-    for _ in range(2):
+    for _ in range(3):
         process = place.start_study()
         time.sleep(dice.uniform(6, 20))
         os.killpg(process.pid, signal.SIGKILL)
