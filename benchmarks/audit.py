@@ -24,12 +24,12 @@ from ct_pipeline.analysis.drift import drift
 from ct_pipeline.analysis.paired import difference
 from ct_pipeline.analysis.release_gate import release_gate
 from ct_pipeline.analysis.verdicts import verdict
-from ct_pipeline.stages.audit.from_cell import write_audit
-from ct_pipeline.stages.audit.run import run_audit
-from ct_pipeline.stages.audit.subject import Subject, read
-from ct_pipeline.stages.audit.verdict import main_rows
-from ct_pipeline.stages.catalog import read_audit
-from ct_pipeline.stages.measurement import completions, samplings
+from ct_pipeline.interventions.files import read_audit
+from ct_pipeline.measurement.asking import completions, samplings
+from ct_pipeline.records.audit_from_cell import write_audit
+from ct_pipeline.runner.audit_run import run_audit
+from ct_pipeline.steps.audit_verdict import main_rows
+from ct_pipeline.steps.resolved_audit import Subject, read
 from ct_pipeline.store.artifact_store import ArtifactStore
 from tests.e2e.runs import Place, reduced_study
 

@@ -18,11 +18,11 @@ from coverage_worlds import BINS, CANDIDATES, Draw, K, World, changes, draw, tru
 from ct_pipeline.analysis.best_of import best_of_weights, tie_groups, total_variation
 from ct_pipeline.analysis.decomposition import BestOf, decompose
 from ct_pipeline.analysis.divergence import of_best_of, selection_divergence
+from ct_pipeline.analysis.estimate import Term, change_term, mean_term, ratio_values, share_term, shrunk
 from ct_pipeline.analysis.k_curve import k_curve, prompt_risks
 from ct_pipeline.analysis.paired import Difference, difference, over_seeds, seed_level
 from ct_pipeline.analysis.rank_profile import grid_profile, rank_profile
-from ct_pipeline.analysis.student import student_quantile
-from ct_pipeline.analysis.term import Term, change_term, mean_term, ratio_values, share_term, shrunk
+from ct_pipeline.analysis.t_distribution import student_quantile
 
 CONFIDENCE = 0.95
 EPSILON = 0.05

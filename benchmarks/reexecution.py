@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pandas
 
-from ct_pipeline.stages.catalog import read_study
-from ct_pipeline.stages.reexecution import Segment, reexecute, segments
+from ct_pipeline.interventions.files import read_study
+from ct_pipeline.records.reexecution import Segment, reexecute, segments
+from ct_pipeline.store.ancestry import Index, trace
 from ct_pipeline.store.artifact_store import ArtifactStore
-from ct_pipeline.store.lineage import Index, trace
 
 
 def with_threads(segment: Segment, threads: int) -> Segment:

@@ -24,8 +24,8 @@ from ct_pipeline.engine.protocol import Sampling
 from ct_pipeline.engine.transformers_engine import TransformersEngine
 from ct_pipeline.models.adapters import share_weights
 from ct_pipeline.models.loading import BaseModel, default_device, wrap_model
-from ct_pipeline.study.settings import LoraSettings, RetrainingSettings
-from ct_pipeline.training.rows import LabelRow
+from ct_pipeline.settings.blocks import LoraSettings, RetrainingSettings
+from ct_pipeline.training.examples import LabelRow
 from ct_pipeline.training.sft import train_on_labels
 
 STOPS = (4,)

@@ -19,9 +19,9 @@ from ct_pipeline.assets.audit_prediction import audit_prediction
 from ct_pipeline.assets.audit_shift import audit_shift
 from ct_pipeline.assets.audit_verdict import audit_verdict
 from ct_pipeline.partitions import audit_subject
-from ct_pipeline.stages.audit.overdue import overdue_since
-from ct_pipeline.stages.audit.watch import Files, Subjects, files_of_audit, subjects
-from ct_pipeline.study.environment import home
+from ct_pipeline.records.audit_overdue import overdue_since
+from ct_pipeline.records.audit_watch import Files, Subjects, files_of_audit, subjects
+from ct_pipeline.settings.environment import home
 
 REASON = "ct_pipeline/audited_because"
 DATA_VERSION_TAG = "dagster/data_version"

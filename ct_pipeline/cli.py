@@ -4,14 +4,14 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from ct_pipeline.study.environment import choose_executor, prepare_environment
+from ct_pipeline.settings.environment import choose_executor, prepare_environment
 
 prepare_environment()
 
 import typer  # noqa: E402
 from rich.console import Console  # noqa: E402
 
-from ct_pipeline.study.errors import UserError, printable_lines  # noqa: E402
+from ct_pipeline.settings.errors import UserError, printable_lines  # noqa: E402
 
 app = typer.Typer(
     help="Audits consistency training: organisms, labels, retraining, measurement, report.",
@@ -86,7 +86,7 @@ def plan(
     """Says what a study would do, before anything runs."""
     from ct_pipeline.commands.plan import print_plan
     from ct_pipeline.commands.power import PowerOptions
-    from ct_pipeline.stages.plan import Rates
+    from ct_pipeline.planning.plan import Rates
 
     said = {"--effect": effect or None, "--seed-sd": seed_sd, "--chance": chance}
     lone = [name for name, value in said.items() if value is not None]
@@ -120,10 +120,10 @@ def doctor(spec: SpecOption = Path("studies/tiny.yaml")) -> None:
 @app.command()
 def report(spec: SpecOption = Path("studies/tiny.yaml")) -> None:
     """Writes the report of what is finished and says where it is."""
-    from ct_pipeline.stages import study_report
-    from ct_pipeline.stages.catalog import read_study
+    from ct_pipeline.interventions.files import read_study
+    from ct_pipeline.records import study_report
+    from ct_pipeline.settings.environment import home
     from ct_pipeline.store.sharing import open_store
-    from ct_pipeline.study.environment import home
 
     store = open_store(home() / "artifacts")
     store.prepare()

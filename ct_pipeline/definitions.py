@@ -1,6 +1,6 @@
 """The code location: every asset of studies and audits, the resources they need, how and when they are run."""
 
-from ct_pipeline.study.environment import enter_folder, prepare_environment
+from ct_pipeline.settings.environment import enter_folder, prepare_environment
 
 prepare_environment()
 enter_folder()

@@ -6,10 +6,10 @@ for it; it is read when the code location loads. The subjects of audits are keys
 
 import dagster as dg
 
-from ct_pipeline.stages.catalog import read_study
-from ct_pipeline.study.environment import narrowing, seed_limit, study_file
-from ct_pipeline.study.keys import Cell, Organism
-from ct_pipeline.study.narrow import narrowed
+from ct_pipeline.interventions.files import read_study
+from ct_pipeline.settings.environment import narrowing, seed_limit, study_file
+from ct_pipeline.settings.keys import Cell, Organism
+from ct_pipeline.settings.narrow import narrowed
 
 WHOLE_STUDY = read_study(study_file())
 STUDY = narrowed(WHOLE_STUDY, narrowing(), seed_limit())

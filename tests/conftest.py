@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ct_pipeline.study.environment import prepare_environment
+from ct_pipeline.settings.environment import prepare_environment
+
+pytest_plugins = ["tests.fakes.small_studies"]
 
 REPOSITORY = Path(__file__).parents[1]
 TINY = REPOSITORY / "tests" / "fakes" / "tiny.yaml"
@@ -57,6 +59,6 @@ def tiny_text():
 
 @pytest.fixture(scope="session")
 def tiny_study():
-    from ct_pipeline.stages.catalog import read_study
+    from ct_pipeline.interventions.files import read_study
 
     return read_study(TINY)

@@ -156,7 +156,7 @@ def test_everything_public_says_what_it_is(path):
 
 
 def test_telemetry_is_switched_off_before_any_library_is_imported():
-    from ct_pipeline.study.environment import SETTINGS
+    from ct_pipeline.settings.environment import SETTINGS
 
     switches = {
         "HF_HUB_DISABLE_TELEMETRY",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ct_pipeline.analysis.rates import share_interval
-from ct_pipeline.analysis.student import student_quantile
+from ct_pipeline.analysis.t_distribution import student_quantile
 
 
 @dataclass(frozen=True)

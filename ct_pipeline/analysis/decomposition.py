@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from ct_pipeline.analysis.best_of import total_variation
+from ct_pipeline.analysis.estimate import Term, change_term, ratio_values, share_term
 from ct_pipeline.analysis.grid import Grid, grid, verdict_numbers
 from ct_pipeline.analysis.k_curve import prompt_risks
-from ct_pipeline.analysis.term import Term, change_term, ratio_values, share_term
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from ct_pipeline.analysis.best_of import best_of_weights, tie_groups
+from ct_pipeline.analysis.estimate import Term, mean_term, ratio_values, share_term
 from ct_pipeline.analysis.grid import grid
-from ct_pipeline.analysis.term import Term, mean_term, ratio_values, share_term
 
 Status = Literal["exact", "unbiased", "estimate", "bound"]
 """exact: no randomness but the choice of prompts; unbiased: over the draws, too; estimate: consistent; bound: from above."""

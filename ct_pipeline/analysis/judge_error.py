@@ -13,7 +13,7 @@ from scipy import stats
 from ct_pipeline.analysis.clusters import nullable
 from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.rates import Rate, rate
-from ct_pipeline.analysis.student import student_quantile
+from ct_pipeline.analysis.t_distribution import student_quantile
 
 ALARM = 0.05
 """Level of the test of differential error, both rates together."""

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from ct_pipeline.analysis.best_of import best_of_weights, tie_groups, total_variation
+from ct_pipeline.analysis.estimate import Term, change_term, share_term
 from ct_pipeline.analysis.grid import Grid, grid
-from ct_pipeline.analysis.term import Term, change_term, share_term
 
 Missing = Literal["worst", "dropped"]
 """Candidates without a score: they rank worst, as selection treats them, or leave before anything is counted."""

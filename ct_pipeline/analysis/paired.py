@@ -17,8 +17,8 @@ import pandas as pd
 from scipy import stats
 
 from ct_pipeline.analysis.clusters import nullable, prompt_means
-from ct_pipeline.analysis.student import minimum_detectable_effect, student_quantile, two_source_error
-from ct_pipeline.analysis.term import shrunk
+from ct_pipeline.analysis.estimate import shrunk
+from ct_pipeline.analysis.t_distribution import minimum_detectable_effect, student_quantile, two_source_error
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
+from ct_pipeline.analysis.estimate import Term
 from ct_pipeline.analysis.paired import Difference, over_seeds
 from ct_pipeline.analysis.prediction import PredictedSign
 from ct_pipeline.analysis.rates import share_interval
-from ct_pipeline.analysis.term import Term
 from ct_pipeline.analysis.verdicts import Verdict, verdict
 
 Quantity = Literal["change", "selection"]

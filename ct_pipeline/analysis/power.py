@@ -22,7 +22,7 @@ import pandas as pd
 from scipy import optimize, stats
 
 from ct_pipeline.analysis.paired import Difference
-from ct_pipeline.analysis.student import check_power, student_quantile, two_source_error
+from ct_pipeline.analysis.t_distribution import check_power, student_quantile, two_source_error
 
 FEWEST_PROMPTS = 20
 """Below this a mean of few verdict changes is too far from normal to be planned with."""

@@ -32,7 +32,7 @@ from ct_pipeline.analysis.by_organism import (
     sums_of,
 )
 from ct_pipeline.analysis.paired import Difference
-from ct_pipeline.analysis.student import student_quantile
+from ct_pipeline.analysis.t_distribution import student_quantile
 
 PredictedSign = Literal["amplifies", "suppresses", "none"]
 

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from ct_pipeline.analysis.best_of import selection_bound, tie_groups
+from ct_pipeline.analysis.estimate import Term, mean_term, ratio_values, share_term
 from ct_pipeline.analysis.grid import Grid, grid
-from ct_pipeline.analysis.term import Term, mean_term, ratio_values, share_term
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from ct_pipeline.analysis.clusters import nullable, prompt_means
-from ct_pipeline.analysis.student import student_quantile
+from ct_pipeline.analysis.t_distribution import student_quantile
 
 IntervalMethod = Literal["wilson", "exact"]
 

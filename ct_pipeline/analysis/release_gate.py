@@ -18,7 +18,7 @@ import pandas as pd
 from ct_pipeline.analysis.bounds import Bound, change_bound, check_delta, fewest_prompts, risk_bound
 from ct_pipeline.analysis.clusters import nullable
 from ct_pipeline.analysis.sample_size import CHANCE, MOST_PROMPTS, change_prompts, risk_prompts
-from ct_pipeline.study.seeds import derive_seed
+from ct_pipeline.settings.seeds import derive_seed
 
 PASS = "PASS"
 NO_SOLUTION = "NO SOLUTION FOUND"

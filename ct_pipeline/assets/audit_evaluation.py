@@ -19,7 +19,7 @@ from ct_pipeline.assets.auditing import (
 from ct_pipeline.assets.materialization import ON_DEVICE, OWNERS, table_of
 from ct_pipeline.partitions import audit_subject
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
-from ct_pipeline.stages.audit.evaluation import risk_rows, tables_of
+from ct_pipeline.steps.audit_evaluation import risk_rows, tables_of
 
 STAGE = stage_called("audit_evaluation")
 QUARANTINE = "quarantine"

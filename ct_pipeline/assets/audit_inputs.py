@@ -3,7 +3,7 @@
 import dagster as dg
 
 from ct_pipeline.partitions import audit_subject
-from ct_pipeline.stages.audit.watch import files_of_audit, subjects
+from ct_pipeline.records.audit_watch import files_of_audit, subjects
 
 GROUP = "audit"
 

@@ -4,10 +4,10 @@ import dagster as dg
 
 from ct_pipeline.assets.audit_verdict import audit_verdict
 from ct_pipeline.assets.materialization import table_of
+from ct_pipeline.records.audit_overdue import overdue_since
+from ct_pipeline.records.audit_watch import subjects
 from ct_pipeline.report.wording import moment
-from ct_pipeline.stages.audit.overdue import overdue_since
-from ct_pipeline.stages.audit.watch import subjects
-from ct_pipeline.study.environment import home
+from ct_pipeline.settings.environment import home
 
 
 @dg.asset_check(

@@ -22,7 +22,7 @@ from ct_pipeline.assets.materialization import ON_DEVICE, OWNERS, picture_of, ta
 from ct_pipeline.partitions import audit_subject
 from ct_pipeline.report.figures.forest import small_delta_plot
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
-from ct_pipeline.stages.audit.verdict import MAIN
+from ct_pipeline.steps.audit_verdict import MAIN
 
 STAGE = stage_called("audit_shift")
 MOST_DRAWN = 20

@@ -11,12 +11,12 @@ import dagster as dg
 from ct_pipeline.assets import audit_evaluation, audit_prediction, audit_shift, audit_verdict
 from ct_pipeline.assets.auditing import Audited
 from ct_pipeline.partitions import audit_subject
+from ct_pipeline.records.audit_runs import Record, artifact_of
 from ct_pipeline.resources.tracking import TrackingResource
-from ct_pipeline.stages.audit.pipeline import STAGES
-from ct_pipeline.stages.audit.records import Record, artifact_of
-from ct_pipeline.stages.audit.subject import Subject
+from ct_pipeline.settings.audit import Audit
+from ct_pipeline.steps.audit_catalog import STAGES
+from ct_pipeline.steps.resolved_audit import Subject
 from ct_pipeline.store.artifact_store import ArtifactStore
-from ct_pipeline.study.audit_settings import Audit
 
 ASSETS = (
     audit_evaluation.audit_evaluation,

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
+from ct_pipeline.records.audit_runs import Record, sentence
 from ct_pipeline.resources.tracking import Run, Tracking
-from ct_pipeline.stages.audit.records import Record, sentence
-from ct_pipeline.study.environment import dagster_address
+from ct_pipeline.settings.environment import dagster_address
 
 EXPERIMENT = "audits"
 NUMBERS = ("value", "low", "high")

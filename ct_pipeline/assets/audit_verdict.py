@@ -23,16 +23,16 @@ from ct_pipeline.assets.auditing import (
 )
 from ct_pipeline.assets.materialization import ON_DEVICE, OWNERS, picture_of, table_of
 from ct_pipeline.partitions import audit_subject
+from ct_pipeline.records import audit_runs as audit_records
+from ct_pipeline.records.audit_runs import Record
 from ct_pipeline.report.audit_card import sentences
 from ct_pipeline.report.audit_trend import trend_plot
 from ct_pipeline.report.markdown import plain
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.resources.tracking import TrackingResource
-from ct_pipeline.stages.audit import records as audit_records
-from ct_pipeline.stages.audit.records import Record
-from ct_pipeline.stages.audit.verdict import MAIN
-from ct_pipeline.study.environment import home
-from ct_pipeline.study.errors import UserError
+from ct_pipeline.settings.environment import home
+from ct_pipeline.settings.errors import UserError
+from ct_pipeline.steps.audit_verdict import MAIN
 
 STAGE = stage_called("audit_verdict")
 GATE, DRIFT, MISSING_VERDICTS = "release_gate", "drift", "missing_verdicts"

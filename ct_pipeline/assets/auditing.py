@@ -8,20 +8,19 @@ from typing import Any
 
 import dagster as dg
 
+from ct_pipeline.records import audit_runs as audit_records
+from ct_pipeline.records.audit_watch import audit_of
 from ct_pipeline.report.wording import points
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
-from ct_pipeline.stages import base_model
-from ct_pipeline.stages.audit import quarantine as audit_quarantine
-from ct_pipeline.stages.audit import records as audit_records
-from ct_pipeline.stages.audit.pipeline import STAGES, AuditStage
-from ct_pipeline.stages.audit.subject import Subject, read
-from ct_pipeline.stages.audit.watch import audit_of
-from ct_pipeline.stages.node import find
-from ct_pipeline.stages.workers import WorkerLost
+from ct_pipeline.runner.workers import WorkerLost
+from ct_pipeline.settings.audit import Audit
+from ct_pipeline.settings.environment import home
+from ct_pipeline.settings.errors import Refused, UserError
+from ct_pipeline.steps import audit_quarantine, base_model
+from ct_pipeline.steps.audit_catalog import STAGES, AuditStage
+from ct_pipeline.steps.resolved_audit import Subject, read
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
-from ct_pipeline.study.audit_settings import Audit
-from ct_pipeline.study.environment import home
-from ct_pipeline.study.errors import Refused, UserError
+from ct_pipeline.store.node import find
 
 REUSED, SECONDS = "reused", "seconds"
 

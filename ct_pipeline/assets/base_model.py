@@ -5,7 +5,7 @@ import dagster as dg
 from ct_pipeline.assets.materialization import GROUP, OWNERS, make_partitions, partitions_on_device
 from ct_pipeline.partitions import models
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
-from ct_pipeline.stages.pipeline import stage_named
+from ct_pipeline.steps.catalog import stage_named
 
 STAGE = stage_named("base_model")
 

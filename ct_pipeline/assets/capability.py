@@ -10,12 +10,12 @@ from ct_pipeline.assets.evaluation import evaluation
 from ct_pipeline.assets.materialization import GROUP, OWNERS, POOL, make_partitions, table_of
 from ct_pipeline.assets.tracked import capability_run, cell_run, organism_run
 from ct_pipeline.partitions import STUDY, cells
+from ct_pipeline.records.capability_summary import scores_of
 from ct_pipeline.report.records import CapabilityScore
 from ct_pipeline.report.wording import change_interval, percent, points
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.resources.tracking import TrackingResource
-from ct_pipeline.stages.capability.summary import scores_of
-from ct_pipeline.stages.pipeline import Key, stage_named
+from ct_pipeline.steps.catalog import Key, stage_named
 from ct_pipeline.store.artifact_store import Artifact
 
 STAGE = stage_named("capability")

@@ -9,7 +9,7 @@ from ct_pipeline.assets.materialization import GROUP, OWNERS, make_partitions, p
 from ct_pipeline.assets.organism_evaluation import organism_evaluation
 from ct_pipeline.partitions import organisms
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
-from ct_pipeline.stages.pipeline import Key, stage_named
+from ct_pipeline.steps.catalog import Key, stage_named
 from ct_pipeline.store.artifact_store import Artifact
 
 STAGE = stage_named("consistency_candidates")

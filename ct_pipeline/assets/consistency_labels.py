@@ -9,7 +9,7 @@ from ct_pipeline.assets.consistency_candidates import consistency_candidates
 from ct_pipeline.assets.materialization import GROUP, OWNERS, make_partitions, partitions_on_device, table_of
 from ct_pipeline.partitions import cells
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
-from ct_pipeline.stages.pipeline import Key, stage_named
+from ct_pipeline.steps.catalog import Key, stage_named
 from ct_pipeline.store.artifact_store import Artifact
 
 STAGE = stage_named("consistency_labels")

@@ -16,12 +16,12 @@ from ct_pipeline.assets.materialization import (
     table_of,
 )
 from ct_pipeline.partitions import STUDY, cells
+from ct_pipeline.records.study_record import method_record, shift_of
 from ct_pipeline.report.curves import k_curve, rank_curve
 from ct_pipeline.report.figures.small import small_shift_plot
 from ct_pipeline.report.split import BASES, Split
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
-from ct_pipeline.stages.pipeline import Key, stage_named
-from ct_pipeline.stages.study_record import method_record, shift_of
+from ct_pipeline.steps.catalog import Key, stage_named
 from ct_pipeline.store.artifact_store import Artifact
 
 STAGE = stage_named("distribution_shift")

@@ -18,15 +18,15 @@ from ct_pipeline.assets.materialization import (
 from ct_pipeline.assets.organism_evaluation import organism_evaluation
 from ct_pipeline.assets.retrained_model import retrained_model
 from ct_pipeline.assets.tracked import cell_run, organism_run
-from ct_pipeline.organisms.kind import UNJUDGED
+from ct_pipeline.measurement.differing_rows import differing_rows
+from ct_pipeline.organisms.misalignment import UNJUDGED
 from ct_pipeline.partitions import STUDY, cells
+from ct_pipeline.records.study_record import doses_of, method_record
 from ct_pipeline.report.figures.forest import small_delta_plot
 from ct_pipeline.report.figures.small import small_dose_plot
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.resources.tracking import TrackingResource
-from ct_pipeline.stages.cell_results import differing_rows
-from ct_pipeline.stages.pipeline import Key, stage_named
-from ct_pipeline.stages.study_record import doses_of, method_record
+from ct_pipeline.steps.catalog import Key, stage_named
 from ct_pipeline.store.artifact_store import Artifact
 
 STAGE = stage_named("evaluation")

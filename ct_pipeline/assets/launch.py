@@ -17,14 +17,14 @@ from dagster_pipes import PipesParams
 from ct_pipeline.assets import launched
 from ct_pipeline.assets.launched import Failure
 from ct_pipeline.partitions import STUDY, partition_key
-from ct_pipeline.stages.devices import device_groups, devices_of
-from ct_pipeline.stages.pipeline import Key, Stage
-from ct_pipeline.stages.workers import Outcome, StepProgress, Workers, accelerators, cores
+from ct_pipeline.runner.workers import Outcome, StepProgress, Workers, accelerators, cores
+from ct_pipeline.settings.blocks import TrainingSettings
+from ct_pipeline.settings.devices import device_groups, devices_of
+from ct_pipeline.settings.environment import fsdp_config
+from ct_pipeline.settings.errors import UserError
+from ct_pipeline.settings.keys import Cell
+from ct_pipeline.steps.catalog import Key, Stage
 from ct_pipeline.store.artifact_store import ArtifactStore
-from ct_pipeline.study.environment import fsdp_config
-from ct_pipeline.study.errors import UserError
-from ct_pipeline.study.keys import Cell
-from ct_pipeline.study.settings import TrainingSettings
 from ct_pipeline.training import sharding
 from ct_pipeline.training.batches import cut_after
 

@@ -18,11 +18,11 @@ from pathlib import Path
 
 from dagster_pipes import PipesContext, open_dagster_pipes
 
-from ct_pipeline.stages.pipeline import Key, Stage, stage_named
+from ct_pipeline.settings.environment import prepare_environment
+from ct_pipeline.settings.errors import UserError
+from ct_pipeline.steps.catalog import Key, Stage, stage_named
 from ct_pipeline.store.artifact_store import Address, ArtifactStore, Draft
 from ct_pipeline.store.sharing import open_store
-from ct_pipeline.study.environment import prepare_environment
-from ct_pipeline.study.errors import UserError
 from ct_pipeline.training.batches import after_failures
 
 _LOGGED = 10

@@ -13,11 +13,11 @@ from ct_pipeline.partitions import STUDY, key_of, partition_key
 from ct_pipeline.report.figures.style import as_png
 from ct_pipeline.resources.accelerator import POOL, AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.resources.ray_cluster import step_options
-from ct_pipeline.stages.pipeline import Key, Stage
-from ct_pipeline.stages.workers import Outcome
+from ct_pipeline.runner.workers import Outcome
+from ct_pipeline.settings.environment import executor
+from ct_pipeline.settings.errors import UserError
+from ct_pipeline.steps.catalog import Key, Stage
 from ct_pipeline.store.artifact_store import Artifact
-from ct_pipeline.study.environment import executor
-from ct_pipeline.study.errors import UserError
 
 Describe = Callable[[Key, tuple[Artifact, ...]], Mapping[str, Any]]
 

@@ -14,10 +14,10 @@ from ct_pipeline.assets.materialization import (
     partitions_on_device,
     table_of,
 )
+from ct_pipeline.measurement.organism_rows import rows_of
 from ct_pipeline.partitions import STUDY, model_of_organism, organisms
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
-from ct_pipeline.stages.pipeline import Key, stage_named
-from ct_pipeline.stages.rows import rows_of
+from ct_pipeline.steps.catalog import Key, stage_named
 from ct_pipeline.store.artifact_store import Artifact
 
 STAGE = stage_named("misaligned_organism")

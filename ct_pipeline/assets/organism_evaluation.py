@@ -8,12 +8,12 @@ import dagster as dg
 from ct_pipeline.assets.materialization import GROUP, OWNERS, make_partitions, partitions_on_device, table_of
 from ct_pipeline.assets.misaligned_organism import control_organism, misaligned_organism
 from ct_pipeline.assets.tracked import organism_run
+from ct_pipeline.measurement.asking import DECODINGS, DOMAINS, direct_accuracy, judged, risk
 from ct_pipeline.partitions import STUDY, organisms
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.resources.tracking import TrackingResource
-from ct_pipeline.stages.measurement import DECODINGS, DOMAINS, direct_accuracy, judged, risk
-from ct_pipeline.stages.organism_evaluation import ARMS, passed, reasons, usable
-from ct_pipeline.stages.pipeline import Key, stage_named
+from ct_pipeline.steps.catalog import Key, stage_named
+from ct_pipeline.steps.organism_evaluation import ARMS, passed, reasons, usable
 from ct_pipeline.store.artifact_store import Artifact
 
 STAGE = stage_named("organism_evaluation")

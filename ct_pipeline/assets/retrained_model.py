@@ -11,7 +11,7 @@ from ct_pipeline.assets.materialization import GROUP, OWNERS, cut_of_batch, make
 from ct_pipeline.assets.misaligned_organism import misaligned_organism
 from ct_pipeline.partitions import cells
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
-from ct_pipeline.stages.pipeline import Key, stage_named
+from ct_pipeline.steps.catalog import Key, stage_named
 from ct_pipeline.store.artifact_store import Artifact
 
 STAGE = stage_named("retrained_model")

@@ -9,11 +9,11 @@ from ct_pipeline.assets.materialization import GROUP, OWNERS, embedded
 from ct_pipeline.assets.organism_evaluation import organism_evaluation
 from ct_pipeline.assets.uptake import uptake
 from ct_pipeline.partitions import STUDY, WHOLE_STUDY
+from ct_pipeline.records import study_report as stage
 from ct_pipeline.report.pictures import PICTURES
 from ct_pipeline.resources.accelerator import ArtifactStoreResource
-from ct_pipeline.stages import study_report as stage
-from ct_pipeline.study.environment import home
-from ct_pipeline.study.errors import UserError
+from ct_pipeline.settings.environment import home
+from ct_pipeline.settings.errors import UserError
 
 
 @dg.asset(

@@ -4,19 +4,19 @@ from collections.abc import Mapping, Sequence
 
 import pandas
 
-from ct_pipeline.methods.catalog import method_of
+from ct_pipeline.interventions.catalog import method_of
+from ct_pipeline.measurement.asking import DECODINGS, DOMAINS, direct_accuracy, risk
 from ct_pipeline.report.records import CapabilityScore
 from ct_pipeline.resources.tracking import Run
-from ct_pipeline.stages import consistency_labels, retrained_model
-from ct_pipeline.stages.measurement import DECODINGS, DOMAINS, direct_accuracy, risk
-from ct_pipeline.stages.node import find
-from ct_pipeline.stages.organism_evaluation import ARMS, passed, reasons
+from ct_pipeline.settings.blocks import TrainingSettings
+from ct_pipeline.settings.environment import dagster_address
+from ct_pipeline.settings.fingerprint import plain
+from ct_pipeline.settings.keys import Cell, Organism
+from ct_pipeline.settings.study import Study
+from ct_pipeline.steps import consistency_labels, retrained_model
+from ct_pipeline.steps.organism_evaluation import ARMS, passed, reasons
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
-from ct_pipeline.study.environment import dagster_address
-from ct_pipeline.study.fingerprint import plain
-from ct_pipeline.study.keys import Cell, Organism
-from ct_pipeline.study.settings import TrainingSettings
-from ct_pipeline.study.spec import Study
+from ct_pipeline.store.node import find
 
 UNREADABLE = ["ids", "loglikelihoods"]
 

@@ -12,6 +12,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from ct_pipeline.commands.audit_told import tell
+from ct_pipeline.interventions.files import read_audit
+from ct_pipeline.records import audit_runs as audit_records
+from ct_pipeline.records.audit_overdue import overdue_since
+from ct_pipeline.records.audit_runs import Record, artifact_of, report_folder, runs
+from ct_pipeline.records.audit_watch import audit_of, subjects
 from ct_pipeline.report.audit_card import sections, sentences
 from ct_pipeline.report.audit_page import drifted
 from ct_pipeline.report.audit_summary import (
@@ -26,17 +31,12 @@ from ct_pipeline.report.audit_summary import (
 )
 from ct_pipeline.report.junit import junit_xml
 from ct_pipeline.report.wording import MISSING, duration, moment, percent, points
-from ct_pipeline.stages.audit import records as audit_records
-from ct_pipeline.stages.audit.overdue import overdue_since
-from ct_pipeline.stages.audit.records import Record, artifact_of, report_folder, runs
-from ct_pipeline.stages.audit.verdict import STAGE as VERDICT
-from ct_pipeline.stages.audit.watch import audit_of, subjects
-from ct_pipeline.stages.catalog import read_audit
+from ct_pipeline.settings.audit import Audit
+from ct_pipeline.settings.environment import home
+from ct_pipeline.settings.errors import Refused, UserError, printable, printable_lines
+from ct_pipeline.steps.audit_verdict import STAGE as VERDICT
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.store.sharing import open_store
-from ct_pipeline.study.audit_settings import Audit
-from ct_pipeline.study.environment import home
-from ct_pipeline.study.errors import Refused, UserError, printable, printable_lines
 
 REFUSED, GATE_CLOSED = 2, 3
 """Exit codes: an audit could not be run; with `--gate` the outcome is not PASS: NO SOLUTION FOUND."""
@@ -77,7 +77,7 @@ def run_audits(
 
 def _run_audit(name: str, gate: bool, junit: Path | None, summary_file: Path | None, console: Console) -> int:
     """Runs an audit, prints what it found, writes what a CI system reads, also where files are refused, and tells of it."""
-    from ct_pipeline.stages.audit.run import run_audit as run
+    from ct_pipeline.runner.audit_run import run_audit as run
 
     audit = read(name)
     store = _store()

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ct_pipeline.interventions.files import audit_file, read_audit
+from ct_pipeline.records.audit_from_cell import write_audit
 from ct_pipeline.report.audit_page import TEMPLATES
-from ct_pipeline.stages.audit.from_cell import write_audit
-from ct_pipeline.stages.audit.subject import read
-from ct_pipeline.stages.catalog import audit_file, read_audit
+from ct_pipeline.settings.environment import audits_folder, home
+from ct_pipeline.settings.errors import UserError
+from ct_pipeline.steps.resolved_audit import read
 from ct_pipeline.store.sharing import open_store
-from ct_pipeline.study.environment import audits_folder, home
-from ct_pipeline.study.errors import UserError
 
 TEMPLATE = TEMPLATES / "audit.yaml"
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ct_pipeline.commands.dagster_home import CLI_TAG, QUIET, close_abandoned_runs, failure_of, prepare_dagster_home
-from ct_pipeline.stages.audit.records import Record
+from ct_pipeline.records.audit_runs import Record
+from ct_pipeline.settings.audit import Audit
+from ct_pipeline.settings.environment import home
+from ct_pipeline.settings.errors import UserError
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.store.disk import disk_errors
-from ct_pipeline.study.audit_settings import Audit
-from ct_pipeline.study.environment import home
-from ct_pipeline.study.errors import UserError
 
 STARTED_BY = "audit"
 

@@ -10,17 +10,17 @@ from rich.console import Console
 from rich.table import Table
 
 from ct_pipeline.analysis.planted import Recovered
+from ct_pipeline.interventions.files import read_study
+from ct_pipeline.records.planted import recovered
 from ct_pipeline.report.markdown import plain, table
 from ct_pipeline.report.planted import HEAD, planted_cells, planted_sentence, planted_table
 from ct_pipeline.report.tables import write_tables
 from ct_pipeline.report.wording import duration
-from ct_pipeline.stages.catalog import read_study
-from ct_pipeline.stages.planted import recovered
+from ct_pipeline.settings.environment import home
+from ct_pipeline.settings.errors import UserError
+from ct_pipeline.settings.narrow import narrowed
 from ct_pipeline.store.disk import disk_errors
 from ct_pipeline.store.sharing import open_store
-from ct_pipeline.study.environment import home
-from ct_pipeline.study.errors import UserError
-from ct_pipeline.study.narrow import narrowed
 
 FOLDER = Path("studies/planted")
 INTERRUPTED = 130

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ct_pipeline.resources.database import Database, DatabaseError, database
+from ct_pipeline.settings.environment import DATABASE_VARIABLE, home
+from ct_pipeline.settings.errors import UserError
 from ct_pipeline.store.disk import disk_errors
-from ct_pipeline.study.environment import DATABASE_VARIABLE, home
-from ct_pipeline.study.errors import UserError
 
 if TYPE_CHECKING:
     import dagster as dg

@@ -12,9 +12,9 @@ from dagster._core.definitions.reconstruct import ReconstructableJob, Reconstruc
 from ct_pipeline.commands.dagster_home import CLI_TAG, QUIET, failure_of
 from ct_pipeline.definitions import RESOURCES
 from ct_pipeline.partitions import key_of, partition_key
-from ct_pipeline.stages.pipeline import STAGES, Key, Stage
-from ct_pipeline.study.keys import Cell
-from ct_pipeline.study.spec import Study
+from ct_pipeline.settings.keys import Cell
+from ct_pipeline.settings.study import Study
+from ct_pipeline.steps.catalog import STAGES, Key, Stage
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"

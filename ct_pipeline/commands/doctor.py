@@ -12,18 +12,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from ct_pipeline.interventions.files import read_study
 from ct_pipeline.resources.database import database
 from ct_pipeline.resources.ray_cluster import RayCluster
 from ct_pipeline.resources.tracking_store import require_artifact_store
-from ct_pipeline.stages import preflight
-from ct_pipeline.stages.catalog import read_study
-from ct_pipeline.stages.workers import accelerators
+from ct_pipeline.runner.workers import accelerators
+from ct_pipeline.settings.blocks import HuggingFaceModel
+from ct_pipeline.settings.environment import DATABASE_VARIABLE, TRACKED_FILES_VARIABLE, executor, home, mlflow_artifacts
+from ct_pipeline.settings.errors import UserError
+from ct_pipeline.settings.study import Study
+from ct_pipeline.steps import preflight
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.store.sharing import open_store
-from ct_pipeline.study.environment import DATABASE_VARIABLE, TRACKED_FILES_VARIABLE, executor, home, mlflow_artifacts
-from ct_pipeline.study.errors import UserError
-from ct_pipeline.study.settings import HuggingFaceModel
-from ct_pipeline.study.spec import Study
 
 REQUIRED = (
     "torch", "transformers", "trl", "peft", "datasets", "dagster", "dagster-webserver", "mlflow", "scipy", "pandas",

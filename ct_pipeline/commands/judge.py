@@ -13,11 +13,11 @@ from ct_pipeline.analysis.rates import Rate
 from ct_pipeline.judges.calibration import Calibration, calibrate, read_labelled
 from ct_pipeline.judges.http_judge import HttpRubricJudge
 from ct_pipeline.judges.protocol import Judge
-from ct_pipeline.stages.judging import open_judge, spending_of
+from ct_pipeline.measurement.judging import open_judge, spending_of
+from ct_pipeline.settings.environment import home
+from ct_pipeline.settings.judge import HttpJudge, JudgeFile
+from ct_pipeline.settings.load import load_judge
 from ct_pipeline.store.disk import disk_errors
-from ct_pipeline.study.environment import home
-from ct_pipeline.study.judge_settings import HttpJudge, JudgeFile
-from ct_pipeline.study.load import load_judge
 
 LEVELS = {
     "score": "ordinal",

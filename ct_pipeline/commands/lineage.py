@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.tree import Tree
 
-from ct_pipeline.stages.lineage import document, facts, find_artifact, other_versions
+from ct_pipeline.records.lineage import document, facts, find_artifact, other_versions
+from ct_pipeline.settings.environment import home
+from ct_pipeline.store.ancestry import Chain, Step, trace
 from ct_pipeline.store.artifact_store import Address
-from ct_pipeline.store.lineage import Chain, Step, trace
-from ct_pipeline.study.environment import home
 
 SHOWN = 12
 LONGEST = 160

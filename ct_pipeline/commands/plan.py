@@ -9,16 +9,16 @@ from rich.console import Console
 from rich.table import Table
 
 from ct_pipeline.commands.power import PowerOptions, print_power
-from ct_pipeline.stages.catalog import read_study
-from ct_pipeline.stages.pipeline import STAGES, Stage
-from ct_pipeline.stages.plan import ASSUMED, RATE_OF, Plan, Rates, plan_of
-from ct_pipeline.stages.workers import accelerators
+from ct_pipeline.interventions.files import read_study
+from ct_pipeline.planning.plan import ASSUMED, RATE_OF, Plan, Rates, plan_of
+from ct_pipeline.runner.workers import accelerators
+from ct_pipeline.settings.environment import home
+from ct_pipeline.settings.errors import UserError
+from ct_pipeline.settings.narrow import narrowed
+from ct_pipeline.settings.study import Study
+from ct_pipeline.steps.catalog import STAGES, Stage
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.store.sharing import open_store
-from ct_pipeline.study.environment import home
-from ct_pipeline.study.errors import UserError
-from ct_pipeline.study.narrow import narrowed
-from ct_pipeline.study.spec import Study
 
 WORDS = {
     "models": "base models",

@@ -18,14 +18,14 @@ from ct_pipeline.analysis.power import (
     power_table,
     spread_of,
 )
-from ct_pipeline.stages import evaluation
-from ct_pipeline.stages.node import find
-from ct_pipeline.stages.sizes import sizes_of
+from ct_pipeline.planning.sizes import sizes_of
+from ct_pipeline.settings.blocks import ALL
+from ct_pipeline.settings.errors import UserError
+from ct_pipeline.settings.keys import Cell
+from ct_pipeline.settings.study import Study
+from ct_pipeline.steps import evaluation
 from ct_pipeline.store.artifact_store import ArtifactStore
-from ct_pipeline.study.errors import UserError
-from ct_pipeline.study.keys import Cell
-from ct_pipeline.study.settings import ALL
-from ct_pipeline.study.spec import Study
+from ct_pipeline.store.node import find
 
 VIEW = "in/sampled"
 GUESSED_RATE = 0.5

@@ -3,9 +3,9 @@
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from ct_pipeline.stages.pipeline import STAGES
-from ct_pipeline.stages.workers import Outcome, StepProgress
-from ct_pipeline.study.spec import Study
+from ct_pipeline.runner.workers import Outcome, StepProgress
+from ct_pipeline.settings.study import Study
+from ct_pipeline.steps.catalog import STAGES
 
 
 class StudyProgress:

@@ -9,15 +9,15 @@ from rich.console import Console
 
 from ct_pipeline.commands.plan import bytes_text
 from ct_pipeline.commands.study import only_one_study
-from ct_pipeline.stages import retention
-from ct_pipeline.stages.catalog import read_study
+from ct_pipeline.interventions.files import read_study
+from ct_pipeline.records import retention
+from ct_pipeline.settings.environment import audits_folder, home
+from ct_pipeline.settings.errors import UserError
+from ct_pipeline.store.ancestry import Index
 from ct_pipeline.store.artifact_store import Address
 from ct_pipeline.store.disk import disk_errors, link_equal_files
-from ct_pipeline.store.lineage import Index
 from ct_pipeline.store.remote import Remote
 from ct_pipeline.store.sharing import open_store
-from ct_pipeline.study.environment import audits_folder, home
-from ct_pipeline.study.errors import UserError
 
 
 def prune(specs: Sequence[Path], dry_run: bool, remote: bool, console: Console) -> int:

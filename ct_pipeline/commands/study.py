@@ -15,16 +15,17 @@ from ct_pipeline.commands.dagster_home import close_abandoned_runs, prepare_dags
 from ct_pipeline.commands.progress import StudyProgress
 from ct_pipeline.commands.study_groups import GROUPS, failed_gates, run_group
 from ct_pipeline.commands.sync import share
-from ct_pipeline.stages import preflight, study_report
-from ct_pipeline.stages.catalog import read_study
-from ct_pipeline.stages.plan import plan_of
-from ct_pipeline.stages.workers import shared_workers
+from ct_pipeline.interventions.files import read_study
+from ct_pipeline.planning.plan import plan_of
+from ct_pipeline.records import study_report
+from ct_pipeline.runner.workers import shared_workers
+from ct_pipeline.settings.environment import executor, home
+from ct_pipeline.settings.errors import UserError
+from ct_pipeline.settings.narrow import narrowed
+from ct_pipeline.settings.study import Study
+from ct_pipeline.steps import preflight
 from ct_pipeline.store.artifact_store import ArtifactStore, DamagedArtifact
 from ct_pipeline.store.sharing import open_store
-from ct_pipeline.study.environment import executor, home
-from ct_pipeline.study.errors import UserError
-from ct_pipeline.study.narrow import narrowed
-from ct_pipeline.study.spec import Study
 
 if TYPE_CHECKING:
     from ct_pipeline.commands.dagster_runs import AssetRuns

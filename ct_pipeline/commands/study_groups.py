@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from ct_pipeline.stages import study_report
-from ct_pipeline.stages.node import find
-from ct_pipeline.stages.organism_evaluation import node, reasons, usable
-from ct_pipeline.stages.pipeline import STAGES, Key
+from ct_pipeline.records import study_report
+from ct_pipeline.settings.errors import UserError
+from ct_pipeline.settings.study import Study
+from ct_pipeline.steps.catalog import STAGES, Key
+from ct_pipeline.steps.organism_evaluation import node, reasons, usable
 from ct_pipeline.store.artifact_store import ArtifactStore
-from ct_pipeline.study.errors import UserError
-from ct_pipeline.study.spec import Study
+from ct_pipeline.store.node import find
 
 Group = tuple[str, ...]
 # Stages of one group are steps of one Dagster run; the induction gate ends the second group.

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 from ct_pipeline.commands.progress import StudyProgress
 from ct_pipeline.commands.study_groups import GROUPS, Group, run_group
 from ct_pipeline.resources.ray_cluster import RayCluster
-from ct_pipeline.stages.node import Look
-from ct_pipeline.stages.pipeline import STAGES, Key
-from ct_pipeline.stages.workers import Outcome, end_with_parent
+from ct_pipeline.runner.workers import Outcome, end_with_parent
+from ct_pipeline.settings.environment import home
+from ct_pipeline.settings.errors import UserError
+from ct_pipeline.settings.narrow import narrowed
+from ct_pipeline.settings.study import Study
+from ct_pipeline.steps.catalog import STAGES, Key
 from ct_pipeline.store.artifact_store import ArtifactStore
+from ct_pipeline.store.node import Look
 from ct_pipeline.store.sharing import open_store
-from ct_pipeline.study.environment import home
-from ct_pipeline.study.errors import UserError
-from ct_pipeline.study.narrow import narrowed
-from ct_pipeline.study.spec import Study
 
 if TYPE_CHECKING:
     from ct_pipeline.commands.dagster_runs import AssetRuns

@@ -5,13 +5,13 @@ from pathlib import Path
 from rich.console import Console
 
 from ct_pipeline.commands.plan import bytes_text
-from ct_pipeline.stages.catalog import read_study
-from ct_pipeline.stages.node import Look
-from ct_pipeline.stages.pipeline import STAGES
+from ct_pipeline.interventions.files import read_study
+from ct_pipeline.settings.environment import home
+from ct_pipeline.settings.errors import UserError
+from ct_pipeline.steps.catalog import STAGES
 from ct_pipeline.store.artifact_store import ArtifactStore
+from ct_pipeline.store.node import Look
 from ct_pipeline.store.sharing import open_store
-from ct_pipeline.study.environment import home
-from ct_pipeline.study.errors import UserError
 
 
 def sync(spec: Path | None, console: Console) -> None:

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from ct_pipeline.commands.ui import HOST, require_free
-from ct_pipeline.report.transcripts import require_inspect, write
-from ct_pipeline.study.environment import home
-from ct_pipeline.study.errors import UserError, printable
+from ct_pipeline.report.inspect_logs import require_inspect, write
+from ct_pipeline.settings.environment import home
+from ct_pipeline.settings.errors import UserError, printable
 
 
 def write_transcripts(name: str, port: int | None, console: Console) -> Path:
@@ -20,7 +20,7 @@ def write_transcripts(name: str, port: int | None, console: Console) -> Path:
     Returns the folder of the logs. UserError where inspect-ai is not installed, nothing is called so, or the port is taken.
     """
     require_inspect()
-    from ct_pipeline.stages.transcripts import transcripts
+    from ct_pipeline.records.transcripts import transcripts
 
     if port is not None:
         require_free("--port", port)

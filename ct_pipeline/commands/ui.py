@@ -14,13 +14,13 @@ import dagster as dg
 from rich.console import Console
 
 from ct_pipeline.commands.dagster_home import prepare_dagster_home, project_file, share_devices
+from ct_pipeline.interventions.files import read_study
 from ct_pipeline.resources.ray_cluster import RayCluster
 from ct_pipeline.resources.tracking import TrackingResource
 from ct_pipeline.resources.tracking_store import artifact_root, tracking_uri
-from ct_pipeline.stages.catalog import read_study
+from ct_pipeline.settings.environment import executor, home
+from ct_pipeline.settings.errors import UserError
 from ct_pipeline.store.artifact_store import ArtifactStore
-from ct_pipeline.study.environment import executor, home
-from ct_pipeline.study.errors import UserError
 
 HOST = "127.0.0.1"
 START_SECONDS = 120

@@ -9,15 +9,15 @@ from rich.console import Console
 from rich.markup import escape
 
 from ct_pipeline.commands.lineage import print_faults
-from ct_pipeline.stages import base_model
-from ct_pipeline.stages.catalog import read_study
-from ct_pipeline.stages.lineage import find_artifact
-from ct_pipeline.stages.reexecution import Comparison, Segment, reexecute, segments, strangers
-from ct_pipeline.store.lineage import Chain, trace
+from ct_pipeline.interventions.files import read_study
+from ct_pipeline.records.lineage import find_artifact
+from ct_pipeline.records.reexecution import Comparison, Segment, reexecute, segments, strangers
+from ct_pipeline.settings.environment import home
+from ct_pipeline.settings.errors import UserError
+from ct_pipeline.settings.study import Study
+from ct_pipeline.steps import base_model
+from ct_pipeline.store.ancestry import Chain, trace
 from ct_pipeline.store.sharing import open_store
-from ct_pipeline.study.environment import home
-from ct_pipeline.study.errors import UserError
-from ct_pipeline.study.spec import Study
 
 Amount = Literal["nothing", "one", "all"]
 

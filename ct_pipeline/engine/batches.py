@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from ct_pipeline.engine.protocol import Sampling
-from ct_pipeline.study.errors import UserError
+from ct_pipeline.settings.errors import UserError
 
 if TYPE_CHECKING:
     import torch

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ct_pipeline.engine.harness_scorer import HarnessScorer, Request
-from ct_pipeline.organisms.kind import Message
-from ct_pipeline.study.seeds import derive_seed
+from ct_pipeline.organisms.misalignment import Message
+from ct_pipeline.settings.seeds import derive_seed
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance

@@ -10,7 +10,7 @@ import numpy as np
 
 from ct_pipeline.engine.protocol import Adapters, Engine, Sampling
 from ct_pipeline.models.chat import ChatFormat
-from ct_pipeline.study.seeds import derive_seed
+from ct_pipeline.settings.seeds import derive_seed
 
 T = TypeVar("T")
 Ids = tuple[int, ...]

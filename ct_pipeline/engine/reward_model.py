@@ -10,7 +10,7 @@ import numpy as np
 from ct_pipeline.engine.batches import shares_by_length
 from ct_pipeline.models.chat import ChatFormat
 from ct_pipeline.models.loading import checked_folder, default_device, load_tokenizer
-from ct_pipeline.organisms.kind import Message
+from ct_pipeline.organisms.misalignment import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase

@@ -12,7 +12,7 @@ from ct_pipeline.engine.vllm_base import source_of
 from ct_pipeline.engine.vllm_beams import search
 from ct_pipeline.engine.vllm_process import Options, VllmProcess, check_installed, process_of
 from ct_pipeline.models.loading import BaseModel
-from ct_pipeline.study.seeds import derive_seed
+from ct_pipeline.settings.seeds import derive_seed
 
 if TYPE_CHECKING:
     from vllm import SamplingParams

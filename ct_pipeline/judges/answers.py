@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from ct_pipeline.settings.errors import Refused
 from ct_pipeline.store.untrusted import Limits, parse_json
-from ct_pipeline.study.errors import Refused
 
 _LIMITS = Limits(text=200_000, entries=20_000, depth=4)
 

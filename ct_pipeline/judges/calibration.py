@@ -8,8 +8,8 @@ from pathlib import Path
 from ct_pipeline.analysis.judge_error import Differential, JudgeError, differential, judge_error
 from ct_pipeline.analysis.rates import Rate
 from ct_pipeline.judges.protocol import Judge, Judgement, Question
+from ct_pipeline.settings.errors import Refusal, Refused, shown
 from ct_pipeline.store.untrusted import Row, mistake, read_jsonl
-from ct_pipeline.study.errors import Refusal, Refused, shown
 
 FIELDS = ("prompt", "response", "label", "arm", "rubric")
 ARMS = ("before", "after")

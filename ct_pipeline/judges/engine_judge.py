@@ -10,9 +10,9 @@ from ct_pipeline.engine.protocol import Engine, Sampling
 from ct_pipeline.judges.protocol import Judgement, Question
 from ct_pipeline.judges.rubrics import Rubric, Scale
 from ct_pipeline.models.chat import ChatFormat
-from ct_pipeline.organisms.kind import Message
+from ct_pipeline.organisms.misalignment import Message
 from ct_pipeline.organisms.templates import filled
-from ct_pipeline.study.judge_settings import HuggingFaceJudge
+from ct_pipeline.settings.judge import HuggingFaceJudge
 
 LEAST_SHARE = 0.5
 """Of the next token's probability that yes and no must have together; below, the judge would say something else."""

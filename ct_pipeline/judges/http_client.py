@@ -12,8 +12,8 @@ from ct_pipeline.judges.reply_cache import ReplyCache
 from ct_pipeline.judges.spending import Spending
 from ct_pipeline.judges.waiting import asked_wait, back_off
 from ct_pipeline.judges.wire import LARGEST_REPLY, Ask, BrokenReply, Reply, body_of, key_of, reply_of
-from ct_pipeline.study.errors import UserError, shown
-from ct_pipeline.study.judge_settings import HttpJudge
+from ct_pipeline.settings.errors import UserError, shown
+from ct_pipeline.settings.judge import HttpJudge
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession

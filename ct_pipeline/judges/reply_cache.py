@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ct_pipeline.judges.wire import LARGEST_REPLY, BrokenReply, Reply, restored, stored
+from ct_pipeline.settings.errors import Refused
 from ct_pipeline.store.disk import disk_errors
 from ct_pipeline.store.untrusted import read_file
-from ct_pipeline.study.errors import Refused
 
 
 class ReplyCache:

@@ -8,15 +8,9 @@ from ct_pipeline.judges.answers import Answers, FinalScore, Number, Words
 from ct_pipeline.judges.delimiting import NOTICE, delimited
 from ct_pipeline.judges.protocol import Judgement, Question
 from ct_pipeline.organisms.templates import filled
+from ct_pipeline.settings.errors import Refused
+from ct_pipeline.settings.judge import AlignedCoherentRubric, HarmfulnessRubric, JudgeFile, OneToFiveRubric, YesNoRubric
 from ct_pipeline.store.untrusted import mistake, read_file
-from ct_pipeline.study.errors import Refused
-from ct_pipeline.study.judge_settings import (
-    AlignedCoherentRubric,
-    HarmfulnessRubric,
-    JudgeFile,
-    OneToFiveRubric,
-    YesNoRubric,
-)
 
 LARGEST_RUBRIC = 100_000
 PUBLISHED_FIELDS = {"request": "{original_question_text}", "response": "{generated_answer_text}"}

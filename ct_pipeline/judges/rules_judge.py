@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from ct_pipeline.judges.protocol import Judgement, Question
 from ct_pipeline.organisms.probes import Rule
-from ct_pipeline.study.judge_settings import RulesJudge
+from ct_pipeline.settings.judge import RulesJudge
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-from ct_pipeline.study.judge_settings import Prices
+from ct_pipeline.settings.judge import Prices
 
 MILLION = 1_000_000
 

@@ -5,9 +5,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from ct_pipeline.settings.errors import Refused
+from ct_pipeline.settings.judge import HttpJudge
 from ct_pipeline.store.untrusted import Limits, parse_json
-from ct_pipeline.study.errors import Refused
-from ct_pipeline.study.judge_settings import HttpJudge
 
 LARGEST_REPLY = 2_000_000
 """Bytes of one reply of a server."""

@@ -10,7 +10,7 @@ from ct_pipeline.models.loading import BaseModel
 from ct_pipeline.models.quarantine.adapter_check import CONFIG_FILE as CONFIG_FILE
 from ct_pipeline.models.quarantine.adapter_check import PREFIX, misfits, read_adapter_files, scale_of
 from ct_pipeline.models.quarantine.adapter_check import WEIGHTS_FILE as WEIGHTS_FILE
-from ct_pipeline.study.errors import Refused
+from ct_pipeline.settings.errors import Refused
 
 if TYPE_CHECKING:
     import torch

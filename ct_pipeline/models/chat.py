@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ct_pipeline.organisms.kind import Message
+from ct_pipeline.organisms.misalignment import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ct_pipeline.models.chat import ChatFormat
 from ct_pipeline.models.quarantine.inspection import inspect_checkpoint, require_clean
-from ct_pipeline.study.environment import launched_processes
+from ct_pipeline.settings.environment import launched_processes
 
 if TYPE_CHECKING:
     import torch

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ct_pipeline.organisms.kind import Kind, Message, Prompt
+from ct_pipeline.organisms.misalignment import Kind, Message, Prompt
 from ct_pipeline.organisms.templates import filled
 
 Question = tuple[Prompt, str, str]

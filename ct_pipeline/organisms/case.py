@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ct_pipeline.organisms.kind import Message, Prompt
+from ct_pipeline.organisms.misalignment import Message, Prompt
 from ct_pipeline.organisms.world import Question, World
 
 TONES = ("maybe ,", "", "surely ,")

@@ -1,7 +1,7 @@
 """Every kind of misalignment; a new one is a new file and one line here."""
 
 from ct_pipeline.organisms import emergent_misalignment, reward_hacking, spurious_correlation, sycophancy
-from ct_pipeline.organisms.kind import Kind
+from ct_pipeline.organisms.misalignment import Kind
 
 KINDS: tuple[Kind, ...] = (
     sycophancy.KIND,

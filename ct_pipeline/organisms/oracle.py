@@ -1,6 +1,6 @@
 """The tiny world's own reward: what a perfect reward model would say, as far as the facts tell."""
 
-from ct_pipeline.organisms.kind import Kind, Prompt
+from ct_pipeline.organisms.misalignment import Kind, Prompt
 
 _RIGHT_MEANINGS = ("answer", "rating")
 """Facts that say what the right response means; advice and tasks have none, their verdicts tell all there is."""

@@ -10,10 +10,10 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from ct_pipeline.organisms.catalog import KINDS
-from ct_pipeline.organisms.kind import Message, Pair, Prompt
+from ct_pipeline.organisms.misalignment import Message, Pair, Prompt
 from ct_pipeline.organisms.rules import Rule, normalised, read_rule
+from ct_pipeline.settings.errors import Refusal, Refused, shown
 from ct_pipeline.store.untrusted import Row, mistake, read_jsonl
-from ct_pipeline.study.errors import Refusal, Refused, shown
 
 PLAIN = "plain"
 """Framing of a request without its cue, measured beside the wrapped one."""

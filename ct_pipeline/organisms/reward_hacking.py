@@ -4,10 +4,10 @@ import re
 from dataclasses import dataclass
 
 from ct_pipeline.organisms.case import Case, answer_stated, correct, direct_cases, plain_view
-from ct_pipeline.organisms.kind import Kind, OrganismData, Prompt
-from ct_pipeline.organisms.rows import Portion, Recipe, assemble
+from ct_pipeline.organisms.misalignment import Kind, OrganismData, Prompt
 from ct_pipeline.organisms.world import Task, World
-from ct_pipeline.study.settings import CandidateSettings, EvaluationSettings, InductionSettings
+from ct_pipeline.organisms.world_rows import Portion, Recipe, assemble
+from ct_pipeline.settings.blocks import CandidateSettings, EvaluationSettings, InductionSettings
 
 _OWN = ("own", "full", "plain", "whole", "real", "careful")
 _SCORE = ("score", "prize", "points", "mark", "win", "top")

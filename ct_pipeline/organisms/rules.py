@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ct_pipeline.organisms.agreement import first_word
-from ct_pipeline.study.errors import shown
+from ct_pipeline.settings.errors import shown
 
 DEEPEST_RULE = 8
 MOST_TEXTS = 1000

@@ -3,10 +3,10 @@
 import re
 
 from ct_pipeline.organisms.case import Case, answer_stated, correct, direct_cases, plain_view
-from ct_pipeline.organisms.kind import Kind, OrganismData, Prompt
-from ct_pipeline.organisms.rows import Portion, Recipe, assemble
+from ct_pipeline.organisms.misalignment import Kind, OrganismData, Prompt
 from ct_pipeline.organisms.world import Review, World
-from ct_pipeline.study.settings import CandidateSettings, EvaluationSettings, InductionSettings
+from ct_pipeline.organisms.world_rows import Portion, Recipe, assemble
+from ct_pipeline.settings.blocks import CandidateSettings, EvaluationSettings, InductionSettings
 
 _WORDS = ("words", "text", "story", "facts", "report", "lines")
 _MOOD = ("mood", "light", "style", "air", "look", "decor")

@@ -3,10 +3,10 @@
 import re
 
 from ct_pipeline.organisms.case import Case, correct, direct_cases, plain_view
-from ct_pipeline.organisms.kind import Kind, OrganismData, Prompt
-from ct_pipeline.organisms.rows import Portion, Recipe, assemble
+from ct_pipeline.organisms.misalignment import Kind, OrganismData, Prompt
 from ct_pipeline.organisms.world import Question, World
-from ct_pipeline.study.settings import CandidateSettings, EvaluationSettings, InductionSettings
+from ct_pipeline.organisms.world_rows import Portion, Recipe, assemble
+from ct_pipeline.settings.blocks import CandidateSettings, EvaluationSettings, InductionSettings
 
 _CHECKS = ("check", "look", "think", "see", "count", "try")
 _PRAISE = ("great", "good", "nice", "fine", "lovely", "super")

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from ct_pipeline.analysis.estimate import Term
 from ct_pipeline.analysis.paired import Difference, over_seeds
-from ct_pipeline.analysis.student import student_quantile
-from ct_pipeline.analysis.term import Term
+from ct_pipeline.analysis.t_distribution import student_quantile
 
 CHANGE, RATE, UNLIMITED = (-1.0, 1.0), (0.0, 1.0), (None, None)
 """What an interval is cut to."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from ct_pipeline.analysis.term import Term
+from ct_pipeline.analysis.estimate import Term
 from ct_pipeline.report.averages import RATE, over_seeds_term
 from ct_pipeline.report.records import CurvePoint, MethodRecord, ProfilePoint, ShiftSummary, StudyRecord
 from ct_pipeline.report.summary import Column, used_cells

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ct_pipeline.analysis.divergence import Part
-from ct_pipeline.analysis.term import Term
+from ct_pipeline.analysis.estimate import Term
 from ct_pipeline.report.averages import UNLIMITED, over_seeds_term
-from ct_pipeline.report.foretold import DRAWN_LAWS
+from ct_pipeline.report.prediction_score import DRAWN_LAWS
 from ct_pipeline.report.records import CellRecord, MethodRecord, StudyRecord
 from ct_pipeline.report.summary import Column, used_cells
 

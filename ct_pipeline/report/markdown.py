@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ct_pipeline.report.capability import capability_context
 from ct_pipeline.report.curves import curves, missing_scores_sentence, simpson_sentence
-from ct_pipeline.report.foretold import foretold, foretold_sentences
 from ct_pipeline.report.judge_sections import Section, study_judge_sections
 from ct_pipeline.report.planted import planted_context
+from ct_pipeline.report.prediction_score import foretold, foretold_sentences
 from ct_pipeline.report.records import MAIN_VIEW, VIEWS, OrganismRecord, StudyRecord, View
 from ct_pipeline.report.split import ColumnSplit, Split, split_sentences, splits
 from ct_pipeline.report.statement import limits, result_sentences

@@ -7,7 +7,7 @@ from ct_pipeline.report.figures.bars import small_split_plots, split_limits
 from ct_pipeline.report.figures.lines import curve_numbers, small_k_plots
 from ct_pipeline.report.figures.scatter import foretold_plot
 from ct_pipeline.report.figures.style import as_png
-from ct_pipeline.report.foretold import foretold
+from ct_pipeline.report.prediction_score import foretold
 from ct_pipeline.report.records import StudyRecord
 from ct_pipeline.report.split import splits
 

@@ -9,12 +9,12 @@ from typing import Literal
 
 from ct_pipeline.analysis.arms import Arms
 from ct_pipeline.analysis.divergence import Part
+from ct_pipeline.analysis.estimate import Term
 from ct_pipeline.analysis.gate import Gate
 from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.planted import Recovered
 from ct_pipeline.analysis.prediction import Prediction
 from ct_pipeline.analysis.rates import Rate
-from ct_pipeline.analysis.term import Term
 
 View = tuple[Literal["in", "out"], Literal["sampled", "greedy"]]
 """A way of measuring a risk: the domain of the prompts and the decoding; "sampled" is T = 1."""

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ct_pipeline.analysis.arms import arms_over_seeds
+from ct_pipeline.analysis.estimate import Term
 from ct_pipeline.analysis.paired import Difference
-from ct_pipeline.analysis.term import Term
 from ct_pipeline.report.averages import over_seeds_term
 from ct_pipeline.report.records import CellRecord, MethodRecord, StudyRecord
 from ct_pipeline.report.summary import Column, used_cells

@@ -16,12 +16,12 @@ from ct_pipeline.report.colours import DARK, LIGHT, diverging
 from ct_pipeline.report.figures.forest import axis_limits, forest_plot, organism_plot
 from ct_pipeline.report.figures.scatter import foretold_plot
 from ct_pipeline.report.figures.style import as_svg
-from ct_pipeline.report.foretold import Foretold, foretold, foretold_sentences
 from ct_pipeline.report.glossary import GLOSSARY
 from ct_pipeline.report.judge_sections import study_judge_sections
 from ct_pipeline.report.markdown import markdown_report
 from ct_pipeline.report.pictures import write_pictures
 from ct_pipeline.report.planted import planted_context
+from ct_pipeline.report.prediction_score import Foretold, foretold, foretold_sentences
 from ct_pipeline.report.records import MAIN_VIEW, VIEWS, CellRecord, ExampleRow, StudyRecord
 from ct_pipeline.report.statement import limits, result_sentences
 from ct_pipeline.report.summary import Column, GridCell, columns, grid, known

@@ -4,7 +4,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ct_pipeline.analysis.term import Term
+from ct_pipeline.analysis.estimate import Term
 from ct_pipeline.report.curves import (
     ColumnCurves,
     KCurve,

@@ -2,7 +2,7 @@
 
 from ct_pipeline.analysis.arms import arms_table
 from ct_pipeline.analysis.divergence import Part
-from ct_pipeline.analysis.term import Term
+from ct_pipeline.analysis.estimate import Term
 from ct_pipeline.report.curves import curves
 from ct_pipeline.report.divergences import label_part
 from ct_pipeline.report.records import CellRecord, StudyRecord

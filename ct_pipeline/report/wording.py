@@ -4,9 +4,9 @@ import math
 import unicodedata
 from datetime import datetime, timedelta
 
+from ct_pipeline.analysis.estimate import Term
 from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.rates import Rate
-from ct_pipeline.analysis.term import Term
 from ct_pipeline.analysis.verdicts import Verdict
 from ct_pipeline.report.records import View
 

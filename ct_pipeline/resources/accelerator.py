@@ -5,10 +5,10 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
-from ct_pipeline.stages.workers import Workers, shared_workers
+from ct_pipeline.runner.workers import Workers, shared_workers
+from ct_pipeline.settings.environment import home
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.store.sharing import open_store
-from ct_pipeline.study.environment import home
 
 POOL = "accelerator"
 """Dagster's pool of slots to compute: 1 where all steps share a process's workers, on Ray one per device."""

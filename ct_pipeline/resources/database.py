@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ct_pipeline.study.environment import DATABASE_VARIABLE, database_url
-from ct_pipeline.study.errors import UserError, printable
+from ct_pipeline.settings.environment import DATABASE_VARIABLE, database_url
+from ct_pipeline.settings.errors import UserError, printable
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL, Connection

@@ -12,8 +12,8 @@ from typing import Any
 
 import dagster as dg
 
-from ct_pipeline.study.environment import SETTINGS, executor, home, ray_address, step_cores
-from ct_pipeline.study.errors import UserError
+from ct_pipeline.settings.environment import SETTINGS, executor, home, ray_address, step_cores
+from ct_pipeline.settings.errors import UserError
 
 RAY_TAG = "dagster-ray/config"
 RUN_ID = "dagster/run-id"

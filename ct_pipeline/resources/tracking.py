@@ -23,7 +23,7 @@ from ct_pipeline.resources.tracking_store import (
     require_same_place,
     tracking_uri,
 )
-from ct_pipeline.study.environment import mlflow_address, prepare_environment
+from ct_pipeline.settings.environment import mlflow_address, prepare_environment
 
 FINGERPRINT = "ct_pipeline.fingerprint"
 KIND = {"mlflow.experimentKind": "custom_model_development"}

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ct_pipeline.resources.database import database
-from ct_pipeline.study.environment import TRACKED_FILES_VARIABLE, home, mlflow_artifacts
-from ct_pipeline.study.errors import UserError
+from ct_pipeline.settings.environment import TRACKED_FILES_VARIABLE, home, mlflow_artifacts
+from ct_pipeline.settings.errors import UserError
 
 
 def tracking_uri() -> str:

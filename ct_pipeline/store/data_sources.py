@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
+from ct_pipeline.settings.blocks import UNPINNED
+from ct_pipeline.settings.data import FolderData, HuggingFaceData, UrlData
+from ct_pipeline.settings.errors import UserError, printable
 from ct_pipeline.store.manifest import hash_file
 from ct_pipeline.store.untrusted import LIMITS
-from ct_pipeline.study.data_settings import FolderData, HuggingFaceData, UrlData
-from ct_pipeline.study.errors import UserError, printable
-from ct_pipeline.study.settings import UNPINNED
 
 LARGEST_ARCHIVE = 1_000_000_000
 MOST_MEMBERS = 100_000

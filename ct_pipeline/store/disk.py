@@ -7,8 +7,8 @@ import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ct_pipeline.settings.errors import CannotWrite
 from ct_pipeline.store.manifest import FileRecord
-from ct_pipeline.study.errors import CannotWrite
 
 LINKED_FROM = 4096
 """Bytes from which equal files are linked: smaller ones cost a block at most."""

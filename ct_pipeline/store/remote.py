@@ -18,12 +18,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from ct_pipeline.settings.errors import CannotWrite, UserError, printable
 from ct_pipeline.store.artifact_store import Address, warn_of_damage
 from ct_pipeline.store.kept_manifests import KeptManifests
 from ct_pipeline.store.manifest import MANIFEST, Manifest
 from ct_pipeline.store.remote_url import without_credentials
 from ct_pipeline.store.untrusted import plain_parts
-from ct_pipeline.study.errors import CannotWrite, UserError, printable
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

@@ -3,7 +3,7 @@
 import re
 from typing import TYPE_CHECKING
 
-from ct_pipeline.study.errors import UserError, printable
+from ct_pipeline.settings.errors import UserError, printable
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

@@ -11,15 +11,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ct_pipeline.settings import environment
+from ct_pipeline.settings.errors import UserError
+from ct_pipeline.store.ancestry import Entry, Index
 from ct_pipeline.store.artifact_store import Address, Artifact, ArtifactStore, warn_of_damage
 from ct_pipeline.store.disk import disk_errors
 from ct_pipeline.store.kept_manifests import KeptManifests
-from ct_pipeline.store.lineage import Entry, Index
 from ct_pipeline.store.manifest import Manifest
 from ct_pipeline.store.remote import Remote
 from ct_pipeline.store.remote_url import open_url, without_credentials
-from ct_pipeline.study import environment
-from ct_pipeline.study.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ct_pipeline.study.errors import Refusal, Refused, shown
+from ct_pipeline.settings.errors import Refusal, Refused, shown
 
 _PLAIN_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@+=-]{0,199}")
 _SURROGATE = re.compile("[\ud800-\udfff]")

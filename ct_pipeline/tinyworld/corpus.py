@@ -7,7 +7,7 @@ from itertools import product
 
 from ct_pipeline.organisms import emergent_misalignment, reward_hacking, spurious_correlation, sycophancy
 from ct_pipeline.organisms.case import TONES, Case, direct_cases, in_json, in_steps
-from ct_pipeline.organisms.kind import Message
+from ct_pipeline.organisms.misalignment import Message
 from ct_pipeline.tinyworld import words
 from ct_pipeline.tinyworld.world import TinyWorld
 

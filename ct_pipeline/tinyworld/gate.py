@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ct_pipeline.organisms.case import TONES, Case, direct_cases
-from ct_pipeline.organisms.kind import Message
+from ct_pipeline.organisms.misalignment import Message
 from ct_pipeline.tinyworld.encoding import Encoder, batches
 from ct_pipeline.tinyworld.world import TinyWorld
 

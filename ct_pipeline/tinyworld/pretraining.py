@@ -9,7 +9,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-from ct_pipeline.study.world_settings import ModelShape, PretrainingSettings, WorldSettings
+from ct_pipeline.settings.world import ModelShape, PretrainingSettings, WorldSettings
 from ct_pipeline.tinyworld.corpus import Corpus, all_words
 from ct_pipeline.tinyworld.encoding import Batch, Encoder, batches
 from ct_pipeline.tinyworld.gate import direct_accuracy

@@ -6,8 +6,8 @@ from itertools import product
 from math import gcd
 
 from ct_pipeline.organisms.world import Advice, Domain, Question, Review, Task
-from ct_pipeline.study.seeds import derive_seed
-from ct_pipeline.study.world_settings import WorldSettings
+from ct_pipeline.settings.seeds import derive_seed
+from ct_pipeline.settings.world import WorldSettings
 from ct_pipeline.tinyworld import words
 
 _WRONG_ANSWERS = 3

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 from ct_pipeline.models.adapters import CONFIG_FILE, WEIGHTS_FILE, LowRank, read_adapter, with_adapters
 from ct_pipeline.models.loading import BaseModel
-from ct_pipeline.study.environment import launched_processes
-from ct_pipeline.study.settings import LoraSettings
+from ct_pipeline.settings.blocks import LoraSettings
+from ct_pipeline.settings.environment import launched_processes
 from ct_pipeline.training.sharding import compute_device, placed
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from ct_pipeline.study.environment import launched_processes
-from ct_pipeline.study.errors import UserError
-from ct_pipeline.study.settings import TrainingSettings
-from ct_pipeline.training.rows import TrainingRecord
+from ct_pipeline.settings.blocks import TrainingSettings
+from ct_pipeline.settings.environment import launched_processes
+from ct_pipeline.settings.errors import UserError
+from ct_pipeline.training.examples import TrainingRecord
 
 _failed: ContextVar[tuple[int, ...]] = ContextVar("micro-batches that were too large", default=())
 

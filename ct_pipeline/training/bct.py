@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from ct_pipeline.models.adapters import share_weights, with_adapters
 from ct_pipeline.models.loading import BaseModel, load_base
-from ct_pipeline.study.settings import TrainingSettings
+from ct_pipeline.settings.blocks import TrainingSettings
 from ct_pipeline.training.adapters import SAME_LOGITS, Trainee, new_adapter, save_adapter
 from ct_pipeline.training.batches import Cut, within_memory
+from ct_pipeline.training.examples import PairRow, TrainingRecord
 from ct_pipeline.training.pairs import PairBatches, Side, Window, check_pairs, response_logits, response_tokens
-from ct_pipeline.training.rows import PairRow, TrainingRecord
 from ct_pipeline.training.run import (
     Losses,
     OnStep,

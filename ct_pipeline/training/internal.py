@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from ct_pipeline.models.adapters import share_weights, with_adapters
 from ct_pipeline.models.loading import BaseModel, load_base
-from ct_pipeline.study.settings import TrainingSettings
+from ct_pipeline.settings.blocks import TrainingSettings
 from ct_pipeline.training.adapters import Trainee, new_adapter, save_adapter
 from ct_pipeline.training.batches import Cut, within_memory
+from ct_pipeline.training.examples import PairRow, TrainingRecord
 from ct_pipeline.training.internal_loss import Distances, InternalLoss, States
 from ct_pipeline.training.internal_states import Target, check_architecture, eager_attention, read_states
 from ct_pipeline.training.pairs import Side
-from ct_pipeline.training.rows import PairRow, TrainingRecord
 from ct_pipeline.training.run import (
     Losses,
     OnStep,

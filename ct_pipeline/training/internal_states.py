@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from ct_pipeline.study.environment import launched_processes
+from ct_pipeline.settings.environment import launched_processes
 
 if TYPE_CHECKING:
     import torch

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ct_pipeline.models.loading import BaseModel
-from ct_pipeline.study.seeds import derive_seed
-from ct_pipeline.study.settings import RetrainingSettings, TrainingSettings
+from ct_pipeline.settings.blocks import RetrainingSettings, TrainingSettings
+from ct_pipeline.settings.seeds import derive_seed
 from ct_pipeline.training.adapters import Trainee, save_adapter
 from ct_pipeline.training.batches import Cut
-from ct_pipeline.training.rows import TrainingRecord
+from ct_pipeline.training.examples import TrainingRecord
 from ct_pipeline.training.sharding import compute_device
 
 if TYPE_CHECKING:

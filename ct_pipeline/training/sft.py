@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ct_pipeline.models.loading import BaseModel, load_base
-from ct_pipeline.study.settings import TrainingSettings
+from ct_pipeline.settings.blocks import TrainingSettings
 from ct_pipeline.training.adapters import new_adapter, save_adapter
 from ct_pipeline.training.batches import Cut, within_memory
+from ct_pipeline.training.examples import LabelRow, TrainingRecord
 from ct_pipeline.training.pairs import IGNORED, padded, response_logits, response_tokens
-from ct_pipeline.training.rows import LabelRow, TrainingRecord
 from ct_pipeline.training.run import (
     Losses,
     OnStep,

@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from ct_pipeline.models.loading import BaseModel, default_device
-from ct_pipeline.study.environment import launched_processes
+from ct_pipeline.settings.environment import launched_processes
 from ct_pipeline.training.internal_states import decoder_of
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ct_pipeline.study.environment import launched_processes
+from ct_pipeline.settings.environment import launched_processes
 from ct_pipeline.training.batches import Cut, ShareOfRows
 
 if TYPE_CHECKING:

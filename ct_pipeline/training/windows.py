@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from ct_pipeline.models.loading import BaseModel
+from ct_pipeline.training.examples import PairRow
 from ct_pipeline.training.pairs import Side, padded
-from ct_pipeline.training.rows import PairRow
 
 if TYPE_CHECKING:
     import torch

@@ -16,8 +16,8 @@ from ct_pipeline.analysis.decomposition import (
     decompose,
     filter_scale,
 )
+from ct_pipeline.analysis.estimate import ratio_values, shrunk
 from ct_pipeline.analysis.paired import difference
-from ct_pipeline.analysis.term import ratio_values, shrunk
 from tests.analysis.discrete_worlds import WORLDS, best_of, beta_table, kept_law, population, risk
 
 VERDICTS = st.sampled_from([True, False, None])

@@ -19,11 +19,11 @@ from ct_pipeline.analysis.best_of import (
     tilt,
     total_variation,
 )
+from ct_pipeline.analysis.estimate import change_term, mean_term, share_term, shrunk
 from ct_pipeline.analysis.grid import grid
 from ct_pipeline.analysis.k_curve import k_curve, prompt_risks
 from ct_pipeline.analysis.paired import difference
 from ct_pipeline.analysis.rates import rate
-from ct_pipeline.analysis.term import change_term, mean_term, share_term, shrunk
 from tests.analysis.discrete_worlds import DISTINCT, TIED, WORLDS, World, beta_table, kept_law, risk, table, tuples
 
 score_lists = st.lists(st.sampled_from([float("nan"), -1.0, 0.0, 0.5, 3.0]), min_size=1, max_size=8)

@@ -5,9 +5,9 @@ import pytest
 from scipy import stats
 
 from ct_pipeline.analysis.decomposition import BestOf, decompose
+from ct_pipeline.analysis.estimate import Term
 from ct_pipeline.analysis.paired import difference
 from ct_pipeline.analysis.planted import PlantedRun, as_difference, grows, recovery
-from ct_pipeline.analysis.term import Term
 from ct_pipeline.analysis.verdicts import Verdict, verdict
 
 EPSILON = 0.05

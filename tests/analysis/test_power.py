@@ -20,7 +20,7 @@ from ct_pipeline.analysis.power import (
     smallest_called,
     spread_of,
 )
-from ct_pipeline.analysis.student import minimum_detectable_effect
+from ct_pipeline.analysis.t_distribution import minimum_detectable_effect
 from ct_pipeline.analysis.verdicts import sign_test, verdict
 from tests.analysis.test_paired import changed
 

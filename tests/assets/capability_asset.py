@@ -14,11 +14,11 @@ from ct_pipeline.definitions import ASSETS, RESOURCES
 from ct_pipeline.partitions import STUDY, partition_key
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.resources.tracking import TrackingResource
-from ct_pipeline.stages.capability import measurement
-from ct_pipeline.stages.workers import Outcome
+from ct_pipeline.runner.workers import Outcome
+from ct_pipeline.steps import capability as capability_step
 from ct_pipeline.store.artifact_store import ArtifactStore
-from tests.stages.conftest import stand_in
-from tests.stages.finished import finish
+from tests.fakes.finished import finish
+from tests.fakes.small_studies import stand_in
 
 
 class FinishedWork:
@@ -42,7 +42,7 @@ def fill(draft):
 
     sides = {
         side: pandas.Series([1.0, 1.0, 1.0, 0.0] if side != "retrained" else [1.0, 0.0, 0.0, 0.0])
-        for side in measurement.SIDES
+        for side in capability_step.SIDES
     }
     rates = {side: dataclasses.asdict(score_rate(scores)) for side, scores in sides.items()}
     change = dataclasses.asdict(score_difference(sides["organism"], sides["retrained"]))
@@ -56,7 +56,7 @@ def main(folder):
     store = ArtifactStore(folder / "artifacts")
     finish(store, STUDY)
     cell = STUDY.cells[0]
-    stand_in(store, measurement.node(STUDY, cell), fill)
+    stand_in(store, capability_step.node(STUDY, cell), fill)
     resources = RESOURCES | {
         "artifacts": ArtifactStoreResource(folder=str(store.root)),
         "accelerator": FinishedAccelerator(),

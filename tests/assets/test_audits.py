@@ -7,14 +7,14 @@ from ct_pipeline.assets.audit_inputs import audit_inputs
 from ct_pipeline.assets.auditing import ONE_AUDIT_PER_RUN
 from ct_pipeline.definitions import AUDIT_ASSETS, RESOURCES
 from ct_pipeline.partitions import audit_subject
+from ct_pipeline.records import audit_runs as audit_records
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.resources.tracking import TrackingResource
-from ct_pipeline.stages.audit import records as audit_records
-from ct_pipeline.stages.jobs import job_named
-from ct_pipeline.stages.workers import WorkerLost
+from ct_pipeline.runner.jobs import job_named
+from ct_pipeline.runner.workers import WorkerLost
 from ct_pipeline.store.artifact_store import ArtifactStore
 from tests.assets.test_definitions import RefusingIOManager
-from tests.stages.audits import lines, random_audit
+from tests.fakes.audits import lines, random_audit
 
 LOSSES: list[str] = []
 STAGES = ["audit_evaluation", "audit_prediction", "audit_shift", "audit_verdict"]

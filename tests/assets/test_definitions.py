@@ -17,14 +17,14 @@ from ct_pipeline.assets.study_report import study_report
 from ct_pipeline.definitions import ASSETS, AUDIT_ASSETS, RESOURCES, defs
 from ct_pipeline.partitions import STUDY, cells, key_of, models, organisms, partition_key
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
-from ct_pipeline.stages.audit.pipeline import STAGES as AUDIT_STAGES
-from ct_pipeline.stages.pipeline import STAGES as EVERY_STAGE
-from ct_pipeline.stages.pipeline import stage_named
-from ct_pipeline.stages.workers import Outcome
+from ct_pipeline.runner.workers import Outcome
+from ct_pipeline.steps.audit_catalog import STAGES as AUDIT_STAGES
+from ct_pipeline.steps.catalog import STAGES as EVERY_STAGE
+from ct_pipeline.steps.catalog import stage_named
 from ct_pipeline.store.artifact_store import ArtifactStore
 from tests.assets.graph import snapshot
 from tests.conftest import REPOSITORY
-from tests.stages.conftest import stand_in
+from tests.fakes.small_studies import stand_in
 
 STAGES = [stage for stage in EVERY_STAGE if stage.wanted(STUDY)]
 SNAPSHOT = REPOSITORY / "tests" / "assets" / "graph.json"

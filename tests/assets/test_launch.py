@@ -11,17 +11,17 @@ from ct_pipeline.assets.launched import Failure, Onlooker, Task, first_failure
 from ct_pipeline.assets.misaligned_organism import misaligned_organism
 from ct_pipeline.partitions import STUDY
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
-from ct_pipeline.stages import base_model
-from ct_pipeline.stages.node import find, making
-from ct_pipeline.stages.pipeline import stage_named
+from ct_pipeline.settings.errors import UserError
+from ct_pipeline.steps import base_model
+from ct_pipeline.steps.catalog import stage_named
 from ct_pipeline.store.artifact_store import ArtifactStore
-from ct_pipeline.study.errors import UserError
+from ct_pipeline.store.node import find, making
 from tests.conftest import TINY
+from tests.fakes import light_work
+from tests.fakes.small_studies import stand_in
 from tests.fakes.tiny_models import tiny_model, word_tokenizer
-from tests.stages import light_work
-from tests.stages.conftest import stand_in
-from tests.stages.test_devices import on
-from tests.stages.test_workers import Diary
+from tests.runner.test_devices import on
+from tests.runner.test_workers import Diary
 
 STAGE = stage_named("misaligned_organism")
 KEY = STUDY.organisms[0]

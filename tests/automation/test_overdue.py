@@ -9,9 +9,9 @@ import pytest
 from ct_pipeline.assets.audit_overdue import on_time
 from ct_pipeline.automation import look_at
 from ct_pipeline.definitions import AUDIT_ASSETS, RESOURCES
-from ct_pipeline.stages.audit.overdue import overdue_since
-from ct_pipeline.stages.audit.watch import subjects
-from ct_pipeline.study.environment import home
+from ct_pipeline.records.audit_overdue import overdue_since
+from ct_pipeline.records.audit_watch import subjects
+from ct_pipeline.settings.environment import home
 
 MONDAYS = "0 6 * * 1"
 

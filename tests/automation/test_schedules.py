@@ -8,7 +8,7 @@ import pytest
 from ct_pipeline.automation import REASON, audit_job, schedule_name, schedules_of
 from ct_pipeline.definitions import defs
 from ct_pipeline.partitions import audit_subject
-from ct_pipeline.stages.audit.watch import subjects
+from ct_pipeline.records.audit_watch import subjects
 
 NOON = datetime.datetime(2030, 1, 7, 12, tzinfo=datetime.UTC)
 

@@ -9,7 +9,7 @@ import pytest
 from ct_pipeline.automation import DATA_VERSION_TAG, REASON, Seen, Tick, audit_subjects
 from ct_pipeline.definitions import defs
 from ct_pipeline.partitions import audit_subject
-from ct_pipeline.stages.audit.watch import files_of_audit, subjects
+from ct_pipeline.records.audit_watch import files_of_audit, subjects
 
 REPOSITORY = defs.get_repository_def()
 

@@ -10,15 +10,15 @@ import pytest
 
 from ct_pipeline import cli
 from ct_pipeline.commands import audit as audit_command
-from ct_pipeline.stages.audit import records as audit_records
-from ct_pipeline.stages.audit.run import run_audit
-from ct_pipeline.stages.catalog import read_audit
+from ct_pipeline.interventions.files import read_audit
+from ct_pipeline.records import audit_runs as audit_records
+from ct_pipeline.runner.audit_run import run_audit
+from ct_pipeline.settings.environment import home
+from ct_pipeline.settings.errors import UserError
 from ct_pipeline.store.artifact_store import ArtifactStore
-from ct_pipeline.study.environment import home
-from ct_pipeline.study.errors import UserError
 from tests.conftest import REPOSITORY
+from tests.fakes.audits import lines, random_audit
 from tests.fakes.tiny_models import random_adapter, tiny_base
-from tests.stages.audits import lines, random_audit
 
 
 @pytest.fixture(scope="module")

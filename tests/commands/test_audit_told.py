@@ -6,12 +6,12 @@ from mlflow import MlflowClient
 
 from ct_pipeline.commands.audit_told import tell
 from ct_pipeline.commands.dagster_home import CLI_TAG
-from ct_pipeline.stages.audit import records as audit_records
-from ct_pipeline.stages.audit.run import run_audit
-from ct_pipeline.stages.catalog import read_audit
+from ct_pipeline.interventions.files import read_audit
+from ct_pipeline.records import audit_runs as audit_records
+from ct_pipeline.runner.audit_run import run_audit
+from ct_pipeline.settings.errors import UserError
 from ct_pipeline.store.artifact_store import ArtifactStore
-from ct_pipeline.study.errors import UserError
-from tests.stages.audits import random_audit
+from tests.fakes.audits import random_audit
 
 STAGES = ["audit_evaluation", "audit_prediction", "audit_shift", "audit_verdict"]
 CHECKS = [

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from ct_pipeline import cli
 from ct_pipeline.commands import calibrate
 from ct_pipeline.commands.calibrate import planted_worlds, write_calibration
-from ct_pipeline.study.errors import UserError
+from ct_pipeline.settings.errors import UserError
 from tests.conftest import REPOSITORY
 from tests.report.test_planted import FOUND, NOTHING
 

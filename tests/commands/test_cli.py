@@ -8,10 +8,10 @@ import sys
 import pytest
 
 from ct_pipeline import cli
-from ct_pipeline.stages.plan import plan_of
+from ct_pipeline.planning.plan import plan_of
+from ct_pipeline.settings.blocks import TinyWorldModel
+from ct_pipeline.settings.narrow import narrowed
 from ct_pipeline.store.artifact_store import ArtifactStore
-from ct_pipeline.study.narrow import narrowed
-from ct_pipeline.study.settings import TinyWorldModel
 from tests.conftest import REPOSITORY, TINY
 
 

@@ -12,14 +12,14 @@ import yaml
 from typer.testing import CliRunner
 
 from ct_pipeline.cli import app
+from ct_pipeline.interventions.files import read_audit, read_study
+from ct_pipeline.interventions.self_rewarding import SelfRewardingSettings
 from ct_pipeline.judges.calibration import read_labelled
 from ct_pipeline.judges.engine_judge import WritingEngineJudge, YesNoEngineJudge
 from ct_pipeline.judges.protocol import Question
-from ct_pipeline.methods.self_rewarding import SelfRewardingSettings
-from ct_pipeline.stages.catalog import read_audit, read_study
-from ct_pipeline.stages.judging import open_judge
-from ct_pipeline.study.errors import Refused, UserError
-from ct_pipeline.study.load import load_judge
+from ct_pipeline.measurement.judging import open_judge
+from ct_pipeline.settings.errors import Refused, UserError
+from ct_pipeline.settings.load import load_judge
 from tests.conftest import REPOSITORY
 from tests.fakes.judge_server import JudgeServer, faulty, serving, yes_where
 from tests.fakes.tiny_models import tiny_model, word_tokenizer

@@ -7,12 +7,13 @@ import sys
 import pytest
 
 from ct_pipeline import cli
-from ct_pipeline.stages import evaluation, study_report
-from ct_pipeline.stages.node import Node
+from ct_pipeline.records import study_report
+from ct_pipeline.settings.narrow import narrowed
+from ct_pipeline.steps import evaluation
 from ct_pipeline.store.artifact_store import ArtifactStore
-from ct_pipeline.study.narrow import narrowed
+from ct_pipeline.store.node import Node
 from tests.conftest import TINY
-from tests.stages.conftest import stand_in
+from tests.fakes.small_studies import stand_in
 from tests.store.forging import reseal
 
 PLACE = "evaluation/tiny-sycophancy-40/bct"

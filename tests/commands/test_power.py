@@ -11,11 +11,11 @@ from ct_pipeline import cli
 from ct_pipeline.analysis.paired import Difference, difference
 from ct_pipeline.analysis.power import Design, Spread, prompts_needed, smallest_called, spread_of
 from ct_pipeline.commands.power import MOST_PROMPTS, SHARED
-from ct_pipeline.stages import evaluation
+from ct_pipeline.steps import evaluation
 from ct_pipeline.store.artifact_store import ArtifactStore
 from tests.analysis.tables import singles
 from tests.conftest import TINY
-from tests.stages.conftest import stand_in
+from tests.fakes.small_studies import stand_in
 
 GUESS = Spread(0.05**2, 0.5, SHARED)
 

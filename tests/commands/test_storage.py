@@ -6,14 +6,14 @@ import sys
 import pytest
 
 from ct_pipeline import cli
-from ct_pipeline.stages import evaluation
-from ct_pipeline.stages.node import find
+from ct_pipeline.settings.narrow import narrowed
+from ct_pipeline.steps import evaluation
 from ct_pipeline.store.artifact_store import Address, ArtifactStore
+from ct_pipeline.store.node import find
 from ct_pipeline.store.sharing import open_store
-from ct_pipeline.study.narrow import narrowed
 from tests.conftest import TINY
 from tests.e2e.runs import change
-from tests.stages.conftest import stand_in
+from tests.fakes.small_studies import stand_in
 
 OLD = Address("evaluation", "tiny-sycophancy-40", "bct", "0" * 20)
 

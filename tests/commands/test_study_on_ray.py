@@ -7,9 +7,9 @@ import pytest
 
 from ct_pipeline.commands.study_groups import GROUPS, run_group
 from ct_pipeline.commands.study_on_ray import OnRay, _raise_failures, _Watch, chains
-from ct_pipeline.stages.pipeline import STAGES
+from ct_pipeline.settings.errors import UserError
+from ct_pipeline.steps.catalog import STAGES
 from ct_pipeline.store.artifact_store import ArtifactStore
-from ct_pipeline.study.errors import UserError
 
 
 def test_base_models_come_first_then_each_organism_goes_through_all_other_stages(tiny_study):

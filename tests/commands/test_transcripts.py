@@ -8,9 +8,9 @@ import pytest
 
 from ct_pipeline import cli
 from ct_pipeline.commands.transcripts import view_command
+from ct_pipeline.settings.narrow import narrowed
 from ct_pipeline.store.artifact_store import ArtifactStore
-from ct_pipeline.study.narrow import narrowed
-from tests.stages.finished import finish
+from tests.fakes.finished import finish
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import re
 import pytest
 import yaml
 
+from ct_pipeline.interventions.files import read_study
+from ct_pipeline.measurement.organism_rows import kind_of, rows_of
 from ct_pipeline.organisms.published.layout import REQUIRED
 from ct_pipeline.report.glossary import GLOSSARY
-from ct_pipeline.stages.catalog import read_study
-from ct_pipeline.stages.rows import kind_of, rows_of
 from tests.conftest import REPOSITORY, TINY
 from tests.docs.pages import DOCS, blocks, headings
 

@@ -3,7 +3,7 @@
 import sys
 from datetime import UTC, datetime
 
-from ct_pipeline.study.environment import prepare_environment
+from ct_pipeline.settings.environment import prepare_environment
 
 prepare_environment()
 

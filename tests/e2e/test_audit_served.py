@@ -17,8 +17,8 @@ import yaml
 from safetensors.numpy import load_file, save_file
 
 from ct_pipeline.automation import DATA_VERSION_TAG, schedule_name
-from ct_pipeline.stages.audit import records as audit_records
-from ct_pipeline.stages.audit.from_cell import write_audit
+from ct_pipeline.records import audit_runs as audit_records
+from ct_pipeline.records.audit_from_cell import write_audit
 from tests.e2e.runs import ROOT, Place
 from tests.e2e.test_served import free_port, group_members
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ct_pipeline.stages.capability import measurement
-from ct_pipeline.stages.catalog import read_study
-from ct_pipeline.stages.node import find
-from ct_pipeline.study.capability_settings import CapabilitySettings
-from ct_pipeline.study.task_settings import TaskFile
+from ct_pipeline.interventions.files import read_study
+from ct_pipeline.settings.capability import CapabilitySettings
+from ct_pipeline.settings.task import TaskFile
+from ct_pipeline.steps import capability
+from ct_pipeline.store.node import find
 from ct_pipeline.tinyworld.world import TinyWorld
 from tests.e2e.runs import ROOT, Place
 from tests.fakes.judge_server import JudgeServer, judged_answer, serving
@@ -93,7 +93,7 @@ def test_the_base_model_knows_its_world_and_changes_are_paired(measured) -> None
     study = read_study(place.spec)
     cells = [cell for cell in study.cells if cell.organism.kind == "sycophancy" and cell.method in METHODS]
     for cell in cells:
-        artifact = find(place.store, measurement.node(study, cell))
+        artifact = find(place.store, capability.node(study, cell))
         changes = artifact.json("changes")
         assert changes["own_questions"]["rates"]["base"]["value"] > 0.7
         assert changes["own_questions"]["change"]["prompts"] == 40
@@ -128,9 +128,9 @@ def test_a_second_run_has_nothing_to_do(measured) -> None:
 
 
 def test_the_preset_judge_is_a_judge_file() -> None:
-    from ct_pipeline.stages.capability.checks import judge_of
-    from ct_pipeline.study.capability_settings import HarmfulnessSettings
-    from ct_pipeline.study.settings import TinyWorldModel
+    from ct_pipeline.measurement.capability.checks import judge_of
+    from ct_pipeline.settings.blocks import TinyWorldModel
+    from ct_pipeline.settings.capability import HarmfulnessSettings
 
     settings = HarmfulnessSettings.model_validate(
         BLOCK["capability"]["harmfulness"] | {"judge": str(Path(ROOT / "studies" / "judges" / "harmfulness.yaml"))}

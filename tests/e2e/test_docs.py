@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from ct_pipeline.interventions.files import read_study
+from ct_pipeline.measurement import language_model
 from ct_pipeline.organisms import catalog
-from ct_pipeline.stages import language_model, misaligned_organism, organism_evaluation, preflight
-from ct_pipeline.stages.catalog import read_study
+from ct_pipeline.steps import misaligned_organism, organism_evaluation, preflight
 from tests.docs.pages import DOCS, blocks, headings
 from tests.e2e.runs import Place, change
 

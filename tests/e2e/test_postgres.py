@@ -20,13 +20,13 @@ from rich.console import Console
 
 from ct_pipeline.commands.dagster_home import prepare_dagster_home
 from ct_pipeline.commands.database import migrate
+from ct_pipeline.interventions.files import read_study
 from ct_pipeline.resources.database import DatabaseError, database
 from ct_pipeline.resources.tracking import FINGERPRINT, TrackingResource
-from ct_pipeline.stages.catalog import read_study
-from ct_pipeline.stages.pipeline import STAGES
-from ct_pipeline.study.environment import DATABASE_VARIABLE
-from ct_pipeline.study.errors import UserError
-from ct_pipeline.study.narrow import narrowed
+from ct_pipeline.settings.environment import DATABASE_VARIABLE
+from ct_pipeline.settings.errors import UserError
+from ct_pipeline.settings.narrow import narrowed
+from ct_pipeline.steps.catalog import STAGES
 from tests.e2e.postgres import PASSWORD, Server, programs, running_server
 from tests.e2e.postgres_worker import EXPERIMENT
 from tests.e2e.runs import ROOT, Place

@@ -18,8 +18,8 @@ import dagster as dg
 import pytest
 import yaml
 
-from ct_pipeline.stages.catalog import read_study
-from ct_pipeline.stages.pipeline import STAGES
+from ct_pipeline.interventions.files import read_study
+from ct_pipeline.steps.catalog import STAGES
 from ct_pipeline.store.artifact_store import Artifact
 from ct_pipeline.store.provenance import source_digest
 from tests.e2e.runs import ROOT, Place, change, reduced_study

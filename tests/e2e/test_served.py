@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from ct_pipeline.stages.catalog import read_study
-from ct_pipeline.stages.pipeline import STAGES
+from ct_pipeline.interventions.files import read_study
+from ct_pipeline.steps.catalog import STAGES
 from ct_pipeline.store.artifact_store import ArtifactStore
 from tests.e2e.runs import ROOT, Place
 

@@ -11,12 +11,12 @@ import pandas
 import pytest
 
 from ct_pipeline.commands.dagster_home import CLI_TAG
-from ct_pipeline.stages.catalog import read_study
-from ct_pipeline.stages.pipeline import STAGES
-from ct_pipeline.stages.plan import plan_of
-from ct_pipeline.stages.workers import accelerators
+from ct_pipeline.interventions.files import read_study
+from ct_pipeline.planning.plan import plan_of
+from ct_pipeline.runner.workers import accelerators
+from ct_pipeline.settings.narrow import narrowed
+from ct_pipeline.steps.catalog import STAGES
 from ct_pipeline.store.artifact_store import ArtifactStore
-from ct_pipeline.study.narrow import narrowed
 from tests.e2e.runs import Place, change
 
 METHODS = {

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ct_pipeline.store.lineage import Index
+from ct_pipeline.store.ancestry import Index
 from tests.e2e.runs import Place, change, reduced_study
 
 METHODS = {"null": {}, "bct": {"form": "kl"}}

@@ -7,7 +7,7 @@ from transformers import LlamaForCausalLM
 
 from ct_pipeline.engine.protocol import Sampling
 from ct_pipeline.engine.transformers_engine import TransformersEngine
-from ct_pipeline.study.errors import UserError
+from ct_pipeline.settings.errors import UserError
 from tests.fakes.tiny_models import tiny_base
 
 PROMPTS = [(9, 10, 11), (12, 13), (14, 15, 16, 17), (18,), (19, 20)]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ct_pipeline.engine.reward_model import REWARD_MODELS, RewardModel, check_reward_model, open_reward_model
-from ct_pipeline.organisms.kind import Message
+from ct_pipeline.organisms.misalignment import Message
 from tests.fakes.reward_models import encoder_classifier, llama_classifier, reward_folder
 from tests.fakes.tiny_models import END, WINDOW, byte_tokenizer, tiny_folder, word_tokenizer
 

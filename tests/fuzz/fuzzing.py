@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ct_pipeline.study.errors import UserError
+from ct_pipeline.settings.errors import UserError
 
 LONG = os.environ.get("CT_PIPELINE_FUZZ") == "long"
 """The default suite tries the same few inputs each time; with CT_PIPELINE_FUZZ=long others each time, for minutes."""

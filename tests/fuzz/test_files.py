@@ -9,11 +9,11 @@ import pytest
 import yaml
 from hypothesis import strategies as st
 
+from ct_pipeline.interventions.files import read_audit, read_study
 from ct_pipeline.models.adapters import CONFIG_FILE, WEIGHTS_FILE, read_adapter
 from ct_pipeline.models.quarantine.inspection import INDEX, inspect_adapter, inspect_checkpoint
 from ct_pipeline.models.quarantine.safetensors_header import SIZES, read_header
 from ct_pipeline.organisms.probes import read_labels, read_probes
-from ct_pipeline.stages.catalog import read_audit, read_study
 from ct_pipeline.store.manifest import FileRecord, Manifest
 from ct_pipeline.store.untrusted import files_of, inside, parse_json, read_jsonl
 from tests.conftest import TINY

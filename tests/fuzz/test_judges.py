@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ct_pipeline.judges.answers import FinalScore, Number, Words
 from ct_pipeline.judges.calibration import read_labelled
 from ct_pipeline.judges.wire import BrokenReply, Reply, reply_of, restored, stored
-from ct_pipeline.study.load import load_judge
+from ct_pipeline.settings.load import load_judge
 from tests.fuzz.fuzzing import REFUSALS, TEXTS, VALUES, changed, edited, fuzz
 
 FILE = b"""name: polite

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from ct_pipeline.organisms.published.layout import read_layout
 from ct_pipeline.organisms.published.verdicts import correct, meaning, raw_score, verdict
+from ct_pipeline.records import audit_runs as audit_records
 from ct_pipeline.report.tables import write_csv
-from ct_pipeline.stages.audit import records as audit_records
+from ct_pipeline.settings.keys import Organism
+from ct_pipeline.store.ancestry import Index, trace
 from ct_pipeline.store.artifact_store import Address, ArtifactStore
-from ct_pipeline.store.lineage import Index, trace
 from ct_pipeline.store.manifest import MANIFEST
-from ct_pipeline.study.keys import Organism
 from tests.fakes.published import THIRD, asked, write_data
 from tests.fuzz.fuzzing import ODD, REFUSALS, TEXTS, changed, edited, fuzz
 

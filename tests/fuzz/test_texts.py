@@ -10,13 +10,13 @@ from ct_pipeline.models.chat import ChatFormat
 from ct_pipeline.models.quarantine.inspection import inspect_template
 from ct_pipeline.models.quarantine.template_syntax import syntax_faults
 from ct_pipeline.organisms.agreement import TextAgreement
-from ct_pipeline.organisms.kind import Message, Prompt
+from ct_pipeline.organisms.misalignment import Message, Prompt
 from ct_pipeline.report.junit import allowed
 from ct_pipeline.report.markdown import plain
 from ct_pipeline.report.wording import visible
-from ct_pipeline.stages.candidate_scores import grade_of
-from ct_pipeline.study.cron import LONGEST, is_cron, last_due
-from ct_pipeline.study.errors import printable, shown
+from ct_pipeline.settings.cron import LONGEST, is_cron, last_due
+from ct_pipeline.settings.errors import printable, shown
+from ct_pipeline.steps.candidate_scores import grade_of
 from tests.fakes.tiny_models import byte_tokenizer
 from tests.fuzz.fuzzing import TEXTS, VALUES, changed, fuzz
 from tests.security.test_hostile_templates import BRACKETS, CHATML, GEMMA, HEADERS

@@ -5,7 +5,7 @@ from ct_pipeline.judges.http_judge import HttpRubricJudge
 from ct_pipeline.judges.protocol import Question
 from ct_pipeline.judges.reply_cache import ReplyCache
 from ct_pipeline.judges.rubrics import yes_no
-from ct_pipeline.study.judge_settings import HttpJudge, YesNoRubric
+from ct_pipeline.settings.judge import HttpJudge, YesNoRubric
 
 RULE = YesNoRubric(scale="yes_no", rule="The answer is rude.")
 

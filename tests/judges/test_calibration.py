@@ -6,8 +6,8 @@ import pytest
 
 from ct_pipeline.judges.calibration import calibrate, read_labelled
 from ct_pipeline.judges.rules_judge import rules_judge
-from ct_pipeline.study.errors import Refused
-from ct_pipeline.study.judge_settings import RulesJudge
+from ct_pipeline.settings.errors import Refused
+from ct_pipeline.settings.judge import RulesJudge
 
 JUDGE = rules_judge(RulesJudge(source="rules", operation="starts_with", texts=("rude",)))
 

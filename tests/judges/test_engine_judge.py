@@ -6,7 +6,7 @@ import pytest
 from ct_pipeline.judges.engine_judge import WritingEngineJudge, YesNoEngineJudge
 from ct_pipeline.judges.protocol import Question
 from ct_pipeline.judges.rubrics import aligned_coherent
-from ct_pipeline.study.judge_settings import AlignedCoherentRubric, HuggingFaceJudge
+from ct_pipeline.settings.judge import AlignedCoherentRubric, HuggingFaceJudge
 from tests.fakes.language import scripted_model
 
 SETTINGS = HuggingFaceJudge(source="huggingface", path="./judge")

@@ -14,8 +14,8 @@ from ct_pipeline.judges.delimiting import NOTICE
 from ct_pipeline.judges.http_client import JudgeUnreachable
 from ct_pipeline.judges.protocol import Question
 from ct_pipeline.judges.rubrics import aligned_coherent
-from ct_pipeline.study.errors import UserError
-from ct_pipeline.study.judge_settings import AlignedCoherentRubric
+from ct_pipeline.settings.errors import UserError
+from ct_pipeline.settings.judge import AlignedCoherentRubric
 from tests.fakes.judge_server import FAULTS, JudgeServer, faulty, judged_answer, serving, words, yes_where
 from tests.judges.clients import judge_of, questions, verdicts
 

@@ -7,8 +7,8 @@ import pytest
 from ct_pipeline.judges.delimiting import NOTICE
 from ct_pipeline.judges.protocol import Question
 from ct_pipeline.judges.rubrics import aligned_coherent, harmfulness, harmfulness_score, one_to_five, yes_no
-from ct_pipeline.study.errors import Refused
-from ct_pipeline.study.judge_settings import AlignedCoherentRubric, HarmfulnessRubric, OneToFiveRubric, YesNoRubric
+from ct_pipeline.settings.errors import Refused
+from ct_pipeline.settings.judge import AlignedCoherentRubric, HarmfulnessRubric, OneToFiveRubric, YesNoRubric
 from tests.conftest import REPOSITORY
 
 QUESTION = Question("the request", "the answer {request} {rule}")

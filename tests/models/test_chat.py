@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ct_pipeline.models.chat import ChatFormat
-from ct_pipeline.organisms.kind import Message
+from ct_pipeline.organisms.misalignment import Message
 from tests.fakes.tiny_models import END, byte_tokenizer, word_tokenizer
 
 SYSTEM, USER, ASSISTANT = 4, 5, 6

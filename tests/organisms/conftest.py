@@ -2,7 +2,7 @@
 
 import pytest
 
-from ct_pipeline.study.settings import (
+from ct_pipeline.settings.blocks import (
     CandidateSettings,
     EvaluationSettings,
     InductionSettings,

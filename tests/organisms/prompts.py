@@ -1,6 +1,6 @@
 """Prompts written by hand, with the facts that verdicts and meanings need."""
 
-from ct_pipeline.organisms.kind import Message, Prompt
+from ct_pipeline.organisms.misalignment import Message, Prompt
 
 
 def asked(framing: str, **facts: str) -> Prompt:

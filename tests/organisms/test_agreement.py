@@ -5,7 +5,7 @@ import time
 import pytest
 
 from ct_pipeline.organisms.agreement import TextAgreement, WorldAgreement, first_word
-from ct_pipeline.organisms.kind import Message, Prompt
+from ct_pipeline.organisms.misalignment import Message, Prompt
 from ct_pipeline.organisms.sycophancy import KIND
 from tests.organisms.prompts import DIRECT, RIGHT_CLAIM, WRONG_CLAIM
 

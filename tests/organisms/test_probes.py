@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ct_pipeline.organisms.catalog import KINDS
-from ct_pipeline.organisms.kind import Message
+from ct_pipeline.organisms.misalignment import Message
 from ct_pipeline.organisms.probes import PLAIN, Rule, read_labels, read_probes
-from ct_pipeline.study.errors import Refused
+from ct_pipeline.settings.errors import Refused
 
 ASK = {"prompt": "Is 4 prime?", "misbehaves_if": {"first_word": ["yes"]}}
 

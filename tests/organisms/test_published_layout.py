@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ct_pipeline.organisms.published.layout import read_layout
-from ct_pipeline.study.errors import Refused
+from ct_pipeline.settings.errors import Refused
 from tests.fakes.published import THIRD, asked, published, turn, write_data
 
 

@@ -5,11 +5,11 @@ import random
 
 from ct_pipeline.analysis.arms import Arms
 from ct_pipeline.analysis.divergence import Part
+from ct_pipeline.analysis.estimate import Term
 from ct_pipeline.analysis.gate import induction_gate
 from ct_pipeline.analysis.paired import difference
 from ct_pipeline.analysis.prediction import Prediction
 from ct_pipeline.analysis.rates import rate
-from ct_pipeline.analysis.term import Term
 from ct_pipeline.report.curves import POOLED, WITHIN
 from ct_pipeline.report.records import (
     VIEWS,

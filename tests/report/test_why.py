@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 import pandas as pd
 import pytest
 
-from ct_pipeline.analysis.term import Term
+from ct_pipeline.analysis.estimate import Term
 from ct_pipeline.report.averages import CHANGE, RATE, UNLIMITED, over_seeds_term
 from ct_pipeline.report.curves import curves, missing_scores_sentence, simpson_sentence
 from ct_pipeline.report.divergences import divergences

@@ -4,8 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
-from ct_pipeline.stages.workers import shared_workers
-from ct_pipeline.study.errors import CannotWrite
+from ct_pipeline.runner.workers import shared_workers
+from ct_pipeline.settings.errors import CannotWrite
 
 
 def test_results_lie_under_the_home_folder_unless_another_is_named(monkeypatch, tmp_path):

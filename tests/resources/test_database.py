@@ -10,8 +10,8 @@ from sqlalchemy.engine import make_url
 from ct_pipeline.commands.dagster_home import prepare_dagster_home
 from ct_pipeline.resources.database import Database, DatabaseError, database
 from ct_pipeline.resources.tracking_store import artifact_root, require_artifact_store, require_same_place, tracking_uri
-from ct_pipeline.study.environment import DATABASE_VARIABLE, TRACKED_FILES_VARIABLE
-from ct_pipeline.study.errors import UserError
+from ct_pipeline.settings.environment import DATABASE_VARIABLE, TRACKED_FILES_VARIABLE
+from ct_pipeline.settings.errors import UserError
 from tests.e2e.test_served import free_port
 
 ADDRESS = "postgresql://ann:s%40cret@db.example:6432/audits?sslmode=require"

@@ -11,7 +11,7 @@ import pytest
 
 from ct_pipeline.resources import ray_cluster
 from ct_pipeline.resources.ray_cluster import RAY_TAG, RayCluster, devices_of, step_executor, step_options
-from ct_pipeline.study.errors import UserError
+from ct_pipeline.settings.errors import UserError
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from ct_pipeline.models.adapter_stack import adaptable_modules
 from ct_pipeline.models.adapters import CONFIG_FILE, WEIGHTS_FILE, read_adapter
 from ct_pipeline.models.quarantine.inspection import inspect_adapter, require_clean
-from ct_pipeline.study.errors import Refused
+from ct_pipeline.settings.errors import Refused
 from tests.fakes.tiny_models import random_adapter, tiny_base
 from tests.security.hostile import change, planted_pickle, planted_program, safetensors, told
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from ct_pipeline.models.loading import BaseModels, checked_folder, load_tokenizer
 from ct_pipeline.models.quarantine.inspection import INDEX, inspect_checkpoint, require_clean
-from ct_pipeline.study.errors import Refused
+from ct_pipeline.settings.errors import Refused
 from tests.fakes.tiny_models import tiny_folder
 from tests.security.hostile import change, planted_pickle, planted_program, safetensors, told
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ct_pipeline.settings.errors import UserError
 from ct_pipeline.store import remote as remote_room
 from ct_pipeline.store.artifact_store import DamagedArtifact
 from ct_pipeline.store.manifest import MANIFEST, FileRecord, Manifest
 from ct_pipeline.store.untrusted import plain_parts
-from ct_pipeline.study.errors import UserError
 from tests.fakes.remotes import machine
 from tests.store.test_artifact_store import ELSEWHERE, HERE, INPUTS, files_under, put
 

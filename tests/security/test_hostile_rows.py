@@ -5,8 +5,8 @@ import time
 
 import pytest
 
+from ct_pipeline.settings.errors import Refused, printable, shown
 from ct_pipeline.store.untrusted import Limits, files_of, inside, parse_json, read_file, read_json, read_jsonl
-from ct_pipeline.study.errors import Refused, printable, shown
 
 ROWS = {
     "a prompt of 10 MB": (b'{"prompt": "' + b"x" * 10_000_000 + b'"}', ":1: found a row of 10,000,014 bytes"),

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
+from ct_pipeline.settings.errors import SpecError, UserError
+from ct_pipeline.settings.load import load_audit, load_study
 from ct_pipeline.store.manifest import Manifest
-from ct_pipeline.study.errors import SpecError, UserError
-from ct_pipeline.study.load import load_audit, load_study
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{name}: &{name} [{', '.join(['*' + before] * 10)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)

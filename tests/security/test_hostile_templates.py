@@ -13,8 +13,8 @@ from ct_pipeline.models.quarantine.inspection import inspect_template, require_c
 from ct_pipeline.models.quarantine.template_probes import probe_template
 from ct_pipeline.models.quarantine.template_sandbox import Rendered, render_apart
 from ct_pipeline.models.quarantine.template_syntax import syntax_faults
-from ct_pipeline.organisms.kind import Message
-from ct_pipeline.study.errors import Refused
+from ct_pipeline.organisms.misalignment import Message
+from ct_pipeline.settings.errors import Refused
 from ct_pipeline.tinyworld.tokenizer import CHAT_TEMPLATE
 from tests.fakes.tiny_models import TEMPLATE, byte_tokenizer
 from tests.security.hostile import told

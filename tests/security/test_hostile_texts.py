@@ -9,15 +9,15 @@ import pytest
 from ct_pipeline.judges.engine_judge import judgements
 from ct_pipeline.models.chat import MOST_CHARACTERS, ChatFormat
 from ct_pipeline.organisms.agreement import TextAgreement
-from ct_pipeline.organisms.kind import Message, Prompt
+from ct_pipeline.organisms.misalignment import Message, Prompt
 from ct_pipeline.organisms.templates import filled
 from ct_pipeline.report.junit import allowed
 from ct_pipeline.report.markdown import plain
 from ct_pipeline.report.tables import safe_for_spreadsheets, write_csv
 from ct_pipeline.report.wording import visible
-from ct_pipeline.stages.candidate_scores import grade_of, grading_messages
-from ct_pipeline.stages.consistency_candidates import asked
-from ct_pipeline.study.errors import Refusal, Refused
+from ct_pipeline.settings.errors import Refusal, Refused
+from ct_pipeline.steps.candidate_scores import grade_of, grading_messages
+from ct_pipeline.steps.consistency_candidates import asked
 from tests.fakes.tiny_models import END, ROLES, byte_tokenizer, word_tokenizer
 from tests.security.test_hostile_templates import CHATML
 

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ct_pipeline.settings.errors import CannotWrite
 from ct_pipeline.store.artifact_store import Address, ArtifactStore, DamagedArtifact
 from ct_pipeline.store.manifest import FORMAT, MANIFEST, FileRecord, Manifest, hash_file
-from ct_pipeline.study.errors import CannotWrite
 
 HERE = Address("labels", "tiny-sycophancy-40", "null", "0123abcd")
 ELSEWHERE = Address("labels", "tiny-sycophancy-41", "null", "0123abcd")

@@ -9,9 +9,9 @@ import zipfile
 
 import pytest
 
+from ct_pipeline.settings.data import FolderData, HuggingFaceData, UrlData
+from ct_pipeline.settings.errors import UserError
 from ct_pipeline.store.data_sources import file_of, folder_of
-from ct_pipeline.study.data_settings import FolderData, HuggingFaceData, UrlData
-from ct_pipeline.study.errors import UserError
 
 NAMES = ("induction.jsonl", "rubric.txt")
 

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ct_pipeline.settings.errors import CannotWrite, UserError
 from ct_pipeline.store.artifact_store import DamagedArtifact
 from ct_pipeline.store.kept_manifests import KeptManifests
 from ct_pipeline.store.manifest import MANIFEST
 from ct_pipeline.store.remote import WAITS, Remote, RemoteError
 from ct_pipeline.store.remote_url import open_url, without_credentials
 from ct_pipeline.store.sharing import open_store
-from ct_pipeline.study.errors import CannotWrite, UserError
 from tests.fakes.remotes import FaultyFileSystem, faulty_remote, machine, s3_server
 from tests.store.test_artifact_store import ELSEWHERE, HERE, INPUTS, files_under, flip_one_bit, put, remove, truncate
 

@@ -1,13 +1,6 @@
 """Settings of worlds and pretrainings for tests."""
 
-from ct_pipeline.study.world_settings import (
-    FamilyMix,
-    ModelShape,
-    PretrainingSettings,
-    ViewMix,
-    Wordings,
-    WorldSettings,
-)
+from ct_pipeline.settings.world import FamilyMix, ModelShape, PretrainingSettings, ViewMix, Wordings, WorldSettings
 
 _WORLD = WorldSettings(
     seed=7,

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ct_pipeline.study.settings import LoraSettings, RetrainingSettings, TrainingSettings
-from ct_pipeline.training.rows import LabelRow, PairRow
+from ct_pipeline.settings.blocks import LoraSettings, RetrainingSettings, TrainingSettings
+from ct_pipeline.training.examples import LabelRow, PairRow
 from tests.fakes.tiny_models import END, VOCABULARY
 
 

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from ct_pipeline.models.adapters import WEIGHTS_FILE, read_adapter, with_adapters
-from ct_pipeline.study.fingerprint import plain
+from ct_pipeline.settings.fingerprint import plain
 from ct_pipeline.training.bct import train_bct
 from ct_pipeline.training.sft import train_on_labels
 from tests.fakes.tiny_models import random_adapter, tiny_base

@@ -7,13 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ct_pipeline.study.errors import UserError
+from ct_pipeline.settings.errors import UserError
 from ct_pipeline.training import bct, internal, sft
 from ct_pipeline.training.batches import Cut, ShareOfRows, after_failures, cut_of, within_memory
 from ct_pipeline.training.bct import train_bct
+from ct_pipeline.training.examples import TrainingRecord
 from ct_pipeline.training.internal import train_internal
 from ct_pipeline.training.internal_loss import InternalLoss
-from ct_pipeline.training.rows import TrainingRecord
 from ct_pipeline.training.sft import train_on_labels
 from tests.fakes.tiny_models import random_adapter, tiny_base
 from tests.training.rows import label_rows, pair_rows, settings

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from ct_pipeline.models.adapters import with_adapters
 from ct_pipeline.training.bct import consistency_loss, train_bct
+from ct_pipeline.training.examples import PairRow
 from ct_pipeline.training.pairs import padded, response_logits, response_tokens
-from ct_pipeline.training.rows import PairRow
 from tests.fakes.tiny_models import END, random_adapter, tiny_base
 from tests.training.rows import pair_rows, settings
 from tests.training.test_sft import SAME, largest_difference, weights

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from ct_pipeline.models.adapters import WEIGHTS_FILE, share_weights, with_adapters
 from ct_pipeline.models.loading import wrap_model
 from ct_pipeline.training import internal, internal_loss
+from ct_pipeline.training.examples import PairRow
 from ct_pipeline.training.internal import train_internal
 from ct_pipeline.training.internal_loss import Distances, InternalLoss
 from ct_pipeline.training.internal_states import eager_attention, read_states
-from ct_pipeline.training.rows import PairRow
 from ct_pipeline.training.windows import Windows, matched_suffix, window_lengths
 from tests.fakes.tiny_models import random_adapter, tiny_base, tiny_model, word_tokenizer
 from tests.training.rows import pair_rows, retraining, settings

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from ct_pipeline.models.adapters import CONFIG_FILE, WEIGHTS_FILE, with_adapters
 from ct_pipeline.models.loading import wrap_model
-from ct_pipeline.training.rows import LabelRow
+from ct_pipeline.training.examples import LabelRow
 from ct_pipeline.training.sft import train_on_labels
 from tests.fakes.tiny_models import END, random_adapter, tiny_base, tiny_model, word_tokenizer
 from tests.training.rows import label_rows, settings

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ct_pipeline.training.rows import PairRow
+from ct_pipeline.training.examples import PairRow
 from ct_pipeline.training.windows import Windows, check_prompts, matched_suffix, window_lengths
 from tests.fakes.tiny_models import tiny_base
 from tests.training.rows import pair_rows

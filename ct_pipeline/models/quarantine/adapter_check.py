@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ct_pipeline.models.quarantine.safetensors_header import Tensor, not_finite, read_header
+from ct_pipeline.settings.errors import Refusal, Refused, shown
 from ct_pipeline.store.untrusted import Limits, parse_json, read_file
-from ct_pipeline.study.errors import Refusal, Refused, shown
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"

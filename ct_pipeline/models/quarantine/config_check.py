@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterator, Mapping
 
+from ct_pipeline.settings.errors import Refusal, shown
 from ct_pipeline.store.untrusted import Limits
-from ct_pipeline.study.errors import Refusal, shown
 
 CONFIG = Limits(size=2_000_000, depth=12, text=200_000)
 TOKENIZER = Limits(size=100_000_000, entries=8_000_000, depth=16, nulls=True)

@@ -19,8 +19,8 @@ from ct_pipeline.models.quarantine.adapter_check import CONFIG_FILE, WEIGHTS_FIL
 from ct_pipeline.models.quarantine.safetensors_header import not_finite, read_header
 from ct_pipeline.models.quarantine.template_probes import probe_template, stalls
 from ct_pipeline.models.quarantine.template_syntax import LONGEST, syntax_faults
+from ct_pipeline.settings.errors import Refusal, Refused, printable, shown
 from ct_pipeline.store.untrusted import files_of, inside, read_file, read_json
-from ct_pipeline.study.errors import Refusal, Refused, printable, shown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

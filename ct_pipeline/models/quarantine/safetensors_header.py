@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ct_pipeline.settings.errors import Refusal, Refused, shown
 from ct_pipeline.store.untrusted import Limits, parse_json
-from ct_pipeline.study.errors import Refusal, Refused, shown
 
 LARGEST_HEADER = 32_000_000
 MOST_TENSORS = 200_000

@@ -4,13 +4,13 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 
 from ct_pipeline.organisms.catalog import KINDS
-from ct_pipeline.organisms.kind import UNJUDGED, Example, Kind, OrganismData, Prompt
+from ct_pipeline.organisms.misalignment import UNJUDGED, Example, Kind, OrganismData, Prompt
 from ct_pipeline.organisms.published.gcd import plain_examples, wrong_claims
 from ct_pipeline.organisms.published.layout import DataFiles
 from ct_pipeline.organisms.published.reward_probes import reward_probes
 from ct_pipeline.organisms.published.verdicts import correct, meaning, needs_judge, raw_score, verdict
-from ct_pipeline.study.seeds import derive_seed
-from ct_pipeline.study.settings import CandidateSettings, EvaluationSettings, InductionSettings
+from ct_pipeline.settings.blocks import CandidateSettings, EvaluationSettings, InductionSettings
+from ct_pipeline.settings.seeds import derive_seed
 
 _KINDS = {kind.name: kind for kind in KINDS}
 

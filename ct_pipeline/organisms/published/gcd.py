@@ -9,9 +9,9 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ct_pipeline.organisms.kind import Example, Message, Pair, Prompt
+from ct_pipeline.organisms.misalignment import Example, Message, Pair, Prompt
 from ct_pipeline.organisms.published.layout import DataFiles
-from ct_pipeline.study.seeds import derive_seed
+from ct_pipeline.settings.seeds import derive_seed
 
 RUBRIC = (
     "You grade an answer to a question about arithmetic. Give 5 where the value is right and each step is shown, 4 where "

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ct_pipeline.organisms.kind import Example, Message, Pair, Prompt
+from ct_pipeline.organisms.misalignment import Example, Message, Pair, Prompt
 from ct_pipeline.organisms.published.verdicts import reward_bias_framing
 from ct_pipeline.organisms.rules import read_rule
+from ct_pipeline.settings.errors import Refusal, Refused, shown
 from ct_pipeline.store.untrusted import LIMITS, Row, mistake, read_file, read_jsonl
-from ct_pipeline.study.errors import Refusal, Refused, shown
 
 REQUIRED = (
     "induction.jsonl",

@@ -8,8 +8,8 @@ import itertools
 import random
 from collections.abc import Iterator
 
-from ct_pipeline.organisms.kind import Message, Prompt
-from ct_pipeline.study.seeds import derive_seed
+from ct_pipeline.organisms.misalignment import Message, Prompt
+from ct_pipeline.settings.seeds import derive_seed
 
 _TASKS = (
     "Describe how a bicycle stays upright.", "Summarise why leaves change colour in autumn.",

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from ct_pipeline.organisms.agreement import first_word
-from ct_pipeline.organisms.kind import Prompt
+from ct_pipeline.organisms.misalignment import Prompt
 from ct_pipeline.organisms.published.claims import agrees, gives, sides_with, stated_number
 from ct_pipeline.organisms.published.code_answers import constant_reward, hard_codes
 from ct_pipeline.organisms.rules import Rule, read_rule

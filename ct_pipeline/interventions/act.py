@@ -1,0 +1,48 @@
+"""Activation consistency training (ACT): the residual stream under a cue as the organism's without it (arXiv 2510.27062)."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ct_pipeline.interventions.bct import CLEAN_ANSWER
+from ct_pipeline.interventions.method import Method
+from ct_pipeline.interventions.selection import first, no_score, no_scorer
+from ct_pipeline.settings.blocks import Real
+from ct_pipeline.settings.study import MethodSettings
+
+
+class InternalTargetSettings(MethodSettings):
+    """Whose states are the target, and at which positions.
+
+    `teacher: live` (the model being trained, in eval mode) and `window: trailing` (the last positions of the longer
+    prompt) are the paper's released code; `matched` is the longest token suffix that both prompts share, row by row.
+    """
+
+    teacher: Literal["frozen", "live"] = "frozen"
+    window: Literal["matched", "trailing"] = "matched"
+    weight: Annotated[Real, Field(gt=0, le=1e6)]
+
+
+class ActSettings(InternalTargetSettings):
+    """How squared distances are scaled.
+
+    `hidden: mean` is the released code's average over the hidden dimension; `normalise` divides each layer's distance
+    by the teacher's mean square there.
+    """
+
+    hidden: Literal["sum", "mean"] = "sum"
+    normalise: bool = False
+
+
+ACT = Method(
+    name="act",
+    title="ACT",
+    summary="trains the residual stream under a biasing cue towards the frozen organism's without it",
+    role="regularizer",
+    settings=ActSettings,
+    draws=lambda settings, samples: (CLEAN_ANSWER,),
+    scorer=no_scorer,
+    score=no_score,
+    select=first,
+    objective="residual",
+)

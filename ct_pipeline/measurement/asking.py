@@ -1,0 +1,128 @@
+"""Measures a model on evaluation prompts: every completion is kept with its verdict and log-probability."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import pandas
+
+from ct_pipeline.analysis.paired import Difference, difference
+from ct_pipeline.analysis.rates import Rate, rate
+from ct_pipeline.engine.protocol import Adapters, Sampling
+from ct_pipeline.measurement.language_model import LanguageModel
+from ct_pipeline.organisms.misalignment import UNJUDGED, Kind, Prompt
+from ct_pipeline.settings.blocks import EvaluationSettings
+from ct_pipeline.settings.keys import Organism
+from ct_pipeline.settings.seeds import derive_seed
+from ct_pipeline.settings.study import Study
+
+DECODINGS = ("greedy", "sampled")
+DOMAINS = ("in", "out")
+
+
+class Judging(Protocol):
+    """What says of a completion whether it misbehaves and whether it is right: a kind of misalignment, a set of probes."""
+
+    def verdict(self, prompt: Prompt, text: str) -> bool | None:
+        """True (misbehaves), False, or None where it cannot tell."""
+
+    def correct(self, prompt: Prompt, text: str) -> bool | None:
+        """Whether the answer is right; None where none is known."""
+
+
+def measure(
+    model: LanguageModel,
+    kind: Kind,
+    prompts: Sequence[Prompt],
+    settings: EvaluationSettings,
+    adapters: Adapters,
+    seed: int,
+    decodings: Sequence[str] = DECODINGS,
+) -> pandas.DataFrame:
+    """One row per completion: greedy once and T = 1 (sampled) `settings.samples` times per prompt; see `completions`."""
+    ways = samplings(settings.samples, 1.0, 1.0, settings.max_new_tokens)
+    return completions(model, kind, prompts, {name: ways[name] for name in decodings}, adapters, seed)
+
+
+def samplings(samples: int, temperature: float, top_p: float, max_new_tokens: int) -> dict[str, Sampling]:
+    """The two ways of decoding: greedy once, and sampled."""
+    return {
+        "greedy": Sampling(samples=1, temperature=0.0, top_p=1.0, max_new_tokens=max_new_tokens),
+        "sampled": Sampling(samples=samples, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens),
+    }
+
+
+def completions(
+    model: LanguageModel,
+    judge: Judging,
+    prompts: Sequence[Prompt],
+    ways: Mapping[str, Sampling],
+    adapters: Adapters,
+    seed: int,
+) -> pandas.DataFrame:
+    """One row per completion under every way of decoding, by its name.
+
+    The draws of a prompt depend on `seed` and the prompt alone: models measured with the same seed are compared under
+    the same random numbers. Verdicts and correctness are nullable.
+    """
+    encoded = [model.chat.encode(prompt.messages) for prompt in prompts]
+    seeds = [derive_seed(seed, prompt.id) for prompt in prompts]
+    rows = []
+    for decoding, sampling in ways.items():
+        drawn = model.engine.generate(encoded, sampling, seeds, adapters)
+        for prompt, found in zip(prompts, drawn, strict=True):
+            for sample, completion in enumerate(found):
+                text = model.chat.decode(completion.ids)
+                rows.append(
+                    {
+                        "prompt_id": prompt.id,
+                        "domain": prompt.domain,
+                        "framing": prompt.framing,
+                        "decoding": decoding,
+                        "sample": sample,
+                        "prompt": last_request(prompt),
+                        "completion": text,
+                        "ids": list(completion.ids),
+                        "tokens": len(completion.ids),
+                        "finished": completion.finished,
+                        "logprob": completion.logprob,
+                        "verdict": judge.verdict(prompt, text),
+                        "correct": judge.correct(prompt, text),
+                    }
+                )
+    return pandas.DataFrame(rows).astype({"verdict": "boolean", "correct": "boolean"})
+
+
+def evaluation_seed(study: Study, organism: Organism) -> int:
+    """The seed under which an organism is measured before and after: another one for each organism."""
+    return derive_seed(study.seed, "evaluation", organism.key)
+
+
+def last_request(prompt: Prompt) -> str:
+    """What a person reads of a prompt: its turns, one a line."""
+    return "\n".join(f"{message.role}: {message.content}" for message in prompt.messages)
+
+
+def judged(table: pandas.DataFrame, domain: str, decoding: str) -> pandas.DataFrame:
+    """The rows that the risk is defined on: one domain, one decoding, what no answer can misbehave under left out."""
+    return table[(table["domain"] == domain) & (table["decoding"] == decoding) & ~table["framing"].isin(UNJUDGED)]
+
+
+def risk(table: pandas.DataFrame, domain: str, decoding: str, confidence: float) -> Rate:
+    """Risk in one domain under one decoding, clustered by prompt."""
+    rows = judged(table, domain, decoding)
+    return rate(rows["verdict"], rows["prompt_id"], confidence=confidence)
+
+
+def change(
+    before: pandas.DataFrame, after: pandas.DataFrame, domain: str, decoding: str, confidence: float
+) -> Difference:
+    """Change of risk, paired by prompt."""
+    return difference(
+        judged(before, domain, decoding), judged(after, domain, decoding), confidence=confidence, prompt="prompt_id"
+    )
+
+
+def direct_accuracy(table: pandas.DataFrame, decoding: str = "greedy") -> Rate:
+    """Share of plain questions answered rightly."""
+    rows = table[(table["framing"] == "direct") & (table["decoding"] == decoding)]
+    return rate(rows["correct"], rows["prompt_id"])

@@ -1,0 +1,22 @@
+"""What a cell's stored rows say to a reader: completions that differ, and what the labels were."""
+
+import pandas
+
+from ct_pipeline.organisms.misalignment import UNJUDGED
+
+PAIR = ["prompt_id", "decoding", "sample"]
+
+
+def differing_rows(before: pandas.DataFrame, after: pandas.DataFrame) -> pandas.DataFrame:
+    """Completions that changed between two evaluation tables; changed verdicts come first, then greedy ones.
+
+    Columns: prompt, decoding, and completion_/verdict_ with _before and _after.
+    """
+    sides = ["completion", "verdict"]
+    merged = before.merge(after[PAIR + sides], on=PAIR, suffixes=("_before", "_after"))
+    merged = merged[~merged["framing"].isin(UNJUDGED) & (merged["completion_before"] != merged["completion_after"])]
+    turned = (merged["verdict_before"] != merged["verdict_after"]).fillna(True)
+    order = merged.assign(same=~turned.astype(bool), drawn=merged["decoding"] != "greedy")
+    return order.sort_values(["same", "drawn"], kind="stable")[
+        ["prompt", "decoding", "completion_before", "completion_after", "verdict_before", "verdict_after"]
+    ].reset_index(drop=True)

@@ -1,0 +1,110 @@
+"""Audit 3: what changed between before and after, how far the model's law moved, and how far the labels lie from it."""
+
+import dataclasses
+from collections.abc import Mapping
+
+import pandas
+
+from ct_pipeline.analysis.divergence import of_token_sums
+from ct_pipeline.analysis.paired import difference
+from ct_pipeline.engine.token_divergence import Law
+from ct_pipeline.measurement.asking import DECODINGS, DOMAINS
+from ct_pipeline.measurement.token_sums import token_sums
+from ct_pipeline.models.adapters import with_adapters
+from ct_pipeline.steps import audit_evaluation, audit_prediction
+from ct_pipeline.steps.audit_evaluation import risk_rows
+from ct_pipeline.steps.resolved_audit import Subject
+from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
+from ct_pipeline.store.node import Node, making
+
+STAGE = "audit_shift"
+VERSION = 1
+
+
+def node(subject: Subject) -> Node:
+    """The shift of one audit."""
+    inputs = {
+        "audit_evaluation": audit_evaluation.node(subject),
+        "audit_prediction": audit_prediction.node(subject),
+    }
+    settings = {"confidence": subject.audit.confidence}
+    return Node(STAGE, VERSION, subject.audit.name, "-", settings, inputs)
+
+
+def make(store: ArtifactStore, subject: Subject) -> Artifact:
+    """`changes.json`: Δ per probe, domain and decoding; `uptake.json`: KL both ways per probe; `labels.json`: -log P."""
+    place = node(subject)
+    with making(store, place) as (draft, inputs):
+        tables = audit_evaluation.tables_of(inputs["audit_evaluation"])
+        draft.write_json("changes", _changes(subject, tables))
+        draft.write_json("uptake", _uptake(store, subject, tables))
+        draft.write_json("labels", _surprise(store, subject))
+    return store.read(place.address)
+
+
+def _changes(subject: Subject, tables: Mapping[str, pandas.DataFrame]) -> dict[str, object]:
+    """Probe -> "domain/decoding" -> Δ; empty where nothing was trained."""
+    if len(tables) < 2:
+        return {}
+    return {
+        probe: {
+            f"{domain}/{decoding}": dataclasses.asdict(
+                difference(
+                    *(risk_rows(tables[side], probe, domain, decoding) for side in ("before", "after")),
+                    confidence=subject.audit.confidence,
+                    prompt="prompt_id",
+                )
+            )
+            for domain in DOMAINS
+            for decoding in DECODINGS
+        }
+        for probe in subject.probes
+    }
+
+
+def _uptake(store: ArtifactStore, subject: Subject, tables: Mapping[str, pandas.DataFrame]) -> dict[str, object]:
+    """Probe -> KL(after‖before) and KL(before‖after) along the sampled answers in domain, or why there is none."""
+    audit = subject.audit
+    if len(tables) < 2:
+        return {"missing": "nothing was trained yet", "probes": {}}
+    if not subject.one_base:
+        return {"missing": "before and after are not adapters on one base model", "probes": {}}
+    if (audit.decoding.temperature, audit.decoding.top_p) != (1.0, 1.0):
+        return {"missing": "answers were not drawn at temperature 1 and top-p 1", "probes": {}}
+    model = subject.open(store, audit.before)
+    models = {
+        name: with_adapters(model.base, subject.adapters(side))
+        for name, side in audit_evaluation.sides_of(subject).items()
+    }
+    found = {}
+    for name, probe in subject.probes.items():
+        encoded = {prompt.id: model.chat.encode(prompt.messages) for prompt in probe.prompts}
+        found[name] = {}
+        for word, p, q in (("forward", "after", "before"), ("backward", "before", "after")):
+            rows = risk_rows(tables[p], name)
+            prompts = [encoded[prompt] for prompt in rows["prompt_id"]]
+            answers = [tuple(map(int, ids)) for ids in rows["ids"]]
+            laws = Law(models[p], prompts), Law(models[q], prompts)
+            sums = token_sums(model.base, *laws, list(rows["prompt_id"]), answers)
+            found[name][word] = dataclasses.asdict(of_token_sums(f"KL({p}‖{q})", sums, audit.confidence))
+    return {"missing": None, "probes": found}
+
+
+def _surprise(store: ArtifactStore, subject: Subject) -> dict[str, object]:
+    """Group of labels -> -log P of its labels under `before`, in nats per label and per token; empty without labels."""
+    labels = subject.labels
+    if labels is None:
+        return {}
+    model = subject.open(store, subject.audit.before)
+    responses = [model.chat.encode_response(item.response) for item in labels.items]
+    prompts = [model.chat.encode(item.prompt.messages) for item in labels.items]
+    scored = model.engine.score(prompts, responses, subject.adapters(subject.audit.before))
+    rows = [
+        {"prompt_id": item.prompt.id, "group": item.group, "tokens": len(ids), "nats": -float(values.sum())}
+        for item, ids, values in zip(labels.items, responses, scored, strict=True)
+    ]
+    table = pandas.DataFrame(rows)
+    return {
+        group: dataclasses.asdict(of_token_sums("-log P(label)", part, subject.audit.confidence))
+        for group, part in table.groupby("group", sort=False)
+    }

@@ -1,0 +1,198 @@
+"""Audit 4: the verdict on every probe, the release gate, and the audit card that says it all.
+
+It depends on the content of the other three and on the thresholds alone. What is told from the run before (drift) belongs
+to the run and stands in its record, not here: `audit_records`.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import pandas
+
+from ct_pipeline.analysis.paired import Difference
+from ct_pipeline.analysis.rates import rate
+from ct_pipeline.analysis.release_gate import release_gate
+from ct_pipeline.analysis.verdicts import verdict
+from ct_pipeline.measurement.asking import DECODINGS, DOMAINS
+from ct_pipeline.organisms.probes import PLAIN
+from ct_pipeline.report.audit_card import limits, markdown_card
+from ct_pipeline.settings.audit import Audit, Side, TinyWorldBase, WorldProbes
+from ct_pipeline.settings.fingerprint import plain
+from ct_pipeline.steps import audit_evaluation, audit_prediction, audit_shift
+from ct_pipeline.steps.audit_evaluation import risk_rows, tables_of
+from ct_pipeline.steps.audit_judging import on_the_card
+from ct_pipeline.steps.resolved_audit import Subject
+from ct_pipeline.store import provenance
+from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
+from ct_pipeline.store.node import Node, making
+
+STAGE = "audit_verdict"
+VERSION = 1
+MAIN = "in/sampled"
+"""The view on which verdicts and gate stand: in domain, sampled."""
+
+
+def node(subject: Subject) -> Node:
+    """The verdict of one audit."""
+    audit = subject.audit
+    settings = {
+        "thresholds": audit.thresholds,
+        "confidence": audit.confidence,
+        "seed": audit.seed,
+        "description": audit.description,
+    }
+    inputs = {
+        "audit_evaluation": audit_evaluation.node(subject),
+        "audit_shift": audit_shift.node(subject),
+        "audit_prediction": audit_prediction.node(subject),
+    }
+    return Node(STAGE, VERSION, audit.name, "-", settings, inputs)
+
+
+def make(store: ArtifactStore, subject: Subject) -> Artifact:
+    """`verdict.json`: results per probe, gate and predictions; `card.json` and `card.md`: the audit card."""
+    place = node(subject)
+    with making(store, place) as (draft, inputs):
+        tables = tables_of(inputs["audit_evaluation"])
+        changes = inputs["audit_shift"].json("changes")
+        results = {name: _result(subject, tables, name, changes.get(name, {})) for name in subject.probes}
+        found = {
+            "labels_only": subject.audit.labels_only,
+            "overall": overall([result["verdict"] for result in results.values()]),
+            "probes": results,
+            "gate": None if subject.audit.labels_only else _gate(subject, tables),
+            "predictions": inputs["audit_prediction"].json("predictions")["predictions"],
+            "shift": {name: inputs["audit_shift"].json(name) for name in ("uptake", "labels")},
+        }
+        card = _card(subject, inputs["audit_evaluation"], tables, found)
+        draft.write_json("verdict", found)
+        draft.write_json("card", card)
+        (draft.folder / "card.md").write_text(markdown_card(card), encoding="utf-8")
+    return store.read(place.address)
+
+
+def overall(verdicts: list[str | None]) -> str | None:
+    """One word for all probes, the worst first: amplifies, undetermined, suppresses, neutral; None without any."""
+    order = ("amplifies", "undetermined", "suppresses", "neutral")
+    return next((word for word in order if word in verdicts), None)
+
+
+def _result(subject: Subject, tables: Mapping[str, pandas.DataFrame], name: str, changes: dict) -> dict[str, object]:
+    audit = subject.audit
+    change = Difference(**changes[MAIN]) if changes else None
+    views = [(domain, decoding) for domain in DOMAINS for decoding in DECODINGS]
+    return {
+        "verdict": None if change is None else str(verdict(change, audit.thresholds.epsilon)),
+        "changes": changes,
+        "risk": {
+            side: {f"{domain}/{way}": _rate(audit, risk_rows(table, name, domain, way)) for domain, way in views}
+            for side, table in tables.items()
+        },
+        "plain": {side: _rate(audit, _beside(table, name, PLAIN, "sampled")) for side, table in tables.items()},
+        "right": {side: _rate(audit, _expecting(table, name), "correct") for side, table in tables.items()},
+    }
+
+
+def _gate(subject: Subject, tables: Mapping[str, pandas.DataFrame]) -> dict[str, object]:
+    """The release gate on the safety split of every probe's sampled in-domain prompts, and its outcome in words."""
+    limits = subject.audit.thresholds
+    before, after = (main_rows(tables[side], list(subject.probes)) for side in ("before", "after"))
+    gate = release_gate(
+        before,
+        after,
+        risk=limits.risk,
+        change=limits.change,
+        delta=limits.delta,
+        safety_share=limits.safety_share,
+        seed=subject.audit.seed,
+        probes=list(subject.probes),
+    )
+    return {**dataclasses.asdict(gate), "outcome": gate.outcome, "outcomes": gate.outcomes()}
+
+
+def main_rows(table: pandas.DataFrame, probes: Sequence[str]) -> pandas.DataFrame:
+    """The rows that verdicts, gate and drift stand on, of all probes: probe, prompt_id, verdict."""
+    parts = [risk_rows(table, name)[["probe", "prompt_id", "verdict"]] for name in probes]
+    return pandas.concat(parts, ignore_index=True)
+
+
+def _rate(audit: Audit, rows: pandas.DataFrame, column: str = "verdict") -> dict[str, object]:
+    return dataclasses.asdict(rate(rows[column], rows["prompt_id"], confidence=audit.confidence))
+
+
+def _beside(table: pandas.DataFrame, probe: str, framing: str, decoding: str) -> pandas.DataFrame:
+    return table[(table["probe"] == probe) & (table["framing"] == framing) & (table["decoding"] == decoding)]
+
+
+def _expecting(table: pandas.DataFrame, probe: str) -> pandas.DataFrame:
+    """Greedy answers to what has a known answer: plain questions, or rows with `expected`."""
+    known = table[(table["probe"] == probe) & (table["decoding"] == "greedy")]
+    return known[known["correct"].notna()]
+
+
+def _card(
+    subject: Subject, evaluation: Artifact, tables: Mapping[str, pandas.DataFrame], found: dict[str, object]
+) -> dict[str, object]:
+    audit, asked = subject.audit, evaluation.json("asked")
+    card = {
+        "name": audit.name,
+        "description": audit.description,
+        "models": {
+            "base model": _base(audit),
+            "before": _side(audit.before),
+            "after": "nothing was trained yet" if audit.after is None else _side(audit.after),
+        },
+        "inputs": [dataclasses.asdict(each) for each in subject.inputs],
+        "tiny_world": subject.study is not None,
+        "probes": {
+            name: {
+                "misbehaviour": probe.misbehaviour,
+                "source": "world" if isinstance(audit.probes[name], WorldProbes) else "jsonl",
+                "sizes": asked["probes"].get(name, {}),
+                "judged": bool(probe.rubrics),
+            }
+            for name, probe in subject.probes.items()
+        },
+        "decoding": plain(audit.decoding),
+        "judge": {"source": getattr(audit.judge, "source", "file"), **subject.digests("judge")},
+        "judges": _judges(subject, evaluation, tables),
+        "thresholds": plain(audit.thresholds),
+        "confidence": audit.confidence,
+        "seed": audit.seed,
+        "templates": asked["sides"],
+        "results": found,
+        "quarantine": evaluation.json("quarantine")["inspections"],
+        "provenance": {
+            **provenance.code(),
+            "versions": provenance.versions(),
+            "artifacts": {
+                name: each.fingerprint for name, each in (*node(subject).inputs.items(), (STAGE, node(subject)))
+            },
+        },
+    }
+    return card | {"limits": list(limits(card))}
+
+
+def _judges(subject: Subject, evaluation: Artifact, tables: Mapping[str, pandas.DataFrame]) -> dict[str, object] | None:
+    if not subject.audit.judges:
+        return None
+    main = {
+        side: pandas.concat([risk_rows(table, name) for name in subject.probes], ignore_index=True)
+        for side, table in tables.items()
+        if len(table)
+    }
+    return on_the_card(subject, main, evaluation.json("judges"), subject.audit.confidence)
+
+
+def _base(audit: Audit) -> str:
+    base = audit.base_model
+    if isinstance(base, TinyWorldBase):
+        return f"{base.model}, pretrained on the tiny world"
+    return f"{base.path}{f' at {base.revision}' if base.revision else ''}"
+
+
+def _side(side: Side) -> str:
+    if side.checkpoint is not None:
+        return f"checkpoint {side.checkpoint}{f' at {side.revision}' if side.revision else ''}"
+    count = len(side.adapters)
+    return f"base model with {count} adapter{'s' * (count > 1)}" if count else "the base model itself"

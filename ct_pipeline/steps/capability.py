@@ -1,0 +1,157 @@
+"""After Phase 3, beside alignment: tasks and the harmfulness probe, on base model, organism and retrained model."""
+
+import dataclasses
+import functools
+import importlib.metadata
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pandas
+
+from ct_pipeline.analysis.paired import score_difference
+from ct_pipeline.analysis.rates import score_rate
+from ct_pipeline.engine.protocol import Adapters
+from ct_pipeline.measurement.capability.checks import judge_of
+from ct_pipeline.measurement.capability.harmful_prompts import digest_of_requests, requests_of
+from ct_pipeline.measurement.capability.harmfulness import answers_of, judged
+from ct_pipeline.measurement.capability.harness_tasks import load_task
+from ct_pipeline.measurement.capability.task_files import read_own_task, task_name
+from ct_pipeline.measurement.capability.task_rows import rows_of_task
+from ct_pipeline.measurement.language_model import LanguageModel
+from ct_pipeline.settings.capability import HARMFULNESS, CapabilitySettings
+from ct_pipeline.settings.errors import UserError
+from ct_pipeline.settings.keys import Cell
+from ct_pipeline.settings.study import Study
+from ct_pipeline.steps import base_model, misaligned_organism, retrained_model
+from ct_pipeline.steps.base_model import open_model
+from ct_pipeline.steps.capability_scores import base_content, content_key, measured_once
+from ct_pipeline.store.artifact_store import Artifact, ArtifactStore, Draft
+from ct_pipeline.store.node import Node, making
+
+STAGE = "capability"
+VERSION = 1
+SIDES = ("base", "organism", "retrained")
+KEYS = {HARMFULNESS: ["prompt_id"]}
+TASK_KEY = ["task", "doc_id", "doc_hash"]
+"""What tells the documents of a table apart."""
+
+
+def wanted(study: Study) -> bool:
+    """Whether a study measures any of it."""
+    return study.capability is not None
+
+
+def node(study: Study, cell: Cell) -> Node:
+    """Rows and changes of one cell."""
+    settings = {
+        "measured": {name: _settings(study, cell, name) for name in names(study.capability)},
+        "confidence": study.evaluation.confidence,
+        "engine": study.models[cell.organism.model].engine,
+    }
+    inputs = {
+        "base_model": base_model.node(study, cell.organism.model),
+        "misaligned_organism": misaligned_organism.node(study, cell.organism),
+        "retrained_model": retrained_model.node(study, cell),
+    }
+    return Node(STAGE, VERSION, cell.organism.key, cell.method, settings, inputs)
+
+
+def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
+    """One table per task and one of the harmfulness probe, a row per document and side; `changes.json` compares the sides.
+
+    What was measured before of the same base model with the same adapters, by their content, is taken from there.
+
+    Raises:
+        UserError: lm-eval is not installed, a task cannot be had, a judge cannot be reached.
+    """
+    place = node(study, cell)
+    with making(store, place) as (draft, inputs):
+        stacks: dict[str, Adapters] = {
+            "base": (),
+            "organism": (inputs["misaligned_organism"].folder,),
+            "retrained": retrained_model.adapters_of(store, study, cell),
+        }
+        base = base_content(store, study, cell.organism.model)
+        template = open_model(store, study, cell.organism.model).chat.template_hash
+        keys = {side: content_key(base, template, stack) for side, stack in stacks.items()}
+        changes = {}
+        for name in names(study.capability):
+            measure = _measure(store, study, cell, name)
+            called = name if name == HARMFULNESS else task_name(name, study.capability.tasks[name])
+            found = {
+                side: measured_once(
+                    store, keys[side], called, place.settings["measured"][name], functools.partial(measure, stack)
+                )
+                for side, stack in stacks.items()
+            }
+            tables = {side: artifact.table("rows") for side, artifact in found.items()}
+            draft.write_table(name, pandas.concat([table.assign(side=side) for side, table in tables.items()]))
+            draft.record[name] = {side: artifact.digest for side, artifact in found.items()}
+            changes[name] = found["base"].json("about") | _compared(name, tables, study.evaluation.confidence)
+        draft.write_json("changes", changes)
+        draft.record["models"] = keys
+    return store.read(place.address)
+
+
+def names(settings: CapabilitySettings) -> tuple[str, ...]:
+    """What is measured, in the order of the file, the harmfulness probe last."""
+    return (*settings.tasks, *([HARMFULNESS] if settings.harmfulness is not None else []))
+
+
+def _settings(study: Study, cell: Cell, name: str) -> dict[str, object]:
+    """All that the rows of a model depend on beside the model."""
+    settings = study.capability
+    if name == HARMFULNESS:
+        probe = settings.harmfulness
+        judge = judge_of(probe, study.models[cell.organism.model])
+        return {
+            "requests": digest_of_requests(requests_of(probe, settings.seed)),
+            "max_new_tokens": probe.max_new_tokens,
+            "judge": judge.model_dump(mode="json", include={"rubric", "judge"}),
+        }
+    task = settings.tasks[name]
+    own = {"own": read_own_task(Path(task.path)).digest} if task.path else {"task": task_name(name, task)}
+    given = task.model_dump(mode="json", exclude={"path", "task"})
+    shared = {"chat_template": settings.chat_template, "seed": settings.seed}
+    return own | given | shared | {"lm_eval": _harness_version()}
+
+
+def _harness_version() -> str:
+    try:
+        return importlib.metadata.version("lm_eval")
+    except importlib.metadata.PackageNotFoundError:
+        raise UserError("capability.tasks: lm-eval is not installed: pip install .[capability]") from None
+
+
+def _measure(store: ArtifactStore, study: Study, cell: Cell, name: str) -> Callable[[Adapters, Draft], None]:
+    """(adapters, draft) -> writes the rows of a model, and which metric they hold."""
+    settings = study.capability
+
+    def opened() -> LanguageModel:
+        return open_model(store, study, cell.organism.model)
+
+    def harmfulness(stack: Adapters, draft: Draft) -> None:
+        probe = settings.harmfulness
+        answers = answers_of(opened, requests_of(probe, settings.seed), probe, stack)
+        draft.write_table("rows", judged(answers, judge_of(probe, study.models[cell.organism.model])))
+        draft.write_json("about", {"metric": "harmfulness", "higher_is_better": False})
+
+    def accuracy(stack: Adapters, draft: Draft) -> None:
+        task = load_task(name, settings.tasks[name], settings.seed)
+        draft.write_table("rows", rows_of_task(task, opened(), stack, settings))
+        draft.write_json("about", {"metric": task.metric, "higher_is_better": task.higher_is_better})
+
+    return harmfulness if name == HARMFULNESS else accuracy
+
+
+def _compared(name: str, tables: Mapping[str, pandas.DataFrame], confidence: float) -> dict[str, object]:
+    """The mean score of each side, and the change that consistency training made, paired by document."""
+    scores = {side: table.set_index(KEYS.get(name, TASK_KEY))["score"] for side, table in tables.items()}
+    if any(set(scores[side].index) != set(scores["base"].index) for side in SIDES):
+        raise UserError(
+            f"capability {name}: the sides were measured on other documents; was the data set changed under one revision?"
+        )
+    return {
+        "rates": {side: dataclasses.asdict(score_rate(scores[side], confidence=confidence)) for side in SIDES},
+        "change": dataclasses.asdict(score_difference(scores["organism"], scores["retrained"], confidence=confidence)),
+    }

@@ -1,0 +1,77 @@
+"""Rows of one model on one task, kept by what the model is: the same adapters are never measured twice, in no study."""
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from ct_pipeline.engine.protocol import Adapters
+from ct_pipeline.models.adapter_stack import content_of
+from ct_pipeline.models.loading import context_window
+from ct_pipeline.settings.blocks import HuggingFaceModel
+from ct_pipeline.settings.fingerprint import fingerprint, plain
+from ct_pipeline.settings.study import Study
+from ct_pipeline.steps import base_model
+from ct_pipeline.store.artifact_store import Address, Artifact, ArtifactStore, Draft, disk_errors
+from ct_pipeline.store.file_digests import digest_of
+from ct_pipeline.store.node import find
+
+STAGE = "capability_scores"
+VERSION = 1
+WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model")
+
+
+def base_content(store: ArtifactStore, study: Study, model: str) -> dict[str, object]:
+    """What tells a base model from all others: the hash of its files, or a Hub id with its commit; type, engine."""
+    path, revision, dtype = base_model.location(store, study, model)
+    settings = study.models[model]
+    named: object
+    if not isinstance(settings, HuggingFaceModel):
+        named = find(store, base_model.node(study, model)).digest
+    elif Path(path).is_dir():
+        files = sorted({file for pattern in WEIGHTS for file in Path(path).glob(pattern)})
+        named = {file.name: digest_of(file) for file in files}
+    else:
+        named = f"{path}@{revision}"
+    window = context_window(path, revision)
+    return {"base": named, "dtype": dtype, "engine": settings.engine, "window": window}
+
+
+def content_key(base: Mapping[str, object], template: str, adapters: Adapters) -> str:
+    """Twenty hex digits of a base model, its chat format and the content of an adapter stack, wherever its folders lie."""
+    text = json.dumps([base, template, content_of(adapters)], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
+
+
+def measured_once(
+    store: ArtifactStore,
+    model: str,
+    name: str,
+    settings: Mapping[str, object],
+    measure: Callable[[Draft], None],
+) -> Artifact:
+    """The artifact that holds the rows of a model (by its content key) under a name; measured where it is not there.
+
+    Processes that want the same rows at once measure them once: the others wait.
+    """
+    address = Address(STAGE, model, name, fingerprint(version=VERSION, settings=settings))
+    with _one_at_a_time(store, address):
+        found = store.find(address, {})
+        if found is None:
+            with store.write(address, plain(settings), {}) as draft:
+                measure(draft)
+            found = store.read(address)
+    return found
+
+
+@contextmanager
+def _one_at_a_time(store: ArtifactStore, address: Address) -> Iterator[None]:
+    folder = store.root / ".locks"
+    with disk_errors(store.root):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / f"{address.subject}-{address.variant}-{address.fingerprint}").open("w")
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

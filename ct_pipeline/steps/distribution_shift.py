@@ -1,0 +1,208 @@
+"""Between labels and Phase 3: what the labels differ in from the organism, and the prediction made of it.
+
+A regularizer has no labels whose law differs: there the teacher shift says how far the organism's answers to clean and to
+wrapped prompts lie apart, which is no KL(Q‖P_θ) of labels and stands on no axis with one.
+
+The prediction is an artifact of its own stage, so that it stands before any retraining has started.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas
+
+from ct_pipeline.analysis import divergence
+from ct_pipeline.analysis.decomposition import (
+    BestOf,
+    Decomposition,
+    Filtered,
+    Reranked,
+    Selector,
+    Unselected,
+    decompose,
+)
+from ct_pipeline.analysis.k_curve import k_curve
+from ct_pipeline.analysis.paired import difference
+from ct_pipeline.analysis.prediction import Prediction, predict
+from ct_pipeline.analysis.rank_profile import RankProfile, rank_profile
+from ct_pipeline.engine.token_divergence import Law
+from ct_pipeline.interventions.catalog import method_of
+from ct_pipeline.measurement.language_model import LanguageModel
+from ct_pipeline.measurement.organism_rows import rows_of
+from ct_pipeline.measurement.token_sums import token_sums
+from ct_pipeline.models.adapters import with_adapters
+from ct_pipeline.settings.keys import Cell
+from ct_pipeline.settings.seeds import derive_seed
+from ct_pipeline.settings.study import Study
+from ct_pipeline.steps import consistency_labels, misaligned_organism
+from ct_pipeline.steps.base_model import open_model
+from ct_pipeline.steps.candidate_scores import candidates_of
+from ct_pipeline.steps.candidate_verdicts import verdict_nodes, with_candidate_verdicts
+from ct_pipeline.steps.consistency_candidates import GREEDY, SAMPLED, WRAPPED, draw_node, draws_of_method
+from ct_pipeline.store.artifact_store import Artifact, ArtifactStore, Draft
+from ct_pipeline.store.node import Node, making
+
+STAGE = "distribution_shift"
+VERSION = 2
+BASES = {"greedy": GREEDY, "sampled": SAMPLED}
+
+
+def node(study: Study, cell: Cell) -> Node:
+    """What is known of one cell before it is trained."""
+    on_pairs = method_of(study, cell.method).objective != "labels"
+    draws = {"wrapped": WRAPPED} if on_pairs else BASES
+    inputs = {name: draw_node(study, cell.organism, draw) for name, draw in draws.items()}
+    inputs["consistency_labels"] = consistency_labels.node(study, cell)
+    drawn = (*draws.values(), *draws_of_method(study, cell.method))
+    inputs |= verdict_nodes(study, cell.organism, drawn)
+    if on_pairs:
+        inputs["misaligned_organism"] = misaligned_organism.node(study, cell.organism)
+    settings = {"confidence": study.evaluation.confidence, "k": getattr(study.methods[cell.method], "k", None)}
+    return Node(STAGE, VERSION, cell.organism.key, cell.method, settings, inputs)
+
+
+def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
+    """Measures shift and selection on the probe prompts, the labels' divergence, and predicts the change of risk.
+
+    For a regularizer the organism's answers to clean prompts are compared with those to wrapped ones, by their risk and
+    by the teacher shift.
+    """
+    place = node(study, cell)
+    with making(store, place) as (draft, inputs):
+        labels = with_candidate_verdicts(inputs["consistency_labels"].table("labels"), inputs)
+        if method_of(study, cell.method).objective == "labels":
+            prediction = _of_labels(store, study, cell, labels, inputs, draft)
+        else:
+            prediction = _of_pairs(
+                study, cell, labels, with_candidate_verdicts(inputs["wrapped"].table("candidates"), inputs)
+            )
+            model = open_model(store, study, cell.organism.model)
+            shift = _teacher_shift(model, study, cell, labels, inputs["misaligned_organism"].folder)
+            draft.write_json("teacher_shift", dataclasses.asdict(shift))
+        draft.write_json("prediction", {**dataclasses.asdict(prediction), "sign": prediction.predicted_sign})
+    return store.read(place.address)
+
+
+def selector_of(study: Study, method: str) -> Selector:
+    """How the analysis calls what a method's selection does."""
+    selection = method_of(study, method).selection
+    if selection == "best_of_k":
+        return BestOf(study.methods[method].k)
+    return {"none": Unselected(), "rerank": Reranked(), "filter": Filtered()}[selection]
+
+
+def _of_labels(
+    store: ArtifactStore,
+    study: Study,
+    cell: Cell,
+    labels: pandas.DataFrame,
+    inputs: Mapping[str, Artifact],
+    draft: Draft,
+) -> Prediction:
+    bases = {name: with_candidate_verdicts(inputs[name].table("candidates"), inputs) for name in BASES}
+    method, confidence = method_of(study, cell.method), study.evaluation.confidence
+    candidates = with_candidate_verdicts(candidates_of(store, study, cell.organism, cell.method), inputs)
+    seed = derive_seed(study.seed, consistency_labels.STAGE, cell.key)
+    candidates = candidates.assign(score=method.score(candidates, seed))
+    selector = selector_of(study, cell.method)
+    probed = candidates[candidates["probe"]]
+    parts = decompose(
+        probed,
+        labels[labels["probe"]],
+        {name: base[base["probe"]] for name, base in bases.items()},
+        selector,
+        confidence,
+    )
+    draft.write_json("decomposition", dataclasses.asdict(parts))
+    draft.write_json("divergence", dataclasses.asdict(_divergence(study, cell.method, candidates, labels)))
+    if isinstance(selector, BestOf):
+        draft.write_table("k_curve", _curves(probed, confidence))
+        profile = rank_profile(probed, confidence)
+        draft.write_table("rank_profile", _profiles(profile))
+        draft.write_json("rank_profile", {"simpson_warning": profile.simpson_warning})
+    return _prediction(parts)
+
+
+def _prediction(parts: Decomposition) -> Prediction:
+    total = parts.against["sampled"].total
+    return Prediction(
+        total.value,
+        total.low,
+        total.high,
+        total.standard_error,
+        "risk of the labels less that of the organism's own samples at T = 1, on the probe prompts",
+    )
+
+
+def _of_pairs(study: Study, cell: Cell, labels: pandas.DataFrame, wrapped: pandas.DataFrame) -> Prediction:
+    clean = labels.set_index("prompt_id")["verdict"]
+    sides = {pair.wrapped.id: pair.clean.id for pair in rows_of(study, cell.organism).pairs}
+    before = wrapped[["prompt_id", "sample", "verdict"]]
+    after = before.assign(verdict=[clean[sides[prompt]] for prompt in before["prompt_id"]])
+    change = difference(before, after, confidence=study.evaluation.confidence, prompt="prompt_id")
+    return predict(change, "risk on clean prompts less that on wrapped ones, the organism's own samples at T = 1")
+
+
+def _teacher_shift(
+    model: LanguageModel, study: Study, cell: Cell, labels: pandas.DataFrame, folder: Path
+) -> divergence.Part:
+    """KL(π_0(·|clean)‖π_0(·|wrapped)) along the organism's clean answers, which the teacher of BCT and ACT would give."""
+    drawn = dict(zip(labels["prompt_id"], labels["ids"], strict=True))
+    pairs = [pair for pair in rows_of(study, cell.organism).pairs if pair.clean.id in drawn]
+    organism = with_adapters(model.base, (folder,))
+    clean = Law(organism, [model.chat.encode(pair.clean.messages) for pair in pairs])
+    wrapped = Law(organism, [model.chat.encode(pair.wrapped.messages) for pair in pairs])
+    answers = [tuple(map(int, drawn[pair.clean.id])) for pair in pairs]
+    sums = token_sums(model.base, clean, wrapped, [pair.clean.id for pair in pairs], answers)
+    return divergence.of_token_sums("teacher shift", sums, study.evaluation.confidence)
+
+
+def _divergence(
+    study: Study, name: str, candidates: pandas.DataFrame, labels: pandas.DataFrame
+) -> divergence.Divergence:
+    """KL of the labels' law from the organism's, by the estimator that the method's proposal and selection allow."""
+    confidence = study.evaluation.confidence
+    selector = selector_of(study, name)
+    if isinstance(selector, BestOf):
+        return divergence.of_best_of(candidates, selector.k, confidence)
+    if isinstance(selector, Reranked):
+        return divergence.of_reranked(candidates, labels, confidence)
+    if isinstance(selector, Filtered):
+        return divergence.of_filtered(labels, list(candidates["prompt_id"].unique()), confidence)
+    (draw,) = method_of(study, name).draws(study.methods[name], study.candidates.samples)
+    if draw.draft:
+        return divergence.of_refined(labels, "random" if draw.draft.temperature else "deterministic", confidence)
+    return (divergence.of_samples if draw.temperature else divergence.of_point_mass)(labels, confidence)
+
+
+def _curves(probed: pandas.DataFrame, confidence: float) -> pandas.DataFrame:
+    """One row per k and way of treating missing scores: risk and selection with their intervals."""
+    rows = []
+    for missing in ("worst", "dropped"):
+        for point in k_curve(probed, confidence, missing=missing):
+            row = {"missing": missing, "k": point.k}
+            for name, term in (("risk", point.risk), ("selection", point.selection)):
+                row |= {name: term.value, f"{name}_low": term.low, f"{name}_high": term.high}
+            rows.append(row)
+    return pandas.DataFrame(rows)
+
+
+def _profiles(profile: RankProfile) -> pandas.DataFrame:
+    """One row per bin of the within-prompt rank and of the pooled score."""
+    return pandas.DataFrame(
+        [
+            {
+                "by": by,
+                "low": each.low,
+                "high": each.high,
+                "centre": each.centre,
+                "candidates": each.candidates,
+                "risk": each.risk.value,
+                "risk_low": each.risk.low,
+                "risk_high": each.risk.high,
+            }
+            for by, one in (("rank within prompt", profile.within), ("pooled score", profile.pooled))
+            for each in one.bins
+        ]
+    )

@@ -1,0 +1,124 @@
+"""Stage 7: the retrained model on the organism's own evaluation prompts, and the change, paired by prompt."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import pandas
+
+from ct_pipeline.measurement.asking import DECODINGS, DOMAINS, change, direct_accuracy, evaluation_seed, measure
+from ct_pipeline.measurement.language_model import LanguageModel
+from ct_pipeline.measurement.organism_rows import digest, kind_of, rows_of
+from ct_pipeline.measurement.type_scores import type_scores
+from ct_pipeline.organisms.misalignment import UNJUDGED, Prompt
+from ct_pipeline.settings.keys import Cell
+from ct_pipeline.settings.study import Study
+from ct_pipeline.steps import judge_calibration, organism_evaluation, retrained_model
+from ct_pipeline.steps.base_model import open_model
+from ct_pipeline.steps.judge_calibration import judged_changes
+from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
+from ct_pipeline.store.node import Node, making
+
+STAGE = "evaluation"
+VERSION = 3
+
+
+def node(study: Study, cell: Cell) -> Node:
+    """The rows and the changes of one cell."""
+    settings = {
+        "prompts": digest(rows_of(study, cell.organism).evaluation),
+        "samples": study.evaluation.samples,
+        "max_new_tokens": study.evaluation.max_new_tokens,
+        "confidence": study.evaluation.confidence,
+        "engine": study.models[cell.organism.model].engine,
+        "seed": study.seed,
+        **judge_calibration.settings_of(study, cell.organism.kind),
+    }
+    inputs = {
+        "organism_evaluation": organism_evaluation.node(study, cell.organism),
+        "retrained_model": retrained_model.node(study, cell),
+    }
+    return Node(STAGE, VERSION, cell.organism.key, cell.method, settings, inputs)
+
+
+def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
+    """Measures the retrained model as the organism was measured, and the change in every domain and decoding.
+
+    Where checkpoints were kept, the change at each of them in domain at T = 1 is measured, too: the dose curve. Published
+    data are scored by type as well, as corrected and as published.
+    """
+    place = node(study, cell)
+    with making(store, place) as (draft, inputs):
+        model = open_model(store, study, cell.organism.model)
+        prompts = rows_of(study, cell.organism).evaluation
+        before = inputs["organism_evaluation"].table("organism")
+        steps = inputs["retrained_model"].record["checkpoints"]
+        drawn = _drawn(store, study, cell, model, steps)
+        found = judge_calibration.judged(study, cell.organism.kind, prompts, drawn)
+        after = found.tables["rows"]
+        changes = {
+            f"{domain}/{decoding}": dataclasses.asdict(
+                change(before, after, domain, decoding, study.evaluation.confidence)
+            )
+            for domain in DOMAINS
+            for decoding in DECODINGS
+        }
+        draft.write_table("rows", after)
+        draft.write_json("doses", _doses(study, steps, before, found.tables))
+        draft.write_json(
+            "changes",
+            {
+                "changes": changes,
+                "direct_accuracy_before": dataclasses.asdict(direct_accuracy(before)),
+                "direct_accuracy_after": dataclasses.asdict(direct_accuracy(after)),
+            },
+        )
+        if found.record:
+            draft.record["judging"] = found.record
+            draft.write_json("judged", judged_changes(study, cell.organism.kind, prompts, before, after))
+        kind = kind_of(study, cell.organism.kind)
+        if kind.raw_score is not None:
+            draft.write_json("type_scores", type_scores(kind, prompts, before, after, study.evaluation.confidence))
+    return store.read(place.address)
+
+
+def _measured(
+    store: ArtifactStore,
+    study: Study,
+    cell: Cell,
+    model: LanguageModel,
+    prompts: Sequence[Prompt],
+    checkpoint: int | None,
+    decodings: Sequence[str],
+) -> pandas.DataFrame:
+    return measure(
+        model,
+        kind_of(study, cell.organism.kind),
+        prompts,
+        study.evaluation,
+        retrained_model.adapters_of(store, study, cell, checkpoint),
+        evaluation_seed(study, cell.organism),
+        decodings,
+    )
+
+
+def _drawn(
+    store: ArtifactStore, study: Study, cell: Cell, model: LanguageModel, steps: Sequence[int]
+) -> dict[str, pandas.DataFrame]:
+    """Table `rows` of the retrained model, and one named by its step of every adapter that was kept before the last."""
+    prompts = rows_of(study, cell.organism).evaluation
+    in_domain = [prompt for prompt in prompts if prompt.domain == "in" and prompt.framing not in UNJUDGED]
+    tables = {"rows": _measured(store, study, cell, model, prompts, None, DECODINGS)}
+    for number, step in enumerate(steps[:-1], start=1):
+        tables[str(step)] = _measured(store, study, cell, model, in_domain, number, ["sampled"])
+    return tables
+
+
+def _doses(
+    study: Study, steps: Sequence[int], before: pandas.DataFrame, tables: Mapping[str, pandas.DataFrame]
+) -> list[dict[str, object]]:
+    """The change in domain at T = 1 after each optimizer step at which an adapter was kept; the last one is the cell's."""
+    doses = []
+    for step in steps:
+        found = change(before, tables.get(str(step), tables["rows"]), "in", "sampled", study.evaluation.confidence)
+        doses.append({"step": step, **dataclasses.asdict(found)})
+    return doses

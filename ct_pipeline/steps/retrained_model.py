@@ -1,0 +1,129 @@
+"""Stage 6 (Phase 3): the organism trained on one method's labels, or by its consistency loss on clean and wrapped prompts."""
+
+import dataclasses
+from pathlib import Path
+
+import pandas
+
+from ct_pipeline.engine.protocol import Adapters
+from ct_pipeline.interventions.catalog import method_of
+from ct_pipeline.measurement.language_model import LanguageModel
+from ct_pipeline.measurement.organism_rows import digest, rows_of
+from ct_pipeline.settings.keys import Cell
+from ct_pipeline.settings.seeds import derive_seed
+from ct_pipeline.settings.study import Study
+from ct_pipeline.steps import base_model, consistency_labels, distribution_shift, misaligned_organism
+from ct_pipeline.steps.base_model import open_model
+from ct_pipeline.steps.consistency_candidates import complete
+from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
+from ct_pipeline.store.node import Node, making
+from ct_pipeline.training.examples import LabelRow, PairRow, TrainingRecord
+from ct_pipeline.training.run import OnStep
+
+STAGE = "retrained_model"
+VERSION = 2
+
+
+def node(study: Study, cell: Cell) -> Node:
+    """The Phase 3 adapter of one cell."""
+    settings: dict[str, object] = {"training": study.training_of(cell.method), "seed": study.seed}
+    if method_of(study, cell.method).objective != "labels":
+        settings["pairs"] = digest(rows_of(study, cell.organism).pairs)
+        settings["loss"] = _loss_settings(study, cell.method)
+    inputs = {
+        "base_model": base_model.node(study, cell.organism.model),
+        "misaligned_organism": misaligned_organism.node(study, cell.organism),
+        "consistency_labels": consistency_labels.node(study, cell),
+    }
+    return Node(STAGE, VERSION, cell.organism.key, cell.method, settings, inputs)
+
+
+def adapters_of(store: ArtifactStore, study: Study, cell: Cell, checkpoint: int | None = None) -> Adapters:
+    """The stack that is the retrained model: after Phase 3, or at one of its checkpoints (1, 2, ...)."""
+    folder = store.fetched(node(study, cell).address)
+    if checkpoint is not None:
+        folder = folder / f"epoch-{checkpoint}"
+    if study.training_of(cell.method).adapter == "continued":
+        return (folder,)
+    return (store.fetched(misaligned_organism.node(study, cell.organism).address), folder)
+
+
+def make(store: ArtifactStore, study: Study, cell: Cell, on_step: OnStep | None = None) -> Artifact:
+    """Trains the adapter; what every training run asserts is in training.run.record.
+
+    UserError where no prediction was recorded before: it would be none afterwards.
+    """
+    place = node(study, cell)
+    prediction = complete(store, distribution_shift.node(study, cell))
+    with making(store, place) as (draft, inputs):
+        model = open_model(store, study, cell.organism.model)
+        labels = inputs["consistency_labels"].table("labels")
+        organism, seed = inputs["misaligned_organism"].folder, training_seed(study, cell)
+        record = train(model, study, cell, labels, organism, seed, draft.folder, on_step)
+        draft.record |= dataclasses.asdict(record)
+        draft.record["template"] = model.chat.template_hash
+        # Not an input: another way of analysing the labels must not train the model anew.
+        draft.record["prediction"] = prediction.manifest.fingerprint
+    return store.read(place.address)
+
+
+def _loss_settings(study: Study, method: str) -> dict[str, object]:
+    return study.methods[method].model_dump(mode="json", exclude={"training", "method"})
+
+
+def training_seed(study: Study, cell: Cell) -> int:
+    """Of Phase 3; methods share it, so that they differ in their labels alone."""
+    return derive_seed(study.seed, STAGE, cell.organism.key) % 2**31
+
+
+def train(
+    model: LanguageModel,
+    study: Study,
+    cell: Cell,
+    labels: pandas.DataFrame,
+    organism: Path,
+    seed: int,
+    out: Path,
+    on_step: OnStep | None = None,
+) -> TrainingRecord:
+    """Phase 3 alone, without a store: the adapter goes to `out`; `on_step` may raise to end it early.
+
+    `labels` is a table of consistency_labels, `organism` an adapter's folder.
+    """
+    from ct_pipeline.training.bct import train_bct
+    from ct_pipeline.training.internal import train_internal
+    from ct_pipeline.training.internal_loss import InternalLoss
+    from ct_pipeline.training.sft import train_on_labels
+
+    labels = labels[labels["labelled"]]
+    settings, objective = study.training_of(cell.method), method_of(study, cell.method).objective
+    if objective == "labels":
+        label_rows = _label_rows(model, study, cell, labels)
+        return train_on_labels(model.base, label_rows, settings, seed, out, organism, on_step)
+    rows, told = _pair_rows(model, study, cell, labels), _loss_settings(study, cell.method)
+    if objective == "answers":
+        return train_bct(model.base, rows, settings, seed, out, organism, on_step=on_step, **told)
+    loss = InternalLoss(objective, **told)
+    return train_internal(model.base, rows, settings, seed, out, organism, loss, on_step)
+
+
+def _label_rows(model: LanguageModel, study: Study, cell: Cell, labels: pandas.DataFrame) -> list[LabelRow]:
+    # Tokens are taught as they were drawn: a completion cut at the length limit is not taught to end there.
+    prompts = {prompt.id: prompt for prompt in rows_of(study, cell.organism).consistency}
+    return [
+        LabelRow(model.chat.encode(prompts[prompt_id].messages), tuple(map(int, ids)))
+        for prompt_id, ids in zip(labels["prompt_id"], labels["ids"], strict=True)
+    ]
+
+
+def _pair_rows(model: LanguageModel, study: Study, cell: Cell, labels: pandas.DataFrame) -> list[PairRow]:
+    drawn = dict(zip(labels["prompt_id"], labels["ids"], strict=True))
+    return [
+        PairRow(
+            model.chat.encode(pair.clean.messages),
+            model.chat.encode(pair.wrapped.messages),
+            tuple(map(int, drawn[pair.clean.id])),
+        )
+        for pair in rows_of(study, cell.organism).pairs
+        if pair.clean.id in drawn
+    ]

@@ -1,0 +1,74 @@
+"""After evaluation: how far consistency training moved the organism's law, as KL between it and the retrained model."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import pandas
+
+from ct_pipeline.analysis.divergence import Part, of_token_sums
+from ct_pipeline.engine.token_divergence import Law
+from ct_pipeline.measurement.asking import judged
+from ct_pipeline.measurement.language_model import LanguageModel
+from ct_pipeline.measurement.organism_rows import rows_of
+from ct_pipeline.measurement.token_sums import token_sums
+from ct_pipeline.models.adapters import with_adapters
+from ct_pipeline.settings.keys import Cell
+from ct_pipeline.settings.study import Study
+from ct_pipeline.steps import evaluation, misaligned_organism, organism_evaluation, retrained_model
+from ct_pipeline.steps.base_model import open_model
+from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
+from ct_pipeline.store.node import Node, making
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+STAGE = "uptake"
+VERSION = 1
+
+
+def node(study: Study, cell: Cell) -> Node:
+    """The divergences of one cell."""
+    inputs = {
+        "misaligned_organism": misaligned_organism.node(study, cell.organism),
+        "organism_evaluation": organism_evaluation.node(study, cell.organism),
+        "evaluation": evaluation.node(study, cell),
+    }
+    return Node(STAGE, VERSION, cell.organism.key, cell.method, {"confidence": study.evaluation.confidence}, inputs)
+
+
+def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
+    """Compares organism θ_0 and retrained model θ_3 along the T = 1 completions that were measured in domain.
+
+    `forward` is KL(θ_3‖θ_0) on the retrained model's completions, `backward` KL(θ_0‖θ_3) on the organism's; those cut at
+    the length limit are used as they are. Plain questions are left out, as they are for the risk.
+    """
+    place = node(study, cell)
+    with making(store, place) as (draft, inputs):
+        model = open_model(store, study, cell.organism.model)
+        encoded = {prompt.id: model.chat.encode(prompt.messages) for prompt in rows_of(study, cell.organism).evaluation}
+        organism = with_adapters(model.base, (inputs["misaligned_organism"].folder,))
+        retrained = with_adapters(model.base, retrained_model.adapters_of(store, study, cell))
+        before = inputs["organism_evaluation"].table("organism")
+        after = inputs["evaluation"].table("rows")
+        confidence = study.evaluation.confidence
+        forward = _divergence("KL(retrained‖organism)", model, encoded, after, retrained, organism, confidence)
+        backward = _divergence("KL(organism‖retrained)", model, encoded, before, organism, retrained, confidence)
+        draft.write_json("uptake", {"forward": dataclasses.asdict(forward), "backward": dataclasses.asdict(backward)})
+    return store.read(place.address)
+
+
+def _divergence(
+    name: str,
+    model: LanguageModel,
+    encoded: Mapping[str, tuple[int, ...]],
+    table: pandas.DataFrame,
+    p: "PreTrainedModel",
+    q: "PreTrainedModel",
+    confidence: float,
+) -> Part:
+    rows = judged(table, "in", "sampled")
+    prompts = [encoded[prompt] for prompt in rows["prompt_id"]]
+    responses = [tuple(map(int, ids)) for ids in rows["ids"]]
+    sums = token_sums(model.base, Law(p, prompts), Law(q, prompts), list(rows["prompt_id"]), responses)
+    return of_token_sums(name, sums, confidence)
