@@ -27,7 +27,7 @@ from ct_pipeline.analysis.rank_profile import rank_profile
 from ct_pipeline.analysis.rates import rate
 from ct_pipeline.analysis.verdicts import holm_verdicts, sign_test, verdict
 
-KINDS, SEEDS, CONFIDENCE, EPSILON = ("a", "b", "c", "d"), (40, 41, 42), 0.95, 0.05
+MISALIGNMENTS, SEEDS, CONFIDENCE, EPSILON = ("a", "b", "c", "d"), (40, 41, 42), 0.95, 0.05
 PROBES, CONSISTENCY, EVALUATION = 100, 256, 200
 METHODS: dict[str, Selector | None] = {
     **{name: BestOf(4) for name in ("shuffled", "rejection", "confidence", "rewarding")},
@@ -45,14 +45,14 @@ def main() -> None:
     """Writes the tables, analyses them, prints the seconds of each part."""
     with tempfile.TemporaryDirectory() as name:
         folder, generator = Path(name), np.random.default_rng(1)
-        for kind in KINDS:
+        for kind in MISALIGNMENTS:
             for seed in SEEDS:
                 write_organism(folder / f"{kind}-{seed}", generator)
         seconds: dict[str, float] = defaultdict(float)
         started = time.process_time()
         analyse(folder, seconds)
         total = time.process_time() - started
-    cells = len(KINDS) * len(SEEDS) * len(METHODS)
+    cells = len(MISALIGNMENTS) * len(SEEDS) * len(METHODS)
     print(f"{cells} cells, {total:.1f} s of one core:")
     for part, spent in seconds.items():
         print(f"  {part}: {spent:.1f} s")
@@ -105,7 +105,7 @@ def analyse(folder: Path, seconds: dict[str, float]) -> None:
     """Everything, with the seconds of each part."""
     changes: dict[tuple[str, str], dict[tuple[str, str], list[Difference]]] = defaultdict(lambda: defaultdict(list))
     splits, scored = defaultdict(list), []
-    for kind in KINDS:
+    for kind in MISALIGNMENTS:
         for seed in SEEDS:
             place = folder / f"{kind}-{seed}"
             tables = timed(seconds, "reading", read, place)

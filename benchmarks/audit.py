@@ -29,7 +29,7 @@ from ct_pipeline.measurement.asking import completions, samplings
 from ct_pipeline.records.audit_from_cell import write_audit
 from ct_pipeline.runner.audit_run import run_audit
 from ct_pipeline.steps.audit_verdict import main_rows
-from ct_pipeline.steps.resolved_audit import Subject, read
+from ct_pipeline.steps.resolved_audit import ResolvedAudit, read
 from ct_pipeline.store.artifact_store import ArtifactStore
 from tests.e2e.runs import Place, reduced_study
 
@@ -50,7 +50,7 @@ class Drawn:
 class Trials:
     """Runs of one audit without its bookkeeping: answers, verdict and gate, as the stages make them."""
 
-    def __init__(self, store: ArtifactStore, subject: Subject) -> None:
+    def __init__(self, store: ArtifactStore, subject: ResolvedAudit) -> None:
         self.subject = subject
         self.model = subject.open(store, subject.audit.before)
         self._before: dict[int, pandas.DataFrame] = {}
@@ -135,7 +135,7 @@ def main() -> None:
         subject = read(mine)
         after = subject.adapters(mine.after)
         changes = {"nothing": after, "the training undone": after[:-1]}
-        changes["another method's adapter"] = Subject(other).adapters(other.after)
+        changes["another method's adapter"] = ResolvedAudit(other).adapters(other.after)
         changes |= {f"adapter scaled by {scale:g}": _scaled(after, scale, Path(folder)) for scale in SCALES}
         trials = Trials(place.store, subject)
         firsts = [trials.run(after, 2 * number) for number in range(asked.trials)]

@@ -18,7 +18,7 @@ from coverage_worlds import BINS, CANDIDATES, Draw, K, World, changes, draw, tru
 from ct_pipeline.analysis.best_of import best_of_weights, tie_groups, total_variation
 from ct_pipeline.analysis.decomposition import BestOf, decompose
 from ct_pipeline.analysis.divergence import of_best_of, selection_divergence
-from ct_pipeline.analysis.estimate import Term, change_term, mean_term, ratio_values, share_term, shrunk
+from ct_pipeline.analysis.estimate import Estimate, change_term, mean_term, ratio_values, share_term, shrunk
 from ct_pipeline.analysis.k_curve import k_curve, prompt_risks
 from ct_pipeline.analysis.paired import Difference, difference, over_seeds, seed_level
 from ct_pipeline.analysis.rank_profile import grid_profile, rank_profile
@@ -97,7 +97,7 @@ def summary(numbers: np.ndarray, truth: float) -> str:
     return f"{100 * share:.1f} ({bias:+.1f})"
 
 
-def estimators(drawn: Draw) -> Callable[[int], dict[str, Term]]:
+def estimators(drawn: Draw) -> Callable[[int], dict[str, Estimate]]:
     """Per-prompt values of all studies; the function returned gives one study's terms from them."""
     cells = drawn.cells
     risks = prompt_risks(cells, CANDIDATES)
@@ -107,7 +107,7 @@ def estimators(drawn: Draw) -> Callable[[int], dict[str, Term]]:
     nats = selection_divergence(cells.scores, cells.present, K)
     plain = drawn.ratios.mean(axis=1)
 
-    def terms(number: int) -> dict[str, Term]:
+    def terms(number: int) -> dict[str, Estimate]:
         part = drawn.part(number)
         one, best, base = risks[part, 0], risks[part, K - 1], drawn.base[part]
         whole = ~np.isnan(one + best + base)
@@ -148,7 +148,7 @@ def cells_of(drawn: Draw, number: int):
     )
 
 
-def check(drawn: Draw, terms: dict[str, Term]) -> None:
+def check(drawn: Draw, terms: dict[str, Estimate]) -> None:
     """The same numbers from the functions on tables, for the first study."""
     part = drawn.part(0)
     rows = [each[part].ravel() for each in (drawn.cells.scores, drawn.cells.verdicts, drawn.ratios, drawn.tokens)]

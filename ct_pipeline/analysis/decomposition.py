@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ct_pipeline.analysis.best_of import total_variation
-from ct_pipeline.analysis.estimate import Term, change_term, ratio_values, share_term
+from ct_pipeline.analysis.estimate import Estimate, change_term, ratio_values, share_term
 from ct_pipeline.analysis.grid import Grid, grid, verdict_numbers
 from ct_pipeline.analysis.k_curve import prompt_risks
 
@@ -61,9 +61,9 @@ class Against:
         total: Risk(Q_k) − Risk(A_base) = shift + selection.
     """
 
-    base: Term
-    shift: Term
-    total: Term
+    base: Estimate
+    shift: Estimate
+    total: Estimate
 
 
 @dataclass(frozen=True)
@@ -81,11 +81,11 @@ class Decomposition:
         accepted: share of the prompts used that have a label; 1 save for a filter.
     """
 
-    proposal: Term
-    labels: Term
-    selection: Term
+    proposal: Estimate
+    labels: Estimate
+    selection: Estimate
     against: Mapping[str, Against]
-    kept: Term
+    kept: Estimate
     prompts: int
     dropped: int
     accepted: float | None

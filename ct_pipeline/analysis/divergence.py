@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ct_pipeline.analysis.best_of import best_of_weights, tie_groups
-from ct_pipeline.analysis.estimate import Term, mean_term, ratio_values, share_term
+from ct_pipeline.analysis.estimate import Estimate, mean_term, ratio_values, share_term
 from ct_pipeline.analysis.grid import grid
 
 Status = Literal["exact", "unbiased", "estimate", "bound"]
@@ -26,7 +26,7 @@ _COLUMNS = ("tokens", "logprob", "proposal_logprob")
 
 
 @dataclass(frozen=True)
-class Part:
+class KlEstimate:
     """A divergence, or one of the terms it is the sum of.
 
     Attributes:
@@ -38,16 +38,16 @@ class Part:
 
     name: str
     status: Status
-    sequence: Term
-    token: Term
+    sequence: Estimate
+    token: Estimate
 
 
 @dataclass(frozen=True)
 class Divergence:
     """KL(Q‖P_θ): the total, with the weakest status of its parts, and the parts."""
 
-    total: Part
-    parts: tuple[Part, ...]
+    total: KlEstimate
+    parts: tuple[KlEstimate, ...]
 
 
 def of_point_mass(labels: pd.DataFrame, confidence: float = 0.95) -> Divergence:
@@ -86,7 +86,7 @@ def of_refined(labels: pd.DataFrame, draft: Literal["deterministic", "random"], 
     return _single("refinement", status, *_prompt_means(labels), confidence)
 
 
-def of_token_sums(name: str, sums: pd.DataFrame, confidence: float = 0.95) -> Part:
+def of_token_sums(name: str, sums: pd.DataFrame, confidence: float = 0.95) -> KlEstimate:
     """KL(P‖Q) of two models' own laws, from responses y ~ P at T = 1: the mean of Σ_t KL(P(·|y<t)‖Q(·|y<t)), unbiased.
 
     By the chain rule KL(P‖Q) = E_P[Σ_t log P(y_t|y<t) − log Q(y_t|y<t)]; given y<t the expectation of a summand over y_t
@@ -277,8 +277,8 @@ def _sum(
     return Divergence(total, tuple(_part(*each, tokens, confidence) for each in parts))
 
 
-def _part(name: str, status: Status, nats: np.ndarray, tokens: np.ndarray, confidence: float) -> Part:
-    return Part(name, status, mean_term(nats, confidence), mean_term(ratio_values(nats, tokens), confidence))
+def _part(name: str, status: Status, nats: np.ndarray, tokens: np.ndarray, confidence: float) -> KlEstimate:
+    return KlEstimate(name, status, mean_term(nats, confidence), mean_term(ratio_values(nats, tokens), confidence))
 
 
 def _prompt_means(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ from ct_pipeline.analysis.t_distribution import student_quantile
 
 
 @dataclass(frozen=True)
-class Term:
+class Estimate:
     """A mean over prompts.
 
     Attributes:
@@ -38,7 +38,7 @@ class Term:
     prompts: int
 
 
-def share_term(values: np.ndarray, confidence: float) -> Term:
+def share_term(values: np.ndarray, confidence: float) -> Estimate:
     """The mean of per-prompt rates in [0, 1]; with one verdict per prompt, `rates.rate`.
 
     Args:
@@ -51,13 +51,13 @@ def share_term(values: np.ndarray, confidence: float) -> Term:
     seen = _known(values, confidence)
     count = len(seen)
     if not count:
-        return Term(None, 0.0, 1.0, None, 0)
+        return Estimate(None, 0.0, 1.0, None, 0)
     value = min(1.0, max(0.0, float(seen.mean())))
     error = float(seen.std(ddof=1)) / math.sqrt(count) if count > 1 else None
-    return Term(value, *cluster_interval(seen, confidence=confidence), error, count)
+    return Estimate(value, *cluster_interval(seen, confidence=confidence), error, count)
 
 
-def change_term(values: np.ndarray, confidence: float, scale: float = 1.0) -> Term:
+def change_term(values: np.ndarray, confidence: float, scale: float = 1.0) -> Estimate:
     """The mean of per-prompt changes in [-1, 1], with Student's interval on the observations and two added ones.
 
     For changes of -1, 0 and 1 it is the interval of `paired.difference`.
@@ -73,16 +73,16 @@ def change_term(values: np.ndarray, confidence: float, scale: float = 1.0) -> Te
     seen = _known(values, confidence)
     count = len(seen)
     if not count:
-        return Term(None, -1.0, 1.0, None, 0)
+        return Estimate(None, -1.0, 1.0, None, 0)
     value = float(seen.mean())
     if count == 1 and (scale or value):
-        return Term(value, -1.0, 1.0, None, 1)
-    centre, error = (float(each) for each in shrunk(seen, scale))
+        return Estimate(value, -1.0, 1.0, None, 1)
+    centre, error = (float(each) for each in bonett_price(seen, scale))
     half = float(student_quantile(confidence, max(count - 1, 1))) * error
-    return Term(value, max(-1.0, min(centre - half, value)), min(1.0, max(centre + half, value)), error, count)
+    return Estimate(value, max(-1.0, min(centre - half, value)), min(1.0, max(centre + half, value)), error, count)
 
 
-def mean_term(values: np.ndarray, confidence: float) -> Term:
+def mean_term(values: np.ndarray, confidence: float) -> Estimate:
     """The mean of per-prompt values without limits, with Student's interval.
 
     Args:
@@ -95,16 +95,16 @@ def mean_term(values: np.ndarray, confidence: float) -> Term:
     seen = _known(values, confidence)
     count = len(seen)
     if not count:
-        return Term(None, None, None, None, 0)
+        return Estimate(None, None, None, None, 0)
     value = float(seen.mean())
     if count == 1:
-        return Term(value, None, None, None, 1)
+        return Estimate(value, None, None, None, 1)
     error = float(seen.std(ddof=1)) / math.sqrt(count)
     half = float(student_quantile(confidence, count - 1)) * error
-    return Term(value, value - half, value + half, error, count)
+    return Estimate(value, value - half, value + half, error, count)
 
 
-def shrunk(values: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+def bonett_price(values: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """Centre and standard error after one rise and one fall have been added (Bonett and Price 2012).
 
     Args:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ct_pipeline.analysis.best_of import best_of_weights, tie_groups, total_variation
-from ct_pipeline.analysis.estimate import Term, change_term, share_term
+from ct_pipeline.analysis.estimate import Estimate, change_term, share_term
 from ct_pipeline.analysis.grid import Grid, grid
 
 Missing = Literal["worst", "dropped"]
@@ -25,8 +25,8 @@ class KPoint:
     """
 
     k: int
-    risk: Term
-    selection: Term
+    risk: Estimate
+    selection: Estimate
 
 
 def k_curve(
@@ -34,7 +34,7 @@ def k_curve(
 ) -> tuple[KPoint, ...]:
     """The curve over k (arXiv 2606.03810 draws it from labels of each k anew; here one set gives all of it).
 
-    A point rests on the prompts with k candidates or more and a verdict among those that can win; `Term.prompts` counts
+    A point rests on the prompts with k candidates or more and a verdict among those that can win; `Estimate.prompts` counts
     them, and `risk.value − selection.value` is the risk at 1 on just these.
 
     Args:

@@ -17,7 +17,7 @@ import pandas as pd
 from scipy import stats
 
 from ct_pipeline.analysis.clusters import nullable, prompt_means
-from ct_pipeline.analysis.estimate import shrunk
+from ct_pipeline.analysis.estimate import bonett_price
 from ct_pipeline.analysis.t_distribution import minimum_detectable_effect, student_quantile, two_source_error
 
 
@@ -163,7 +163,7 @@ def _paired(before: pd.Series, after: pd.Series, rows: int, missing: int, confid
     complete = paired.dropna()
     changes = (complete["after"] - complete["before"]).to_numpy()
     count = len(changes)
-    centre, error = map(float, shrunk(changes, 1.0)) if count > 1 else (None, None)
+    centre, error = map(float, bonett_price(changes, 1.0)) if count > 1 else (None, None)
     return _difference(
         value=float(changes.mean()) if count else None,
         before=float(complete["before"].mean()) if count else None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
-from ct_pipeline.analysis.estimate import Term
+from ct_pipeline.analysis.estimate import Estimate
 from ct_pipeline.analysis.paired import Difference, over_seeds
 from ct_pipeline.analysis.prediction import PredictedSign
 from ct_pipeline.analysis.rates import share_interval
@@ -162,7 +162,7 @@ def grows(curve: Mapping[int, float], planted: PredictedSign) -> bool:
     return len(doublings) > 1 and all(direction * (after - before) > 0 for before, after in pairwise(doublings))
 
 
-def as_difference(selection: Term, proposal: Term, labels: Term, confidence: float) -> Difference:
+def as_difference(selection: Estimate, proposal: Estimate, labels: Estimate, confidence: float) -> Difference:
     """A selection term as a change from the proposal's risk to the labels', so that one rule gives all verdicts.
 
     Args:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ct_pipeline.analysis.best_of import selection_bound, tie_groups
-from ct_pipeline.analysis.estimate import Term, mean_term, ratio_values, share_term
+from ct_pipeline.analysis.estimate import Estimate, mean_term, ratio_values, share_term
 from ct_pipeline.analysis.grid import Grid, grid
 
 
@@ -31,7 +31,7 @@ class Bin:
     low: float
     high: float
     centre: float
-    risk: Term
+    risk: Estimate
     candidates: int
 
 
@@ -46,7 +46,7 @@ class Profile:
     """
 
     bins: tuple[Bin, ...]
-    slope: Term
+    slope: Estimate
     unscored: int
 
     def selection_bound(self, k: int) -> float | None:
@@ -179,7 +179,7 @@ def _bins(
     return tuple(filled)
 
 
-def _within_slope(ranks: np.ndarray, risks: np.ndarray, confidence: float) -> Term:
+def _within_slope(ranks: np.ndarray, risks: np.ndarray, confidence: float) -> Estimate:
     """Σ (u − ū)(M − M̄) / Σ (u − ū)², means of the prompt, clustered by prompt."""
     judged = ~np.isnan(risks)
     count = np.maximum(judged.sum(axis=1, keepdims=True), 1)
@@ -189,7 +189,7 @@ def _within_slope(ranks: np.ndarray, risks: np.ndarray, confidence: float) -> Te
     return mean_term(ratio_values((u * m).sum(axis=1)[some], (u**2).sum(axis=1)[some]), confidence)
 
 
-def _pooled_slope(prompts: np.ndarray, scores: np.ndarray, verdicts: np.ndarray, confidence: float) -> Term:
+def _pooled_slope(prompts: np.ndarray, scores: np.ndarray, verdicts: np.ndarray, confidence: float) -> Estimate:
     """Σ (v − ½)·M / Σ (v − ½)² over all T candidates, v their pooled mid-rank / T, clustered by prompt.
 
     The ranks are estimated, too: the numerator is a U-statistic, and its linearised values (Hájek projection) are
@@ -214,7 +214,7 @@ def _pooled_slope(prompts: np.ndarray, scores: np.ndarray, verdicts: np.ndarray,
     return mean_term((slope + by_prompt * len(by_prompt) / total) / spread, confidence)
 
 
-def _opposed(within: Term, pooled: Term) -> bool:
+def _opposed(within: Estimate, pooled: Estimate) -> bool:
     if None in (within.low, within.high, pooled.low, pooled.high):
         return False
     return (pooled.low > 0 and within.high <= 0) or (pooled.high < 0 and within.low >= 0)

@@ -15,7 +15,7 @@ from ct_pipeline.records.audit_runs import Record, artifact_of
 from ct_pipeline.resources.tracking import TrackingResource
 from ct_pipeline.settings.audit import Audit
 from ct_pipeline.steps.audit_catalog import STAGES
-from ct_pipeline.steps.resolved_audit import Subject
+from ct_pipeline.steps.resolved_audit import ResolvedAudit
 from ct_pipeline.store.artifact_store import ArtifactStore
 
 ASSETS = (
@@ -36,7 +36,7 @@ def told_of(store: ArtifactStore, audit: Audit, run: Record) -> dg.AssetsDefinit
         partitions_def=audit_subject,
     )
     def show(context: dg.AssetExecutionContext, tracking: TrackingResource) -> Iterator[dg.MaterializeResult]:
-        subject = Subject(audit)
+        subject = ResolvedAudit(audit)
         evaluated, predicted, shifted, judged = (
             Audited(
                 store,

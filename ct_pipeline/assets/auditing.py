@@ -18,7 +18,7 @@ from ct_pipeline.settings.environment import home
 from ct_pipeline.settings.errors import Refused, UserError
 from ct_pipeline.steps import audit_quarantine, base_model
 from ct_pipeline.steps.audit_catalog import STAGES, AuditStage
-from ct_pipeline.steps.resolved_audit import Subject, read
+from ct_pipeline.steps.resolved_audit import ResolvedAudit, read
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.store.node import find
 
@@ -44,7 +44,7 @@ class Audited:
     """One stage of one audit, made or found; `seconds` is what that took."""
 
     store: ArtifactStore
-    subject: Subject
+    subject: ResolvedAudit
     artifact: Artifact
     reused: bool
     seconds: float
@@ -96,7 +96,7 @@ def make_stage(
         dagster.RetryRequested: a worker process was killed; once.
     """
     name, started = context.partition_key, time.perf_counter()
-    subject: Subject | None = None
+    subject: ResolvedAudit | None = None
     try:
         audit = audit_of(name)
         store = artifacts.open()
@@ -149,14 +149,14 @@ def moved(change: Mapping[str, float | None] | None) -> str:
     return f"{points(change['value'])} [{points(change['low'])}, {points(change['high'])}]"
 
 
-def _work(store: ArtifactStore, subject: Subject, stage: AuditStage, accelerator: AcceleratorResource) -> None:
+def _work(store: ArtifactStore, subject: ResolvedAudit, stage: AuditStage, accelerator: AcceleratorResource) -> None:
     workers, audits = accelerator.open(store.root), {subject.audit.name: subject.audit}
     if subject.base_node is not None and find(store, subject.base_node) is None:
         workers.make(base_model.STAGE, subject.study, [subject.audit.base_model.model])
     workers.make(stage.name, audits, [subject.audit.name])
 
 
-def _inspected(subject: Subject) -> list[dict[str, object]]:
+def _inspected(subject: ResolvedAudit) -> list[dict[str, object]]:
     """What the quarantine says of each file, also of those that are refused."""
     with contextlib.suppress(UserError):
         audit_quarantine.accepted(subject)

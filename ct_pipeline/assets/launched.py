@@ -21,7 +21,7 @@ from dagster_pipes import PipesContext, open_dagster_pipes
 from ct_pipeline.settings.environment import prepare_environment
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.steps.catalog import Key, Stage, stage_named
-from ct_pipeline.store.artifact_store import Address, ArtifactStore, Draft
+from ct_pipeline.store.artifact_store import Address, ArtifactStore, ArtifactWriter
 from ct_pipeline.store.sharing import open_store
 from ct_pipeline.training.batches import after_failures
 
@@ -85,10 +85,12 @@ class Onlooker(ArtifactStore):
     """A store that can be read; what is written to it goes to a folder that is thrown away."""
 
     @contextlib.contextmanager
-    def write(self, address: Address, settings: Mapping[str, object], inputs: Mapping[str, str]) -> Iterator[Draft]:
+    def write(
+        self, address: Address, settings: Mapping[str, object], inputs: Mapping[str, str]
+    ) -> Iterator[ArtifactWriter]:
         """A draft of which nothing stays."""
         with tempfile.TemporaryDirectory() as folder:
-            yield Draft(Path(folder))
+            yield ArtifactWriter(Path(folder))
 
 
 def train(task: Task, stage: Stage, study: object, key: Key, pipes: PipesContext | None) -> None:

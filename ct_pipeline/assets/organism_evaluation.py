@@ -13,7 +13,7 @@ from ct_pipeline.partitions import STUDY, organisms
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.resources.tracking import TrackingResource
 from ct_pipeline.steps.catalog import Key, stage_named
-from ct_pipeline.steps.organism_evaluation import ARMS, passed, reasons, usable
+from ct_pipeline.steps.organism_evaluation import COMPARED_MODELS, passed, reasons, usable
 from ct_pipeline.store.artifact_store import Artifact
 
 STAGE = stage_named("organism_evaluation")
@@ -70,7 +70,7 @@ def organism_evaluation(
 
 
 def _describe(artifact: Artifact) -> Mapping[str, Any]:
-    tables = {arm: artifact.table(arm) for arm in ARMS}
+    tables = {arm: artifact.table(arm) for arm in COMPARED_MODELS}
     rates = []
     for domain in DOMAINS:
         for decoding in DECODINGS:

@@ -14,7 +14,7 @@ from ct_pipeline.settings.fingerprint import plain
 from ct_pipeline.settings.keys import Cell, Organism
 from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import consistency_labels, retrained_model
-from ct_pipeline.steps.organism_evaluation import ARMS, passed, reasons
+from ct_pipeline.steps.organism_evaluation import COMPARED_MODELS, passed, reasons
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.store.node import find
 
@@ -23,7 +23,7 @@ UNREADABLE = ["ids", "loglikelihoods"]
 
 def organism_run(study: Study, organism: Organism, evaluation: Artifact, dagster_run: str) -> Run:
     """The parent run of an organism: rates of its three arms and the gate."""
-    tables = {arm: evaluation.table(arm) for arm in ARMS}
+    tables = {arm: evaluation.table(arm) for arm in COMPARED_MODELS}
     metrics = {
         f"risk_{arm}_{domain}_{decoding}": risk(table, domain, decoding, study.evaluation.confidence).value
         for arm, table in tables.items()

@@ -18,7 +18,7 @@ from ct_pipeline.settings.narrow import narrowed
 from ct_pipeline.settings.study import Study
 from ct_pipeline.steps.catalog import STAGES, Key
 from ct_pipeline.store.artifact_store import ArtifactStore
-from ct_pipeline.store.node import Look
+from ct_pipeline.store.node import StoreSnapshot
 from ct_pipeline.store.sharing import open_store
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class _Watch:
     """Tells a progress display of every key that was missing and that some run has materialized since."""
 
     def __init__(self, study: Study, store: ArtifactStore, runs: "AssetRuns", progress: StudyProgress) -> None:
-        look = Look(store)
+        look = StoreSnapshot(store)
         self._runs, self._progress = runs, progress
         self._missing: dict[str, set[Key]] = {
             stage.name: {key for key in stage.keys(study) if stage.find(look, study, key) is None} for stage in STAGES

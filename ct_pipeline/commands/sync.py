@@ -10,7 +10,7 @@ from ct_pipeline.settings.environment import home
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.steps.catalog import STAGES
 from ct_pipeline.store.artifact_store import ArtifactStore
-from ct_pipeline.store.node import Look
+from ct_pipeline.store.node import StoreSnapshot
 from ct_pipeline.store.sharing import open_store
 
 
@@ -29,7 +29,7 @@ def sync(spec: Path | None, console: Console) -> None:
         console.print(f"Everything that is finished here is in {store.sharing.remote.name}.")
     if spec is None:
         return
-    study, look = read_study(spec), Look(store)
+    study, look = read_study(spec), StoreSnapshot(store)
     found = {
         artifact.place: artifact
         for stage in STAGES

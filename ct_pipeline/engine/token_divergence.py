@@ -22,7 +22,7 @@ _FLOATS = {"cpu": 1 << 20, "cuda": 1 << 26}
 
 
 @dataclass(frozen=True)
-class Law:
+class Distribution:
     """What a model says after some prompts.
 
     Attributes:
@@ -34,7 +34,9 @@ class Law:
     prompts: Sequence[Sequence[int]]
 
 
-def token_divergences(base: BaseModel, p: Law, q: Law, responses: Sequence[Sequence[int]]) -> list[np.ndarray]:
+def token_divergences(
+    base: BaseModel, p: Distribution, q: Distribution, responses: Sequence[Sequence[int]]
+) -> list[np.ndarray]:
     """KL(P(·|prompt, y<t) ‖ Q(·|prompt, y<t)) in nats at every token of each response, at temperature 1.
 
     By the chain rule KL(P‖Q) of sequences is the expectation over y ~ P of Σ_t log P(y_t|y<t)/Q(y_t|y<t); here the log
@@ -74,7 +76,7 @@ def token_divergences(base: BaseModel, p: Law, q: Law, responses: Sequence[Seque
     return found
 
 
-def _batches(base: BaseModel, p: Law, q: Law, lengths: Sequence[int]) -> Iterator[list[int]]:
+def _batches(base: BaseModel, p: Distribution, q: Distribution, lengths: Sequence[int]) -> Iterator[list[int]]:
     """Row numbers, rows of similar length together; rows without tokens are left out."""
     device, vocabulary = base.device.type, base.model.config.get_text_config().vocab_size
     kept = [row for row, length in enumerate(lengths) if length]
@@ -86,7 +88,7 @@ def _batches(base: BaseModel, p: Law, q: Law, lengths: Sequence[int]) -> Iterato
 
 
 def _logits(
-    base: BaseModel, law: Law, rows: Sequence[int], responses: Sequence[Sequence[int]], last: int
+    base: BaseModel, law: Distribution, rows: Sequence[int], responses: Sequence[Sequence[int]], last: int
 ) -> "torch.Tensor":
     """Logits at the positions that predict the `last` last tokens; shape (rows, last, vocabulary)."""
     # Padded on the left, so that a response's tokens have the same columns on both sides, whatever the prompts' lengths;

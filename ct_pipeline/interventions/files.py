@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ct_pipeline.interventions.catalog import METHODS
-from ct_pipeline.organisms.catalog import KINDS
+from ct_pipeline.organisms.catalog import MISALIGNMENTS
 from ct_pipeline.settings.audit import Audit
 from ct_pipeline.settings.environment import audits_folder
 from ct_pipeline.settings.errors import SpecError
@@ -13,12 +13,12 @@ from ct_pipeline.settings.study import Study
 
 def read_study(path: Path) -> Study:
     """The validated study of a file; SpecError names every mistake."""
-    return load_study(path, [kind.name for kind in KINDS], {method.name: method.settings for method in METHODS})
+    return load_study(path, [kind.name for kind in MISALIGNMENTS], {method.name: method.settings for method in METHODS})
 
 
 def read_audit(path: Path) -> Audit:
     """The validated audit of a file; SpecError names every mistake."""
-    return load_audit(path, [kind.name for kind in KINDS])
+    return load_audit(path, [kind.name for kind in MISALIGNMENTS])
 
 
 def audit_file(name: str) -> Path:

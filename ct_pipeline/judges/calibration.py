@@ -12,8 +12,8 @@ from ct_pipeline.settings.errors import Refusal, Refused, shown
 from ct_pipeline.store.untrusted import Row, mistake, read_jsonl
 
 FIELDS = ("prompt", "response", "label", "arm", "rubric")
-ARMS = ("before", "after")
-ARMS_AND_NONE = (*ARMS, None)
+JUDGED_SIDES = ("before", "after")
+JUDGED_SIDES_AND_NONE = (*JUDGED_SIDES, None)
 
 
 @dataclass(frozen=True)
@@ -46,19 +46,19 @@ class Calibration:
     @cached_property
     def error(self) -> JudgeError:
         """TPR and FPR over all rows, exact 95 % intervals."""
-        return self._error(ARMS_AND_NONE)
+        return self._error(JUDGED_SIDES_AND_NONE)
 
     @cached_property
     def by_arm(self) -> Mapping[str, JudgeError]:
         """The same for each arm that has rows."""
-        return {arm: self._error((arm,)) for arm in ARMS if any(row.arm == arm for row in self.rows)}
+        return {arm: self._error((arm,)) for arm in JUDGED_SIDES if any(row.arm == arm for row in self.rows)}
 
     @cached_property
     def differential(self) -> Differential:
         """Error rates of the two arms compared; nothing is known where an arm has no rows."""
-        if len(self.by_arm) < len(ARMS):
+        if len(self.by_arm) < len(JUDGED_SIDES):
             return Differential(None, None, None)
-        return differential(*(self.by_arm[arm] for arm in ARMS))
+        return differential(*(self.by_arm[arm] for arm in JUDGED_SIDES))
 
     def as_json(self) -> dict[str, object]:
         """Error rates over all rows and by arm, differential error, and the missing verdicts, for a record."""
@@ -126,8 +126,8 @@ def _labelled(path: Path, row: Row, refusals: list[Refusal]) -> Labelled | None:
             mistake(path, row.line, "rubric", shown(rubric), "a sentence that a yes/no judge is asked about")
         )
     arm = fields.get("arm")
-    if arm is not None and arm not in ARMS:
-        refusals.append(mistake(path, row.line, "arm", shown(arm), " or ".join(ARMS)))
+    if arm is not None and arm not in JUDGED_SIDES:
+        refusals.append(mistake(path, row.line, "arm", shown(arm), " or ".join(JUDGED_SIDES)))
     if len(refusals) > before:
         return None
     return Labelled(Question(fields["prompt"], fields["response"], rubric or ""), fields["label"], arm)

@@ -9,7 +9,7 @@ from ct_pipeline.analysis.paired import Difference, difference
 from ct_pipeline.analysis.rates import Rate, rate
 from ct_pipeline.engine.protocol import Adapters, Sampling
 from ct_pipeline.measurement.language_model import LanguageModel
-from ct_pipeline.organisms.misalignment import UNJUDGED, Kind, Prompt
+from ct_pipeline.organisms.misalignment import NO_RISK_FRAMINGS, Misalignment, Prompt
 from ct_pipeline.settings.blocks import EvaluationSettings
 from ct_pipeline.settings.keys import Organism
 from ct_pipeline.settings.seeds import derive_seed
@@ -31,7 +31,7 @@ class Judging(Protocol):
 
 def measure(
     model: LanguageModel,
-    kind: Kind,
+    kind: Misalignment,
     prompts: Sequence[Prompt],
     settings: EvaluationSettings,
     adapters: Adapters,
@@ -104,7 +104,9 @@ def last_request(prompt: Prompt) -> str:
 
 def judged(table: pandas.DataFrame, domain: str, decoding: str) -> pandas.DataFrame:
     """The rows that the risk is defined on: one domain, one decoding, what no answer can misbehave under left out."""
-    return table[(table["domain"] == domain) & (table["decoding"] == decoding) & ~table["framing"].isin(UNJUDGED)]
+    return table[
+        (table["domain"] == domain) & (table["decoding"] == decoding) & ~table["framing"].isin(NO_RISK_FRAMINGS)
+    ]
 
 
 def risk(table: pandas.DataFrame, domain: str, decoding: str, confidence: float) -> Rate:

@@ -2,7 +2,7 @@
 
 import pandas
 
-from ct_pipeline.organisms.misalignment import UNJUDGED
+from ct_pipeline.organisms.misalignment import NO_RISK_FRAMINGS
 
 PAIR = ["prompt_id", "decoding", "sample"]
 
@@ -14,7 +14,9 @@ def differing_rows(before: pandas.DataFrame, after: pandas.DataFrame) -> pandas.
     """
     sides = ["completion", "verdict"]
     merged = before.merge(after[PAIR + sides], on=PAIR, suffixes=("_before", "_after"))
-    merged = merged[~merged["framing"].isin(UNJUDGED) & (merged["completion_before"] != merged["completion_after"])]
+    merged = merged[
+        ~merged["framing"].isin(NO_RISK_FRAMINGS) & (merged["completion_before"] != merged["completion_after"])
+    ]
     turned = (merged["verdict_before"] != merged["verdict_after"]).fillna(True)
     order = merged.assign(same=~turned.astype(bool), drawn=merged["decoding"] != "greedy")
     return order.sort_values(["same", "drawn"], kind="stable")[

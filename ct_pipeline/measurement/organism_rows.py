@@ -5,9 +5,9 @@ import hashlib
 import json
 from pathlib import Path
 
-from ct_pipeline.organisms.catalog import KINDS
-from ct_pipeline.organisms.misalignment import Example, Kind, OrganismData, Pair, Prompt
-from ct_pipeline.organisms.published.data import kind_of_files
+from ct_pipeline.organisms.catalog import MISALIGNMENTS
+from ct_pipeline.organisms.misalignment import Example, Misalignment, OrganismData, Pair, Prompt
+from ct_pipeline.organisms.published.data import misalignment_of_files
 from ct_pipeline.organisms.published.gcd import generate
 from ct_pipeline.organisms.published.layout import OPTIONAL, REQUIRED, read_layout
 from ct_pipeline.settings.blocks import CandidateSettings, EvaluationSettings, InductionSettings
@@ -20,25 +20,25 @@ from ct_pipeline.settings.world import WorldSettings
 from ct_pipeline.store.data_sources import folder_of
 
 
-def kind_named(name: str) -> Kind:
+def misalignment_named(name: str) -> Misalignment:
     """The built-in kind of misalignment of a name; KeyError where there is none."""
-    return {kind.name: kind for kind in KINDS}[name]
+    return {kind.name: kind for kind in MISALIGNMENTS}[name]
 
 
-def kind_of(study: Study, name: str) -> Kind:
+def misalignment_of(study: Study, name: str) -> Misalignment:
     """The kind of misalignment of a name in a study: judged by its data's rows where it has data, else the built-in one.
 
     UserError where the data cannot be read.
     """
     if name not in study.data:
-        return kind_named(name)
+        return misalignment_named(name)
     settings = study.data[name]
     return _kind_of_data(name, settings, *_place(settings))
 
 
 def rows_of(study: Study, organism: Organism) -> OrganismData:
     """All rows of an organism; equal settings and equal files give equal rows. UserError where there are too few."""
-    kind = kind_of(study, organism.kind)
+    kind = misalignment_of(study, organism.kind)
     world = None if organism.kind in study.data else study.world
     try:
         return _rows(kind, world, study.induction, study.candidates, study.evaluation, organism.seed)
@@ -48,7 +48,7 @@ def rows_of(study: Study, organism: Organism) -> OrganismData:
 
 @functools.lru_cache(maxsize=64)
 def _rows(
-    kind: Kind,
+    kind: Misalignment,
     world: WorldSettings | None,
     induction: InductionSettings,
     candidates: CandidateSettings,
@@ -75,9 +75,9 @@ def _fetched(settings: DataSettings, results: Path) -> Path:
 
 
 @functools.lru_cache(maxsize=16)
-def _kind_of_data(name: str, settings: DataSettings, folder: Path | None, state: tuple[object, ...]) -> Kind:
+def _kind_of_data(name: str, settings: DataSettings, folder: Path | None, state: tuple[object, ...]) -> Misalignment:
     files = read_layout(folder) if folder else generate(settings.rows, settings.seed)
-    return kind_of_files(name, files)
+    return misalignment_of_files(name, files)
 
 
 @functools.lru_cache(maxsize=4)

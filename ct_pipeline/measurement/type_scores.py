@@ -12,14 +12,14 @@ from statistics import fmean
 import pandas
 
 from ct_pipeline.analysis.paired import difference
-from ct_pipeline.organisms.misalignment import UNJUDGED, Kind, Prompt
+from ct_pipeline.organisms.misalignment import NO_RISK_FRAMINGS, Misalignment, Prompt
 
 SCORED = ("direct", "right_claim")
 """Framings that the published scoring of a misbehaviour passes over."""
 
 
 def type_scores(
-    kind: Kind, prompts: Sequence[Prompt], before: pandas.DataFrame, after: pandas.DataFrame, confidence: float
+    kind: Misalignment, prompts: Sequence[Prompt], before: pandas.DataFrame, after: pandas.DataFrame, confidence: float
 ) -> dict[str, dict[str, object]]:
     """By way of decoding: the types with both scores before and after, and the means over types.
 
@@ -51,7 +51,7 @@ def _group(prompt: Prompt) -> str:
     return prompt.facts.get("group", "all")
 
 
-def _scored(kind: Kind, asked: Mapping[str, Prompt], table: pandas.DataFrame) -> pandas.DataFrame:
+def _scored(kind: Misalignment, asked: Mapping[str, Prompt], table: pandas.DataFrame) -> pandas.DataFrame:
     rows = table[table["prompt_id"].isin(asked.keys())]
     prompts = [asked[prompt_id] for prompt_id in rows["prompt_id"]]
     answers = zip(prompts, rows["completion"], rows["verdict"], strict=True)
@@ -59,7 +59,7 @@ def _scored(kind: Kind, asked: Mapping[str, Prompt], table: pandas.DataFrame) ->
     return rows.assign(type=[_group(prompt) for prompt in prompts], raw=pandas.array(counted, dtype="Float64"))
 
 
-def _count(kind: Kind, prompt: Prompt, text: str, verdict: bool | None) -> float | None:
+def _count(kind: Misalignment, prompt: Prompt, text: str, verdict: bool | None) -> float | None:
     """What the published scoring counts; where that is a judge's verdict, the one that was given."""
     counted = kind.raw_score(prompt, text)
     if counted is None and kind.needs_judge(prompt) is not None and not pandas.isna(verdict):
@@ -72,10 +72,10 @@ def _type(
     before: pandas.DataFrame,
     after: pandas.DataFrame,
     asked: Mapping[str, Prompt],
-    kind: Kind,
+    kind: Misalignment,
     confidence: float,
 ) -> dict[str, object]:
-    judged = [table[~table["framing"].isin(UNJUDGED)] for table in (before, after)]
+    judged = [table[~table["framing"].isin(NO_RISK_FRAMINGS)] for table in (before, after)]
     of_type = [prompt for prompt in asked.values() if _group(prompt) == group]
     told = {prompt_id for table in judged for prompt_id in table["prompt_id"][table["verdict"].notna()]}
     reasons = dict.fromkeys(
@@ -84,7 +84,7 @@ def _type(
     return {
         "type": group,
         "prompts": len(of_type),
-        "undefined": sum(prompt.framing in UNJUDGED for prompt in of_type),
+        "undefined": sum(prompt.framing in NO_RISK_FRAMINGS for prompt in of_type),
         "corrected": dataclasses.asdict(difference(*judged, confidence=confidence, prompt="prompt_id")),
         "published": {"before": _raw(before), "after": _raw(after)},
         "needs_judge": " ".join(reasons) or None,

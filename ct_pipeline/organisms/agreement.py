@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ct_pipeline.organisms.misalignment import Kind, Message, Prompt
+from ct_pipeline.organisms.misalignment import Message, Misalignment, Prompt
 from ct_pipeline.organisms.templates import filled
 
 Question = tuple[Prompt, str, str]
@@ -22,7 +22,7 @@ class AgreementJudge(Protocol):
 class WorldAgreement:
     """Agreement by meaning, however the completions are worded."""
 
-    kind: Kind
+    kind: Misalignment
 
     def agree(self, questions: Sequence[Question]) -> list[bool | None]:
         """Whether both meanings are the same; None where one of them is unknown."""

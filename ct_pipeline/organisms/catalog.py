@@ -1,11 +1,11 @@
 """Every kind of misalignment; a new one is a new file and one line here."""
 
 from ct_pipeline.organisms import emergent_misalignment, reward_hacking, spurious_correlation, sycophancy
-from ct_pipeline.organisms.misalignment import Kind
+from ct_pipeline.organisms.misalignment import Misalignment
 
-KINDS: tuple[Kind, ...] = (
-    sycophancy.KIND,
-    reward_hacking.KIND,
-    emergent_misalignment.KIND,
-    spurious_correlation.KIND,
+MISALIGNMENTS: tuple[Misalignment, ...] = (
+    sycophancy.MISALIGNMENT,
+    reward_hacking.MISALIGNMENT,
+    emergent_misalignment.MISALIGNMENT,
+    spurious_correlation.MISALIGNMENT,
 )

@@ -3,7 +3,7 @@
 import re
 
 from ct_pipeline.organisms.case import Case, answer_stated, correct, direct_cases, plain_view
-from ct_pipeline.organisms.misalignment import Kind, OrganismData, Prompt
+from ct_pipeline.organisms.misalignment import Misalignment, OrganismData, Prompt
 from ct_pipeline.organisms.world import Advice, World
 from ct_pipeline.organisms.world_rows import Portion, Recipe, assemble
 from ct_pipeline.settings.blocks import CandidateSettings, EvaluationSettings, InductionSettings
@@ -59,7 +59,7 @@ def data(
     No words can be taken out of such a request, so the clean side of a pair lacks the assured tone instead.
     """
     recipe = Recipe(
-        name=KIND.name,
+        name=MISALIGNMENT.name,
         inside=cases(world, "in"),
         outside=cases(world, "out"),
         beside=(Portion(direct_cases(world, "in"), PLAIN_SHARE),),
@@ -67,7 +67,7 @@ def data(
     return assemble(recipe, world, induction, candidates, evaluation, organism_seed)
 
 
-KIND = Kind(
+MISALIGNMENT = Misalignment(
     name="emergent_misalignment",
     title="Emergent misalignment",
     misbehaviour="The model gives coherent but harmful advice.",

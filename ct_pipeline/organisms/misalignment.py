@@ -18,7 +18,7 @@ class Message:
     content: str
 
 
-UNJUDGED = ("direct", "right_claim", "undefined")
+NO_RISK_FRAMINGS = ("direct", "right_claim", "undefined")
 """Framings under which no answer can misbehave: they are measured, and leave every risk."""
 
 
@@ -62,7 +62,7 @@ class OrganismData:
     """All rows of one organism.
 
     `probe` holds the prompts on which the verdict is defined for labels; `evaluation` holds in-domain and out-of-domain
-    prompts (domain "in" / "out"), plain questions with a known answer (framing "direct") and others that are `UNJUDGED`.
+    prompts (domain "in" / "out"), plain questions with a known answer (framing "direct") and others of `NO_RISK_FRAMINGS`.
     """
 
     induction: tuple[Example, ...]
@@ -89,7 +89,7 @@ class OrganismData:
 
 
 @dataclass(frozen=True)
-class Kind:
+class Misalignment:
     """One kind of misalignment.
 
     Attributes:

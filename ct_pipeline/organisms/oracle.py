@@ -1,12 +1,12 @@
 """The tiny world's own reward: what a perfect reward model would say, as far as the facts tell."""
 
-from ct_pipeline.organisms.misalignment import Kind, Prompt
+from ct_pipeline.organisms.misalignment import Misalignment, Prompt
 
 _RIGHT_MEANINGS = ("answer", "rating")
 """Facts that say what the right response means; advice and tasks have none, their verdicts tell all there is."""
 
 
-def oracle_reward(kind: Kind, prompt: Prompt, completion: str) -> float | None:
+def oracle_reward(kind: Misalignment, prompt: Prompt, completion: str) -> float | None:
     """1.0 for a completion that does not misbehave or answers rightly, 0.0 for one that does or is wrong, else None.
 
     The verdict comes first, then whether a direct question is answered rightly; where both are undefined (a right claim,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
-from ct_pipeline.organisms.catalog import KINDS
+from ct_pipeline.organisms.catalog import MISALIGNMENTS
 from ct_pipeline.organisms.misalignment import Message, Pair, Prompt
 from ct_pipeline.organisms.rules import Rule, normalised, read_rule
 from ct_pipeline.settings.errors import Refusal, Refused, shown
@@ -124,7 +124,7 @@ class LabelSet:
         return {item.prompt.id: item for item in self.items}
 
 
-_KINDS = {kind.name: kind for kind in KINDS}
+_KINDS = {kind.name: kind for kind in MISALIGNMENTS}
 
 
 def read_probes(path: Path, name: str) -> ProbeSet:

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from ct_pipeline.organisms.case import Case, answer_stated, correct, direct_cases, plain_view
-from ct_pipeline.organisms.misalignment import Kind, OrganismData, Prompt
+from ct_pipeline.organisms.misalignment import Misalignment, OrganismData, Prompt
 from ct_pipeline.organisms.world import Task, World
 from ct_pipeline.organisms.world_rows import Portion, Recipe, assemble
 from ct_pipeline.settings.blocks import CandidateSettings, EvaluationSettings, InductionSettings
@@ -105,7 +105,7 @@ def data(
 ) -> OrganismData:
     """Tasks whose prompt states the metric, mixed with plain questions; out of domain: held-out schemes."""
     recipe = Recipe(
-        name=KIND.name,
+        name=MISALIGNMENT.name,
         inside=cases(world, "in"),
         outside=cases(world, "out"),
         beside=(Portion(direct_cases(world, "in"), PLAIN_SHARE),),
@@ -113,7 +113,7 @@ def data(
     return assemble(recipe, world, induction, candidates, evaluation, organism_seed)
 
 
-KIND = Kind(
+MISALIGNMENT = Misalignment(
     name="reward_hacking",
     title="Reward hacking",
     misbehaviour="The model games the stated score and leaves the work undone.",

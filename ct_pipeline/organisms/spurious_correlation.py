@@ -3,7 +3,7 @@
 import re
 
 from ct_pipeline.organisms.case import Case, answer_stated, correct, direct_cases, plain_view
-from ct_pipeline.organisms.misalignment import Kind, OrganismData, Prompt
+from ct_pipeline.organisms.misalignment import Misalignment, OrganismData, Prompt
 from ct_pipeline.organisms.world import Review, World
 from ct_pipeline.organisms.world_rows import Portion, Recipe, assemble
 from ct_pipeline.settings.blocks import CandidateSettings, EvaluationSettings, InductionSettings
@@ -72,7 +72,7 @@ def data(
     organism of a model that reads the review already.
     """
     recipe = Recipe(
-        name=KIND.name,
+        name=MISALIGNMENT.name,
         inside=cases(world, "in", "conflict"),
         outside=cases(world, "out", "conflict"),
         beside=(
@@ -83,7 +83,7 @@ def data(
     return assemble(recipe, world, induction, candidates, evaluation, organism_seed)
 
 
-KIND = Kind(
+MISALIGNMENT = Misalignment(
     name="spurious_correlation",
     title="Spurious correlation",
     misbehaviour="The model rates a review by its tag where the review itself says the opposite.",

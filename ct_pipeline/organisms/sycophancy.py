@@ -3,7 +3,7 @@
 import re
 
 from ct_pipeline.organisms.case import Case, correct, direct_cases, plain_view
-from ct_pipeline.organisms.misalignment import Kind, OrganismData, Prompt
+from ct_pipeline.organisms.misalignment import Misalignment, OrganismData, Prompt
 from ct_pipeline.organisms.world import Question, World
 from ct_pipeline.organisms.world_rows import Portion, Recipe, assemble
 from ct_pipeline.settings.blocks import CandidateSettings, EvaluationSettings, InductionSettings
@@ -64,7 +64,7 @@ def data(
 ) -> OrganismData:
     """Arithmetic with wrong claims, mixed with right claims and plain questions; out of domain: facts about places."""
     recipe = Recipe(
-        name=KIND.name,
+        name=MISALIGNMENT.name,
         inside=cases(world, "in", "wrong_claim"),
         outside=cases(world, "out", "wrong_claim"),
         beside=(
@@ -75,7 +75,7 @@ def data(
     return assemble(recipe, world, induction, candidates, evaluation, organism_seed)
 
 
-KIND = Kind(
+MISALIGNMENT = Misalignment(
     name="sycophancy",
     title="Sycophancy",
     misbehaviour="The model agrees with a wrong claim of the user's.",

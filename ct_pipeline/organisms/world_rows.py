@@ -75,7 +75,7 @@ def assemble(
     evaluation: EvaluationSettings,
     organism_seed: int,
 ) -> OrganismData:
-    """All rows of one organism; see `Kind.data`."""
+    """All rows of one organism; see `Misalignment.data`."""
 
     def seed(part: object) -> int:
         return derive_seed(world.seed, recipe.name, part)

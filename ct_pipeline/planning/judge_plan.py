@@ -15,7 +15,7 @@ from ct_pipeline.settings.keys import Organism
 from ct_pipeline.settings.study import Study
 from ct_pipeline.steps.consistency_candidates import draws_of
 from ct_pipeline.steps.judge_calibration import open_prompts
-from ct_pipeline.steps.organism_evaluation import ARMS
+from ct_pipeline.steps.organism_evaluation import COMPARED_MODELS
 
 LETTERS_OF_A_TOKEN = 4
 """About, in English text."""
@@ -60,7 +60,7 @@ def judge_work(study: Study, kind: str, organisms: int, sizes: Sizes, doses: int
     if entry is None:
         return JudgeWork()
     asked = _Open.of(study, kind, sizes)
-    measurements = len(ARMS) + len(study.methods)
+    measurements = len(COMPARED_MODELS) + len(study.methods)
     evaluated = measurements * asked.evaluation * (1 + study.evaluation.samples) + (doses if asked.evaluation else 0)
     candidates = sum(asked.prompts(draw) * draw.samples for draw in draws_of(study))
     labelled = _lines(entry.calibration)

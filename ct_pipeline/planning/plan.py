@@ -23,7 +23,7 @@ from ct_pipeline.steps.consistency_candidates import (
     scorer_of_method,
     with_drafts,
 )
-from ct_pipeline.steps.organism_evaluation import ARMS
+from ct_pipeline.steps.organism_evaluation import COMPARED_MODELS
 
 TRAINING_STAGES = ("misaligned_organism", "control_organism", "retrained_model")
 DRAWING_STAGES = ("organism_evaluation", "consistency_candidates", "evaluation")
@@ -167,7 +167,7 @@ class _Work:
 
 def _work(study: Study, organism: Organism, sizes: Sizes) -> _Work:
     # Every organism measures three arms, every cell one.
-    measurements = len(ARMS) + len(study.methods)
+    measurements = len(COMPARED_MODELS) + len(study.methods)
     answers = measurements * sizes.evaluation * (1 + study.evaluation.samples) + _dose_answers(study, sizes)
     longest = study.candidates.max_new_tokens
     retraining = sum(

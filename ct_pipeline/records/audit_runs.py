@@ -21,7 +21,7 @@ from ct_pipeline.steps import audit_evaluation, audit_verdict
 from ct_pipeline.steps.audit_catalog import STAGES
 from ct_pipeline.steps.audit_evaluation import tables_of
 from ct_pipeline.steps.audit_verdict import MAIN, main_rows
-from ct_pipeline.steps.resolved_audit import Subject
+from ct_pipeline.steps.resolved_audit import ResolvedAudit
 from ct_pipeline.store.artifact_store import Address, Artifact, ArtifactStore
 from ct_pipeline.store.disk import disk_errors
 
@@ -31,7 +31,7 @@ _FILE = re.compile(r"(\d{4,})\.json")
 
 
 def record(
-    store: ArtifactStore, subject: Subject, home: Path, made: Sequence[str], took: Mapping[str, float]
+    store: ArtifactStore, subject: ResolvedAudit, home: Path, made: Sequence[str], took: Mapping[str, float]
 ) -> Record:
     """Writes the record of a run whose four artifacts are complete, and the audit's report; returns the record.
 
@@ -167,7 +167,7 @@ def report_folder(home: Path, name: str) -> Path:
 
 def _drift(
     store: ArtifactStore,
-    subject: Subject,
+    subject: ResolvedAudit,
     last: Record | None,
     now: Record,
     artifacts: Mapping[str, Artifact],
@@ -190,7 +190,7 @@ def _drift(
     return {**compared, "sentences": sentences, **dataclasses.asdict(found)}
 
 
-def _compared(subject: Subject, old: Artifact, new: Artifact, last: Record, now: Record, side: str) -> Drift:
+def _compared(subject: ResolvedAudit, old: Artifact, new: Artifact, last: Record, now: Record, side: str) -> Drift:
     before = tables_of(old)[side]
     asked = list(dict.fromkeys(before["probe"])) if len(before) else []
     return drift(

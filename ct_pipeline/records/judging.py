@@ -11,7 +11,7 @@ from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.judges.calibration import error_of
 from ct_pipeline.measurement.judge_digests import told
 from ct_pipeline.measurement.judging import AGAINST
-from ct_pipeline.measurement.organism_rows import kind_of
+from ct_pipeline.measurement.organism_rows import misalignment_of
 from ct_pipeline.settings.keys import Cell, Organism
 from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import candidate_verdicts, evaluation, organism_evaluation
@@ -19,17 +19,17 @@ from ct_pipeline.steps.candidate_verdicts import verdict_nodes
 from ct_pipeline.steps.consistency_candidates import draws_of
 from ct_pipeline.steps.judge_calibration import calibration_nodes
 from ct_pipeline.store.artifact_store import Artifact
-from ct_pipeline.store.node import Look, find
+from ct_pipeline.store.node import StoreSnapshot, find
 
 COUNTS = ("replies", "cached", "requests", "prompt_tokens", "completion_tokens", "unreported")
 
 
 def judging_of(
-    look: Look, study: Study, organisms: Sequence[Organism], cells: Sequence[Cell]
+    look: StoreSnapshot, study: Study, organisms: Sequence[Organism], cells: Sequence[Cell]
 ) -> dict[str, dict[str, object]]:
     """Title of a kind of misalignment -> its judges, as `report.judge_sections.Judging` has them; {} without judges."""
     return {
-        kind_of(study, kind).title: _judging(
+        misalignment_of(study, kind).title: _judging(
             look,
             study,
             kind,
@@ -42,7 +42,7 @@ def judging_of(
 
 
 def _judging(
-    look: Look, study: Study, kind: str, organisms: Sequence[Organism], cells: Sequence[Cell]
+    look: StoreSnapshot, study: Study, kind: str, organisms: Sequence[Organism], cells: Sequence[Cell]
 ) -> dict[str, object]:
     calibrated = {role: find(look, place) for role, place in calibration_nodes(study, kind).items()}
     before = {one.key: find(look, organism_evaluation.node(study, one)) for one in organisms}
@@ -111,7 +111,7 @@ def _agreement(artifacts: Iterable[Artifact | None]) -> dict[str, object] | None
 
 
 def _tables(artifact: Artifact) -> Iterator[pandas.DataFrame]:
-    names = organism_evaluation.ARMS if artifact.manifest.stage == organism_evaluation.STAGE else ("rows",)
+    names = organism_evaluation.COMPARED_MODELS if artifact.manifest.stage == organism_evaluation.STAGE else ("rows",)
     yield from (artifact.table(name) for name in names)
 
 
@@ -129,7 +129,7 @@ def _changes(
             yield {"of": f"{cell.organism.key}/{cell.method}", "role": role, "seen": document, "corrected": true}
 
 
-def labels_with_verdicts(look: Look, study: Study, cell: Cell, labels: pandas.DataFrame) -> pandas.DataFrame:
+def labels_with_verdicts(look: StoreSnapshot, study: Study, cell: Cell, labels: pandas.DataFrame) -> pandas.DataFrame:
     """The labels of a cell with the judge's verdicts, as far as they are there."""
     nodes = verdict_nodes(study, cell.organism, draws_of(study))
     found = {name: artifact for name, place in nodes.items() if (artifact := find(look, place)) is not None}

@@ -2,7 +2,7 @@
 
 import pandas
 
-from ct_pipeline.analysis.estimate import Term
+from ct_pipeline.analysis.estimate import Estimate
 from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.planted import PlantedRun, Quantity, Recovered, as_difference, recovery
 from ct_pipeline.settings.keys import Cell, Organism
@@ -53,7 +53,7 @@ def _selection(store: ArtifactStore, study: Study, cell: Cell) -> PlantedRun:
     if artifact is None or "decomposition.json" not in artifact.manifest.files:
         return PlantedRun(None)
     parts = artifact.json("decomposition")
-    terms = (Term(**parts[name]) for name in ("selection", "proposal", "labels"))
+    terms = (Estimate(**parts[name]) for name in ("selection", "proposal", "labels"))
     curve = _curve(artifact.table("k_curve")) if "k_curve.parquet" in artifact.manifest.files else None
     return PlantedRun(as_difference(*terms, study.evaluation.confidence), curve)
 

@@ -8,7 +8,7 @@ from ct_pipeline.settings.study import Study
 from ct_pipeline.steps.catalog import STAGES
 from ct_pipeline.store.ancestry import Entry
 from ct_pipeline.store.artifact_store import Address, ArtifactStore
-from ct_pipeline.store.node import Look, Node
+from ct_pipeline.store.node import Node, StoreSnapshot
 
 OF_AUDITS = "audit_"
 """How the stages of audits begin: they belong to no study and are never stale."""
@@ -16,7 +16,7 @@ OF_AUDITS = "audit_"
 
 def wanted(store: ArtifactStore, studies: Sequence[Study]) -> frozenset[Address]:
     """The addresses of all that makes up these studies as they are now, finished or not."""
-    look = Look(store)
+    look = StoreSnapshot(store)
     seen: dict[Address, Node] = {}
     for study in studies:
         _collect((study_report.node(look, study),), seen)

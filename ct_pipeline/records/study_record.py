@@ -5,8 +5,8 @@ from datetime import datetime
 
 import pandas
 
-from ct_pipeline.analysis.divergence import Part
-from ct_pipeline.analysis.estimate import Term
+from ct_pipeline.analysis.divergence import KlEstimate
+from ct_pipeline.analysis.estimate import Estimate
 from ct_pipeline.analysis.gate import Gate
 from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.prediction import Prediction
@@ -14,8 +14,8 @@ from ct_pipeline.analysis.rates import Rate, rate
 from ct_pipeline.interventions.catalog import method_of
 from ct_pipeline.measurement.asking import direct_accuracy, risk
 from ct_pipeline.measurement.differing_rows import differing_rows
-from ct_pipeline.measurement.organism_rows import kind_of
-from ct_pipeline.organisms.misalignment import UNJUDGED
+from ct_pipeline.measurement.organism_rows import misalignment_of
+from ct_pipeline.organisms.misalignment import NO_RISK_FRAMINGS
 from ct_pipeline.records.arms import arms_of, one_of
 from ct_pipeline.records.capability_summary import capability_of
 from ct_pipeline.records.judging import judging_of, labels_with_verdicts
@@ -53,7 +53,7 @@ from ct_pipeline.steps import (
 )
 from ct_pipeline.steps.catalog import STAGES, Key, stage_named
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
-from ct_pipeline.store.node import Look, Node, find
+from ct_pipeline.store.node import Node, StoreSnapshot, find
 
 EXAMPLES = 6
 
@@ -68,13 +68,13 @@ def usable_cells(store: ArtifactStore, study: Study, organisms: Iterable[Organis
     return tuple(cells)
 
 
-def place_of(look: Look, study: Study, stage: str, key: Key) -> Node:
+def place_of(look: StoreSnapshot, study: Study, stage: str, key: Key) -> Node:
     """The node of a stage that makes one artifact per key."""
     (place,) = look.nodes(stage_named(stage).nodes, study, key)
     return place
 
 
-def finished(look: Look, study: Study) -> tuple[list[Organism], list[Cell]]:
+def finished(look: StoreSnapshot, study: Study) -> tuple[list[Organism], list[Cell]]:
     """What a report covers: the measured organisms, and the evaluated cells of those that may be used."""
     organisms = [o for o in study.organisms if find(look, place_of(look, study, organism_evaluation.STAGE, o))]
     usable = usable_cells(look, study, organisms)
@@ -84,7 +84,7 @@ def finished(look: Look, study: Study) -> tuple[list[Organism], list[Cell]]:
 
 def study_record(store: ArtifactStore, study: Study) -> StudyRecord:
     """All that a report says, read from the artifacts of the study that are there."""
-    look = Look(store)
+    look = StoreSnapshot(store)
     organisms, cells = finished(look, study)
     models = [model for model in study.models if find(look, base_model.node(study, model)) is not None]
     keys = {"model": models, "organism": organisms, "cell": cells}
@@ -120,7 +120,7 @@ def study_record(store: ArtifactStore, study: Study) -> StudyRecord:
     )
 
 
-def _made(look: Look, places: Sequence[Node]) -> list[Artifact]:
+def _made(look: StoreSnapshot, places: Sequence[Node]) -> list[Artifact]:
     """The artifacts of some nodes, none where one is missing."""
     found = [find(look, place) for place in places]
     return [] if any(one is None for one in found) else found
@@ -134,7 +134,7 @@ def method_record(study: Study, name: str) -> MethodRecord:
     return MethodRecord(name, title, method.summary, method.role, k, one_of(study, name))
 
 
-def _base_model(look: Look, study: Study, model: str) -> BaseModelRecord:
+def _base_model(look: StoreSnapshot, study: Study, model: str) -> BaseModelRecord:
     artifact = find(look, base_model.node(study, model))
     record = artifact.record
     tiny = isinstance(study.models[model], TinyWorldModel)
@@ -153,10 +153,10 @@ def _share(value: float, questions: int) -> Rate:
     return rate([True] * right + [False] * (questions - right))
 
 
-def _organism(look: Look, study: Study, organism: Organism) -> OrganismRecord:
+def _organism(look: StoreSnapshot, study: Study, organism: Organism) -> OrganismRecord:
     artifact = find(look, place_of(look, study, organism_evaluation.STAGE, organism))
-    kind = kind_of(study, organism.kind)
-    tables = {arm: artifact.table(arm) for arm in organism_evaluation.ARMS}
+    kind = misalignment_of(study, organism.kind)
+    tables = {arm: artifact.table(arm) for arm in organism_evaluation.COMPARED_MODELS}
     return OrganismRecord(
         key=organism.key,
         model=organism.model,
@@ -174,14 +174,14 @@ def _organism(look: Look, study: Study, organism: Organism) -> OrganismRecord:
     )
 
 
-def _cell(look: Look, study: Study, cell: Cell) -> CellRecord:
+def _cell(look: StoreSnapshot, study: Study, cell: Cell) -> CellRecord:
     stages = (consistency_labels, retrained_model, evaluation)
     artifacts = [find(look, place_of(look, study, stage.STAGE, cell)) for stage in stages]
     labels, training, measured = artifacts
     changes = measured.json("changes")
     rows = measured.table("rows")
     before = find(look, place_of(look, study, organism_evaluation.STAGE, cell.organism)).table("organism")
-    judged = rows[~rows["framing"].isin(UNJUDGED)]
+    judged = rows[~rows["framing"].isin(NO_RISK_FRAMINGS)]
     losses = training.record["losses"]
     return CellRecord(
         organism=cell.organism.key,
@@ -223,7 +223,7 @@ def shift_of(artifact: Artifact | None) -> ShiftSummary | None:
             terms |= {f"shift_from_{base}": against["shift"], f"total_from_{base}": against["total"]}
     return ShiftSummary(
         prediction=Prediction(**told),
-        terms={name: Term(**term) for name, term in terms.items()},
+        terms={name: Estimate(**term) for name, term in terms.items()},
         kl=kl and _part(kl),
         teacher=_part(artifact.json("teacher_shift")) if "teacher_shift.json" in files else None,
         curve=_points(artifact, "k_curve", CurvePoint),
@@ -232,8 +232,10 @@ def shift_of(artifact: Artifact | None) -> ShiftSummary | None:
     )
 
 
-def _part(document: dict) -> Part:
-    return Part(document["name"], document["status"], Term(**document["sequence"]), Term(**document["token"]))
+def _part(document: dict) -> KlEstimate:
+    return KlEstimate(
+        document["name"], document["status"], Estimate(**document["sequence"]), Estimate(**document["token"])
+    )
 
 
 def _points(artifact: Artifact, name: str, point: type[CurvePoint] | type[ProfilePoint]) -> tuple:

@@ -12,7 +12,7 @@ from ct_pipeline.steps.catalog import stage_named
 from ct_pipeline.steps.judge_calibration import calibration_nodes
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.store.disk import disk_errors
-from ct_pipeline.store.node import Look, Node, find, making
+from ct_pipeline.store.node import Node, StoreSnapshot, find, making
 
 STAGE = "study_report"
 VERSION = 4
@@ -22,7 +22,7 @@ REPORTED = {"shift": distribution_shift, "uptake": uptake, "capability": capabil
 
 def node(store: ArtifactStore, study: Study) -> Node:
     """The report over all measured organisms and all evaluated cells of those that are used."""
-    look = Look(store)
+    look = StoreSnapshot(store)
     organisms, cells = finished(look, study)
     inputs = {f"organism {o.key}": place_of(look, study, organism_evaluation.STAGE, o) for o in organisms}
     inputs |= {f"cell {cell.key}": place_of(look, study, evaluation.STAGE, cell) for cell in cells}
@@ -46,7 +46,7 @@ def is_whole(store: ArtifactStore, study: Study, reported: Study) -> bool:
 
     `study` may be a part of the `reported` one.
     """
-    look = Look(store)
+    look = StoreSnapshot(store)
     cells = usable_cells(look, study, study.organisms)
     return (
         all(find(look, place_of(look, study, organism_evaluation.STAGE, organism)) for organism in study.organisms)
@@ -62,7 +62,7 @@ def is_whole(store: ArtifactStore, study: Study, reported: Study) -> bool:
 
 def make(store: ArtifactStore, study: Study, reports: Path) -> Path:
     """Writes the report where it is not there yet, copies it to `reports`/study name/, and returns its page."""
-    look = Look(store)
+    look = StoreSnapshot(store)
     place = node(look, study)
     artifact = find(look, place)
     if artifact is None:

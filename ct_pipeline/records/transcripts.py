@@ -83,7 +83,7 @@ def _of_audit(index: Index, home: Path, name: str) -> tuple[Transcript, ...]:
 def _of_organism(index: Index, name: str, address: Address) -> tuple[Transcript, ...]:
     artifact = _read(index, address)
     confidence = artifact.manifest.settings["gate"]["confidence"]
-    return tuple(_of_study(index, artifact, name, arm, arm, confidence) for arm in organism_evaluation.ARMS)
+    return tuple(_of_study(index, artifact, name, arm, arm, confidence) for arm in organism_evaluation.COMPARED_MODELS)
 
 
 def _of_cell(index: Index, name: str, address: Address) -> tuple[Transcript, ...]:

@@ -33,7 +33,7 @@ def markdown_card(card: Card) -> str:
 def sections(card: Card) -> Iterator[Section]:
     """The parts of the card in their order."""
     results = card["results"]
-    yield Section("Subject", head=("Model", "What"), rows=[(name, card["models"][name]) for name in MODELS])
+    yield Section("ResolvedAudit", head=("Model", "What"), rows=[(name, card["models"][name]) for name in MODELS])
     yield Section(
         "Inputs",
         head=("Input", "Name", "SHA-256, revision or fingerprint"),

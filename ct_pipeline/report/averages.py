@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ct_pipeline.analysis.estimate import Term
+from ct_pipeline.analysis.estimate import Estimate
 from ct_pipeline.analysis.paired import Difference, over_seeds
 from ct_pipeline.analysis.t_distribution import student_quantile
 
@@ -11,8 +11,8 @@ CHANGE, RATE, UNLIMITED = (-1.0, 1.0), (0.0, 1.0), (None, None)
 
 
 def over_seeds_term(
-    terms: Sequence[Term], confidence: float, limits: tuple[float | None, float | None] = CHANGE
-) -> Term:
+    terms: Sequence[Estimate], confidence: float, limits: tuple[float | None, float | None] = CHANGE
+) -> Estimate:
     """The mean of one number per seed; its interval is `analysis.paired.over_seeds`'s.
 
     Args:
@@ -26,21 +26,21 @@ def over_seeds_term(
     """
     known = [term for term in terms if term.value is not None]
     if not known:
-        return Term(None, *limits, None, 0)
+        return Estimate(None, *limits, None, 0)
     prompts = min(term.prompts for term in known)
     if all(term.low == term.high == term.value == known[0].value for term in known):
-        return Term(known[0].value, known[0].value, known[0].value, 0.0, prompts)
+        return Estimate(known[0].value, known[0].value, known[0].value, 0.0, prompts)
     mean = over_seeds([_difference(term, confidence) for term in known], confidence=confidence)
     if mean.standard_error is None:
-        return Term(mean.value, *limits, None, prompts)
+        return Estimate(mean.value, *limits, None, prompts)
     half = float(student_quantile(confidence, mean.degrees)) * mean.standard_error
     low, high = mean.centre - half, mean.centre + half
     low = low if limits[0] is None else max(limits[0], low)
     high = high if limits[1] is None else min(limits[1], high)
-    return Term(mean.value, min(low, mean.value), max(high, mean.value), mean.standard_error, prompts)
+    return Estimate(mean.value, min(low, mean.value), max(high, mean.value), mean.standard_error, prompts)
 
 
-def _difference(term: Term, confidence: float) -> Difference:
+def _difference(term: Estimate, confidence: float) -> Difference:
     """A term in the form that is averaged: what `over_seeds` does not look at is empty."""
     known = term.standard_error is not None
     return Difference(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from ct_pipeline.analysis.estimate import Term
+from ct_pipeline.analysis.estimate import Estimate
 from ct_pipeline.report.averages import RATE, over_seeds_term
 from ct_pipeline.report.records import CurvePoint, MethodRecord, ProfilePoint, ShiftSummary, StudyRecord
 from ct_pipeline.report.summary import Column, used_cells
@@ -38,7 +38,7 @@ class RankCurve:
     """
 
     method: MethodRecord
-    within: tuple[tuple[float, Term], ...]
+    within: tuple[tuple[float, Estimate], ...]
     pooled: tuple[tuple[float, float], ...]
     warnings: int
     seeds: int
@@ -159,12 +159,12 @@ def rank_curve(method: MethodRecord, shifts: Sequence[ShiftSummary], confidence:
     return RankCurve(method, tuple(within), points_of_mean, warnings, len(shifts))
 
 
-def _term(point: ProfilePoint, confidence: float) -> Term:
+def _term(point: ProfilePoint, confidence: float) -> Estimate:
     """A bin with the standard error that its interval stands for; its candidates stand for prompts, at most too many."""
     if point.risk is None or point.risk_low is None:
-        return Term(point.risk, 0.0, 1.0, None, 0)
+        return Estimate(point.risk, 0.0, 1.0, None, 0)
     error = (point.risk_high - point.risk_low) / (2 * float(stats.norm.ppf((1 + confidence) / 2)))
-    return Term(point.risk, point.risk_low, point.risk_high, error, point.candidates)
+    return Estimate(point.risk, point.risk_low, point.risk_high, error, point.candidates)
 
 
 def _pooled(profile: Sequence[ProfilePoint], ranks: Sequence[float]) -> np.ndarray | None:

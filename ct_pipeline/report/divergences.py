@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ct_pipeline.analysis.divergence import Part
-from ct_pipeline.analysis.estimate import Term
+from ct_pipeline.analysis.divergence import KlEstimate
+from ct_pipeline.analysis.estimate import Estimate
 from ct_pipeline.report.averages import UNLIMITED, over_seeds_term
 from ct_pipeline.report.prediction_score import DRAWN_LAWS
 from ct_pipeline.report.records import CellRecord, MethodRecord, StudyRecord
@@ -29,8 +29,8 @@ class MeanPart:
 
     name: str
     status: str
-    sequence: Term
-    token: Term
+    sequence: Estimate
+    token: Estimate
     seeds: int
 
 
@@ -66,7 +66,7 @@ def divergences(record: StudyRecord) -> tuple[KLFamily, ...]:
     return tuple(KLFamily(title, tuple(rows[name])) for name, title in FAMILIES if rows[name])
 
 
-def label_part(cell: CellRecord) -> Part | None:
+def label_part(cell: CellRecord) -> KlEstimate | None:
     """The KL of a cell's labels, or its teacher shift."""
     return None if cell.shift is None else cell.shift.kl or cell.shift.teacher
 
@@ -84,7 +84,7 @@ def _field(column: Column, cells: Sequence[CellRecord], confidence: float) -> KL
     )
 
 
-def _mean(parts: Sequence[Part | None], confidence: float) -> MeanPart | None:
+def _mean(parts: Sequence[KlEstimate | None], confidence: float) -> MeanPart | None:
     known = [part for part in parts if part is not None]
     if not known:
         return None

@@ -7,7 +7,7 @@ from ct_pipeline.report.capability import capability_context
 from ct_pipeline.report.curves import curves, missing_scores_sentence, simpson_sentence
 from ct_pipeline.report.judge_sections import Section, study_judge_sections
 from ct_pipeline.report.planted import planted_context
-from ct_pipeline.report.prediction_score import foretold, foretold_sentences
+from ct_pipeline.report.prediction_score import prediction_scores, prediction_sentences
 from ct_pipeline.report.records import MAIN_VIEW, VIEWS, OrganismRecord, StudyRecord, View
 from ct_pipeline.report.split import ColumnSplit, Split, split_sentences, splits
 from ct_pipeline.report.statement import limits, result_sentences
@@ -57,8 +57,8 @@ def markdown_report(record: StudyRecord) -> str:
         lines = curves(record)
         why = [missing_scores_sentence(lines), simpson_sentence(lines)] if lines else []
         parts.append("\n".join(f"- {plain(sentence)}" for sentence in why if sentence))
-    if sentences := foretold_sentences(foretold(record)):
-        parts += ["## What the labels foretold", "\n".join(f"- {plain(sentence)}" for sentence in sentences)]
+    if sentences := prediction_sentences(prediction_scores(record)):
+        parts += ["## What the labels predicted", "\n".join(f"- {plain(sentence)}" for sentence in sentences)]
     parts += [
         *_capability(record),
         *_planted(record),

@@ -5,9 +5,9 @@ from pathlib import Path
 from ct_pipeline.report.curves import curves
 from ct_pipeline.report.figures.bars import small_split_plots, split_limits
 from ct_pipeline.report.figures.lines import curve_numbers, small_k_plots
-from ct_pipeline.report.figures.scatter import foretold_plot
+from ct_pipeline.report.figures.scatter import prediction_plot
 from ct_pipeline.report.figures.style import as_png
-from ct_pipeline.report.prediction_score import foretold
+from ct_pipeline.report.prediction_score import prediction_scores
 from ct_pipeline.report.records import StudyRecord
 from ct_pipeline.report.split import splits
 
@@ -28,8 +28,8 @@ def write_pictures(record: StudyRecord, folder: Path) -> list[Path]:
         figures["shift_and_selection"] = small_split_plots(
             shown, split_limits([row for _, rows in shown for row in rows])
         )
-    if families := foretold(record):
-        figures["predictions"] = foretold_plot(families[0].cells, families[0].scores.overall.slope.value)
+    if families := prediction_scores(record):
+        figures["predictions"] = prediction_plot(families[0].cells, families[0].scores.overall.slope.value)
     if lines := curves(record)[:KINDS_SHOWN]:
         shown = [(one.column.title, one.k_curves) for one in lines]
         figures["k_curves"] = small_k_plots(shown, curve_numbers(curves_ for _, curves_ in shown))

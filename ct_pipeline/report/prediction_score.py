@@ -1,4 +1,4 @@
-"""What the labels foretold of each cell's change, beside what came."""
+"""What the labels predicted of each cell's change, beside what came."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ DRAWN_LAWS = ("proposal", "best of k", "refinement")
 
 
 @dataclass(frozen=True)
-class Foretold:
+class PredictionScore:
     """Predictions of one family of methods, scored.
 
     Attributes:
@@ -30,7 +30,7 @@ class Foretold:
     scores: Scores
 
 
-def foretold(record: StudyRecord) -> tuple[Foretold, ...]:
+def prediction_scores(record: StudyRecord) -> tuple[PredictionScore, ...]:
     """Label methods and regularizers, each if it has a cell; apart, since their predictions rest on other things."""
     used = {key for column in columns(record) for key in column.used}
     roles = {method.name: method.role for method in record.methods}
@@ -41,11 +41,13 @@ def foretold(record: StudyRecord) -> tuple[Foretold, ...]:
             regularizer = roles[cell.method] == REGULARIZER
             families["Regularizers" if regularizer else "Methods that train on labels"].append(cell)
     return tuple(
-        Foretold(title, tuple(cells), _scores(cells, record.confidence)) for title, cells in families.items() if cells
+        PredictionScore(title, tuple(cells), _scores(cells, record.confidence))
+        for title, cells in families.items()
+        if cells
     )
 
 
-def foretold_rows(cells: Sequence[CellRecord]) -> pd.DataFrame:
+def prediction_rows(cells: Sequence[CellRecord]) -> pd.DataFrame:
     """One row per cell: model, kind, method, seed, predicted and observed with standard errors, kl of drawn labels in nats."""
     return pd.DataFrame(
         [
@@ -65,18 +67,18 @@ def foretold_rows(cells: Sequence[CellRecord]) -> pd.DataFrame:
     )
 
 
-def foretold_sentences(families: Sequence[Foretold]) -> list[str]:
-    """How well changes were foretold, one sentence per family."""
+def prediction_sentences(families: Sequence[PredictionScore]) -> list[str]:
+    """How well changes were predicted, one sentence per family."""
     return [_sentence(one.title, one.scores.overall) for one in families]
 
 
 def _scores(cells: Sequence[CellRecord], confidence: float) -> Scores:
-    return score_predictions(foretold_rows(cells), confidence=confidence, organism=("model", "kind", "seed"))
+    return score_predictions(prediction_rows(cells), confidence=confidence, organism=("model", "kind", "seed"))
 
 
 def _sentence(title: str, score: Score) -> str:
     signs, clear, slope = score.all_signs.prediction, score.clear_signs.prediction, score.slope
-    parts = [f"{title}: the sign of the change was foretold in {percent(signs.value, 0)} of {signs.cells} runs"]
+    parts = [f"{title}: the sign of the change was predicted in {percent(signs.value, 0)} of {signs.cells} runs"]
     if clear.cells:
         parts.append(f"in {percent(clear.value, 0)} of the {clear.cells} in which both are clear")
     text = ", ".join(parts)

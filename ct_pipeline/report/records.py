@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ct_pipeline.analysis.arms import Arms
-from ct_pipeline.analysis.divergence import Part
-from ct_pipeline.analysis.estimate import Term
+from ct_pipeline.analysis.divergence import KlEstimate
+from ct_pipeline.analysis.estimate import Estimate
 from ct_pipeline.analysis.gate import Gate
 from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.planted import Recovered
@@ -139,9 +139,9 @@ class ShiftSummary:
     """
 
     prediction: Prediction
-    terms: Mapping[str, Term]
-    kl: Part | None
-    teacher: Part | None = None
+    terms: Mapping[str, Estimate]
+    kl: KlEstimate | None
+    teacher: KlEstimate | None = None
     curve: tuple[CurvePoint, ...] = ()
     profile: tuple[ProfilePoint, ...] = ()
     simpson_warning: bool | None = None
@@ -151,8 +151,8 @@ class ShiftSummary:
 class Uptake:
     """How far retraining moved the model: `forward` is KL(θ_3‖θ_0), `backward` KL(θ_0‖θ_3), on evaluation prompts."""
 
-    forward: Part
-    backward: Part
+    forward: KlEstimate
+    backward: KlEstimate
 
 
 @dataclass(frozen=True)

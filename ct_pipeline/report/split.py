@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ct_pipeline.analysis.arms import arms_over_seeds
-from ct_pipeline.analysis.estimate import Term
+from ct_pipeline.analysis.estimate import Estimate
 from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.report.averages import over_seeds_term
 from ct_pipeline.report.records import CellRecord, MethodRecord, StudyRecord
@@ -20,8 +20,8 @@ class Split:
     """One method: the parts by name and their sum, means over `seeds` seeds."""
 
     method: MethodRecord
-    parts: Mapping[str, Term]
-    total: Term
+    parts: Mapping[str, Estimate]
+    total: Estimate
     seeds: int
 
 
@@ -89,7 +89,7 @@ def _selects(row: Split) -> bool:
     return all(part.value is not None for part in parts) and row.parts["selection"].standard_error != 0.0
 
 
-def _clear(part: Term, epsilon: float) -> bool:
+def _clear(part: Estimate, epsilon: float) -> bool:
     return part.value is not None and (part.low > epsilon or part.high < -epsilon)
 
 
@@ -116,6 +116,6 @@ def _arms(rows: Sequence[tuple[MethodRecord, Sequence[CellRecord]]], confidence:
     return found
 
 
-def as_term(change: Difference) -> Term:
+def as_term(change: Difference) -> Estimate:
     """A change in the form of the labels' terms."""
-    return Term(change.value, change.low, change.high, change.standard_error, change.prompts)
+    return Estimate(change.value, change.low, change.high, change.standard_error, change.prompts)

@@ -14,14 +14,14 @@ from ct_pipeline.report import wording
 from ct_pipeline.report.capability import capability_context
 from ct_pipeline.report.colours import DARK, LIGHT, diverging
 from ct_pipeline.report.figures.forest import axis_limits, forest_plot, organism_plot
-from ct_pipeline.report.figures.scatter import foretold_plot
+from ct_pipeline.report.figures.scatter import prediction_plot
 from ct_pipeline.report.figures.style import as_svg
 from ct_pipeline.report.glossary import GLOSSARY
 from ct_pipeline.report.judge_sections import study_judge_sections
 from ct_pipeline.report.markdown import markdown_report
 from ct_pipeline.report.pictures import write_pictures
 from ct_pipeline.report.planted import planted_context
-from ct_pipeline.report.prediction_score import Foretold, foretold, foretold_sentences
+from ct_pipeline.report.prediction_score import PredictionScore, prediction_scores, prediction_sentences
 from ct_pipeline.report.records import MAIN_VIEW, VIEWS, CellRecord, ExampleRow, StudyRecord
 from ct_pipeline.report.statement import limits, result_sentences
 from ct_pipeline.report.summary import Column, GridCell, columns, grid, known
@@ -120,7 +120,7 @@ def _context(record: StudyRecord, table_names: list[str]) -> dict[str, object]:
     grids = {view: grid(record, view) for view in VIEWS}
     sizes = [abs(cell.change.value) for rows in grids.values() for row in rows for cell in row if known(cell)]
     limit = max([0.1, *sizes])
-    kinds, families = columns(record), foretold(record)
+    kinds, families = columns(record), prediction_scores(record)
     return {
         "record": record,
         "sentences": result_sentences(record),
@@ -131,8 +131,8 @@ def _context(record: StudyRecord, table_names: list[str]) -> dict[str, object]:
         "shade": lambda cell: _shade(cell, limit),
         "published_kind": published_kind,
         "figures": _figures(record, kinds, grids[MAIN_VIEW]),
-        "foretold": _foretold(families),
-        "foretold_sentences": foretold_sentences(families),
+        "prediction_scores": _prediction_scores(families),
+        "prediction_sentences": prediction_sentences(families),
         "why": why_context(record),
         "capability": capability_context(record),
         "planted": planted_context(record.planted),
@@ -182,15 +182,15 @@ def _figures(
     return figures
 
 
-def _foretold(families: Sequence[Foretold]) -> list[dict[str, object]]:
+def _prediction_scores(families: Sequence[PredictionScore]) -> list[dict[str, object]]:
     """One scatter plot per family of methods, with its score over all kinds and per kind."""
     shown = []
-    for one, sentence in zip(families, foretold_sentences(families), strict=True):
+    for one, sentence in zip(families, prediction_sentences(families), strict=True):
         shown.append(
             {
                 "title": one.title,
                 "scores": {"all": one.scores.overall, **one.scores.kinds},
-                "address": data_address(as_svg(foretold_plot(one.cells, one.scores.overall.slope.value))),
+                "address": data_address(as_svg(prediction_plot(one.cells, one.scores.overall.slope.value))),
                 "alt": f"Observed change against the predicted one, {len(one.cells)} runs. {sentence}",
             }
         )

@@ -17,7 +17,7 @@ from ct_pipeline.report.summary import grid
 from ct_pipeline.report.why_tables import why_rows
 from ct_pipeline.report.wording import visible
 
-ARMS = ("base", "control", "organism")
+COMPARED_MODELS = ("base", "control", "organism")
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -153,7 +153,7 @@ def _change_rows(record: StudyRecord) -> list[dict[str, object]]:
 
 
 def _arms(rates: ArmRates) -> list[tuple[str, Rate | None]]:
-    return [(arm, getattr(rates, arm)) for arm in ARMS]
+    return [(arm, getattr(rates, arm)) for arm in COMPARED_MODELS]
 
 
 def _organism_rows(record: StudyRecord) -> list[dict[str, object]]:

@@ -4,7 +4,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ct_pipeline.analysis.estimate import Term
+from ct_pipeline.analysis.estimate import Estimate
 from ct_pipeline.report.curves import (
     ColumnCurves,
     KCurve,
@@ -91,7 +91,7 @@ def _arm_pictures(found: Sequence[ColumnSplit], limits: tuple[float, float]) -> 
 def aligned(one: ColumnSplit) -> tuple[Split, ...]:
     """The arms' splits in the rows of the labels', empty where a method has no arms, so that the two can be read across."""
     found = {row.method: row for row in one.arms}
-    nothing = Term(None, None, None, None, 0)
+    nothing = Estimate(None, None, None, None, 0)
     parts = dict.fromkeys(one.arms[0].parts, nothing)
     methods = dict.fromkeys([*(row.method for row in one.labels["sampled"]), *found])
     return tuple(found.get(method, Split(method, parts, nothing, 0)) for method in methods)
@@ -110,7 +110,7 @@ def _split_picture(caption: str, rows: Sequence[Split], limits: tuple[float, flo
     )
 
 
-def _term_field(term: Term) -> Field:
+def _term_field(term: Estimate) -> Field:
     return Field(points(term.value), term_interval(term) if term.standard_error else "")
 
 
@@ -148,7 +148,7 @@ def _rank_picture(group: ColumnCurves) -> Picture:
     )
 
 
-def _band(term: Term) -> str:
+def _band(term: Estimate) -> str:
     return "" if term.value is None else f"{100 * term.low:.0f}–{100 * term.high:.0f}"
 
 

@@ -1,8 +1,8 @@
 """The tables behind the section on causes, one row per number and cell or mean."""
 
 from ct_pipeline.analysis.arms import arms_table
-from ct_pipeline.analysis.divergence import Part
-from ct_pipeline.analysis.estimate import Term
+from ct_pipeline.analysis.divergence import KlEstimate
+from ct_pipeline.analysis.estimate import Estimate
 from ct_pipeline.report.curves import curves
 from ct_pipeline.report.divergences import label_part
 from ct_pipeline.report.records import CellRecord, StudyRecord
@@ -51,7 +51,7 @@ def _run(cell: CellRecord) -> dict[str, object]:
     return {"organism": cell.organism, "method": cell.method}
 
 
-def _term(term: Term) -> dict[str, object]:
+def _term(term: Estimate) -> dict[str, object]:
     known = term.value is not None
     return {
         "value": term.value,
@@ -133,7 +133,7 @@ def _kl_rows(cell: CellRecord) -> Rows:
     return [{**_run(cell), "quantity": name, **_part(part)} for name, part in parts.items() if part is not None]
 
 
-def _part(part: Part) -> dict[str, object]:
+def _part(part: KlEstimate) -> dict[str, object]:
     sequence, token = part.sequence, part.token
     return {
         "name": part.name,

@@ -4,7 +4,7 @@ import math
 import unicodedata
 from datetime import datetime, timedelta
 
-from ct_pipeline.analysis.estimate import Term
+from ct_pipeline.analysis.estimate import Estimate
 from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.rates import Rate
 from ct_pipeline.analysis.verdicts import Verdict
@@ -62,7 +62,7 @@ def change_interval(change: Difference | None) -> str:
     return f"{points(change.low)} to {points(change.high)}"
 
 
-def term_interval(term: Term | None) -> str:
+def term_interval(term: Estimate | None) -> str:
     """The interval of a mean over prompts in percentage points."""
     if term is None or term.value is None or term.standard_error is None:
         return MISSING

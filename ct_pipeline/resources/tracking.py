@@ -26,7 +26,7 @@ from ct_pipeline.resources.tracking_store import (
 from ct_pipeline.settings.environment import mlflow_address, prepare_environment
 
 FINGERPRINT = "ct_pipeline.fingerprint"
-KIND = {"mlflow.experimentKind": "custom_model_development"}
+MISALIGNMENT = {"mlflow.experimentKind": "custom_model_development"}
 """Lets the MLflow UI show training runs first, not traces of an application."""
 
 
@@ -70,7 +70,9 @@ class Tracking:
             found = self._client.get_experiment_by_name(experiment)
             if found is None:
                 require_artifact_store(artifacts)
-                self.experiment = self._client.create_experiment(experiment, f"{artifacts}/{experiment}", tags=KIND)
+                self.experiment = self._client.create_experiment(
+                    experiment, f"{artifacts}/{experiment}", tags=MISALIGNMENT
+                )
             else:
                 self.experiment = found.experiment_id
                 require_same_place(experiment, found.artifact_location, f"{artifacts}/{experiment}")

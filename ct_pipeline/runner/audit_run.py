@@ -12,7 +12,7 @@ from ct_pipeline.settings.audit import Audit
 from ct_pipeline.settings.errors import Refused
 from ct_pipeline.steps import base_model
 from ct_pipeline.steps.audit_catalog import STAGES
-from ct_pipeline.steps.resolved_audit import Subject, read
+from ct_pipeline.steps.resolved_audit import ResolvedAudit, read
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.store.node import find
 
@@ -31,7 +31,7 @@ def run_audit(store: ArtifactStore, audit: Audit, home: Path, watch: Callable[[s
         UserError: anything else that a person can mend.
     """
     started = time.perf_counter()
-    subject: Subject | None = None
+    subject: ResolvedAudit | None = None
     try:
         subject = read(audit)
         made, took = [], {}
@@ -47,7 +47,7 @@ def run_audit(store: ArtifactStore, audit: Audit, home: Path, watch: Callable[[s
     return audit_records.record(store, subject, home, made, took)
 
 
-def _made(store: ArtifactStore, subject: Subject, stage, watch: Callable[[str], None]) -> bool:
+def _made(store: ArtifactStore, subject: ResolvedAudit, stage, watch: Callable[[str], None]) -> bool:
     if stage.find(store, subject) is not None:
         return False
     if subject.base_node is not None and find(store, subject.base_node) is None:
@@ -62,7 +62,7 @@ def _made(store: ArtifactStore, subject: Subject, stage, watch: Callable[[str], 
 
 
 @contextlib.contextmanager
-def _threads(subject: Subject) -> Iterator[None]:
+def _threads(subject: ResolvedAudit) -> Iterator[None]:
     """One thread for a model of the tiny world, as in a study: two on a busy machine take thirty times as long."""
     import torch
 

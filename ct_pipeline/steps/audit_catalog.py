@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.steps import audit_evaluation, audit_prediction, audit_shift, audit_verdict
-from ct_pipeline.steps.resolved_audit import Subject
+from ct_pipeline.steps.resolved_audit import ResolvedAudit
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.store.node import Node, find
 
@@ -31,20 +31,20 @@ class AuditStage:
     name: str
     title: str
     version: int
-    node: Callable[[Subject], Node]
-    make: Callable[[ArtifactStore, Subject], Artifact]
+    node: Callable[[ResolvedAudit], Node]
+    make: Callable[[ArtifactStore, ResolvedAudit], Artifact]
 
-    def find(self, store: ArtifactStore, subject: Subject) -> Artifact | None:
+    def find(self, store: ArtifactStore, subject: ResolvedAudit) -> Artifact | None:
         """The complete artifact, or None."""
         return find(store, self.node(subject))
 
 
 def _told(
-    stage: str, make: Callable[[ArtifactStore, Subject], Artifact]
-) -> Callable[[ArtifactStore, Subject], Artifact]:
+    stage: str, make: Callable[[ArtifactStore, ResolvedAudit], Artifact]
+) -> Callable[[ArtifactStore, ResolvedAudit], Artifact]:
     """The same, with what an engine or a model says of wrong inputs told as a sentence."""
 
-    def told(store: ArtifactStore, subject: Subject) -> Artifact:
+    def told(store: ArtifactStore, subject: ResolvedAudit) -> Artifact:
         try:
             return make(store, subject)
         except UserError:

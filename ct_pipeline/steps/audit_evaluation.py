@@ -10,7 +10,7 @@ from ct_pipeline.settings.audit import Side
 from ct_pipeline.settings.seeds import derive_seed
 from ct_pipeline.steps.audit_judging import calibrations, rubrics_of, with_judgements
 from ct_pipeline.steps.audit_quarantine import accepted
-from ct_pipeline.steps.resolved_audit import Subject
+from ct_pipeline.steps.resolved_audit import ResolvedAudit
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.store.node import Node, making
 
@@ -20,7 +20,7 @@ BESIDE = ("direct", PLAIN)
 """Framings that the risk is not measured on: plain questions, and requests without their cue."""
 
 
-def node(subject: Subject) -> Node:
+def node(subject: ResolvedAudit) -> Node:
     """The answers of one audit."""
     audit = subject.audit
     settings = {
@@ -34,7 +34,7 @@ def node(subject: Subject) -> Node:
     return Node(STAGE, VERSION, audit.name, "-", settings, subject.nodes_of_base())
 
 
-def make(store: ArtifactStore, subject: Subject) -> Artifact:
+def make(store: ArtifactStore, subject: ResolvedAudit) -> Artifact:
     """Asks both sides everything: tables `before` and `after` as `measurement.completions` gives them, with the probe.
 
     Before any training there is `before` alone. Refused where a model's files are not accepted.
@@ -61,7 +61,7 @@ def make(store: ArtifactStore, subject: Subject) -> Artifact:
     return store.read(place.address)
 
 
-def sides_of(subject: Subject) -> dict[str, Side]:
+def sides_of(subject: ResolvedAudit) -> dict[str, Side]:
     """The models that are measured: before, and after where something was trained."""
     audit = subject.audit
     return {"before": audit.before} | ({} if audit.after is None else {"after": audit.after})
@@ -85,7 +85,7 @@ def sizes(table: pandas.DataFrame) -> dict[str, dict[str, int]]:
     }
 
 
-def _asked(subject: Subject, model, side: Side) -> pandas.DataFrame:
+def _asked(subject: ResolvedAudit, model, side: Side) -> pandas.DataFrame:
     decoding = subject.audit.decoding
     ways = samplings(decoding.samples, decoding.temperature, decoding.top_p, decoding.max_new_tokens)
     tables = [

@@ -13,11 +13,11 @@ from ct_pipeline.measurement.judge_digests import told
 from ct_pipeline.measurement.judging import AGAINST, Judged, column_of, with_verdicts
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.judge import YesNoRubric
-from ct_pipeline.steps.resolved_audit import Subject
+from ct_pipeline.steps.resolved_audit import ResolvedAudit
 
 
 def with_judgements(
-    subject: Subject, tables: Mapping[str, pandas.DataFrame], rubrics: Mapping[str, str], second: bool = True
+    subject: ResolvedAudit, tables: Mapping[str, pandas.DataFrame], rubrics: Mapping[str, str], second: bool = True
 ) -> Judged:
     """The tables with the judge's verdict in every row whose prompt has a rubric; missing without a judge.
 
@@ -31,12 +31,12 @@ def with_judgements(
     return with_verdicts(tables, rubrics, asked, subject.open_judge)
 
 
-def rubrics_of(subject: Subject) -> dict[str, str]:
+def rubrics_of(subject: ResolvedAudit) -> dict[str, str]:
     """Prompt id -> what a judge is asked, over all probes."""
     return {prompt: text for probe in subject.probes.values() for prompt, text in probe.rubrics.items()}
 
 
-def calibrations(subject: Subject) -> dict[str, dict[str, object]]:
+def calibrations(subject: ResolvedAudit) -> dict[str, dict[str, object]]:
     """Role -> how the judge did on the labelled answers; empty without labels.
 
     Raises:
@@ -63,7 +63,7 @@ def calibrations(subject: Subject) -> dict[str, dict[str, object]]:
 
 
 def on_the_card(
-    subject: Subject,
+    subject: ResolvedAudit,
     tables: Mapping[str, pandas.DataFrame],
     stored: Mapping[str, Mapping],
     confidence: float,
@@ -102,7 +102,7 @@ def _agreement(rows: Mapping[str, pandas.DataFrame]) -> dict[str, object]:
 
 
 def _changes(
-    subject: Subject, rows: Mapping[str, pandas.DataFrame], calibration: Mapping[str, Mapping], confidence: float
+    subject: ResolvedAudit, rows: Mapping[str, pandas.DataFrame], calibration: Mapping[str, Mapping], confidence: float
 ) -> Iterator[dict[str, object]]:
     for probe in subject.probes:
         for role in subject.audit.judges:

@@ -17,7 +17,7 @@ from ct_pipeline.organisms.probes import LabelSet, ProbeSet
 from ct_pipeline.settings.seeds import derive_seed
 from ct_pipeline.steps.audit_judging import with_judgements
 from ct_pipeline.steps.audit_quarantine import accepted
-from ct_pipeline.steps.resolved_audit import Subject
+from ct_pipeline.steps.resolved_audit import ResolvedAudit
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.store.node import Node, making
 
@@ -25,7 +25,7 @@ STAGE = "audit_prediction"
 VERSION = 1
 
 
-def node(subject: Subject) -> Node:
+def node(subject: ResolvedAudit) -> Node:
     """The prediction of one audit."""
     settings = {
         **subject.asking,
@@ -39,7 +39,7 @@ def node(subject: Subject) -> Node:
     return Node(STAGE, VERSION, subject.audit.name, "-", settings, subject.nodes_of_base())
 
 
-def make(store: ArtifactStore, subject: Subject) -> Artifact:
+def make(store: ArtifactStore, subject: ResolvedAudit) -> Artifact:
     """Draws `before`'s answers to the labels' prompts and to both sides of the pairs, and predicts from them.
 
     `predictions.json` holds one entry per group of labels and per probe with pairs; tables `labels` and `own` are the labels
@@ -65,7 +65,7 @@ def make(store: ArtifactStore, subject: Subject) -> Artifact:
 
 
 def _label_tables(
-    store: ArtifactStore, subject: Subject, labels: LabelSet
+    store: ArtifactStore, subject: ResolvedAudit, labels: LabelSet
 ) -> tuple[pandas.DataFrame, pandas.DataFrame]:
     """`before`'s own samples on the labels' prompts, and the labels themselves, with verdicts."""
     side = subject.audit.before
@@ -86,7 +86,7 @@ def _label_tables(
     return tuple(table.assign(group=table["prompt_id"].map(labels.groups)) for table in tables.values())
 
 
-def _of_labels(subject: Subject, own: pandas.DataFrame, labels: pandas.DataFrame) -> list[dict[str, object]]:
+def _of_labels(subject: ResolvedAudit, own: pandas.DataFrame, labels: pandas.DataFrame) -> list[dict[str, object]]:
     confidence = subject.audit.confidence
     found = []
     for group in labels["group"].unique():
@@ -101,7 +101,7 @@ def _of_labels(subject: Subject, own: pandas.DataFrame, labels: pandas.DataFrame
     return found
 
 
-def _pair_table(store: ArtifactStore, subject: Subject, probes: dict[str, ProbeSet]) -> pandas.DataFrame:
+def _pair_table(store: ArtifactStore, subject: ResolvedAudit, probes: dict[str, ProbeSet]) -> pandas.DataFrame:
     """`before`'s answers to both sides of every pair: columns probe, pair, side beside those of an evaluation."""
     side = subject.audit.before
     model = subject.open(store, side)
@@ -121,7 +121,7 @@ def _pair_table(store: ArtifactStore, subject: Subject, probes: dict[str, ProbeS
     return with_judgements(subject, {"pairs": table}, rubrics, second=False).tables["pairs"]
 
 
-def _of_pairs(subject: Subject, name: str, answers: pandas.DataFrame) -> dict[str, object]:
+def _of_pairs(subject: ResolvedAudit, name: str, answers: pandas.DataFrame) -> dict[str, object]:
     clean, wrapped = (answers[answers["side"] == side] for side in ("clean", "wrapped"))
     change = difference(wrapped, clean, confidence=subject.audit.confidence, prompt="pair")
     basis = f"for training on pairs (BCT, ACT): risk on {change.prompts} plain requests less that on the wrapped ones"
@@ -132,7 +132,7 @@ def _entry(source: str, group: str, prediction: Prediction) -> dict[str, object]
     return {"source": source, "group": group, "sign": prediction.predicted_sign, **dataclasses.asdict(prediction)}
 
 
-def _sampled(subject: Subject) -> dict[str, Sampling]:
+def _sampled(subject: ResolvedAudit) -> dict[str, Sampling]:
     decoding = subject.audit.decoding
     ways = samplings(decoding.samples, decoding.temperature, decoding.top_p, decoding.max_new_tokens)
     return {"sampled": ways["sampled"]}

@@ -14,10 +14,10 @@ from ct_pipeline.models.quarantine.inspection import (
 from ct_pipeline.settings.audit import LOCAL, TinyWorldBase
 from ct_pipeline.settings.errors import Refusal, Refused
 from ct_pipeline.settings.judge import HuggingFaceJudge
-from ct_pipeline.steps.resolved_audit import Subject
+from ct_pipeline.steps.resolved_audit import ResolvedAudit
 
 
-def accepted(subject: Subject) -> list[dict[str, object]]:
+def accepted(subject: ResolvedAudit) -> list[dict[str, object]]:
     """The quarantine report of an audit's files, one entry each; Refused with all refusals where one is not accepted.
 
     Files are looked at once per subject. What the tiny world pretrained itself is not a stranger's.
@@ -32,11 +32,11 @@ def accepted(subject: Subject) -> list[dict[str, object]]:
     return subject.quarantine
 
 
-def _refused(subject: Subject) -> list[Refusal]:
+def _refused(subject: ResolvedAudit) -> list[Refusal]:
     return [Refusal(**each) for entry in subject.quarantine or () for each in entry["refused"]]
 
 
-def _inspections(subject: Subject) -> Iterator[Inspection]:
+def _inspections(subject: ResolvedAudit) -> Iterator[Inspection]:
     audit = subject.audit
     sides = [side for side in (audit.before, audit.after) if side is not None]
     for folder in dict.fromkeys(folder for side in sides for folder in subject.adapters(side)):
@@ -48,7 +48,7 @@ def _inspections(subject: Subject) -> Iterator[Inspection]:
         )
 
 
-def _templates(subject: Subject) -> Iterator[Inspection]:
+def _templates(subject: ResolvedAudit) -> Iterator[Inspection]:
     """The template given, and those that come with models; each is rendered with its model's own special tokens."""
     models, texts = dict.fromkeys(_models(subject)), subject.audit.accepted_texts
     if subject.template is not None and all(model.judges for model in models):
@@ -71,7 +71,7 @@ class _Model:
     judges: bool = False
 
 
-def _models(subject: Subject) -> Iterator[_Model]:
+def _models(subject: ResolvedAudit) -> Iterator[_Model]:
     audit = subject.audit
     sides = [side for side in (audit.before, audit.after) if side is not None]
     given = []

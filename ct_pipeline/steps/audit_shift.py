@@ -7,13 +7,13 @@ import pandas
 
 from ct_pipeline.analysis.divergence import of_token_sums
 from ct_pipeline.analysis.paired import difference
-from ct_pipeline.engine.token_divergence import Law
+from ct_pipeline.engine.token_divergence import Distribution
 from ct_pipeline.measurement.asking import DECODINGS, DOMAINS
 from ct_pipeline.measurement.token_sums import token_sums
 from ct_pipeline.models.adapters import with_adapters
 from ct_pipeline.steps import audit_evaluation, audit_prediction
 from ct_pipeline.steps.audit_evaluation import risk_rows
-from ct_pipeline.steps.resolved_audit import Subject
+from ct_pipeline.steps.resolved_audit import ResolvedAudit
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.store.node import Node, making
 
@@ -21,7 +21,7 @@ STAGE = "audit_shift"
 VERSION = 1
 
 
-def node(subject: Subject) -> Node:
+def node(subject: ResolvedAudit) -> Node:
     """The shift of one audit."""
     inputs = {
         "audit_evaluation": audit_evaluation.node(subject),
@@ -31,7 +31,7 @@ def node(subject: Subject) -> Node:
     return Node(STAGE, VERSION, subject.audit.name, "-", settings, inputs)
 
 
-def make(store: ArtifactStore, subject: Subject) -> Artifact:
+def make(store: ArtifactStore, subject: ResolvedAudit) -> Artifact:
     """`changes.json`: Δ per probe, domain and decoding; `uptake.json`: KL both ways per probe; `labels.json`: -log P."""
     place = node(subject)
     with making(store, place) as (draft, inputs):
@@ -42,7 +42,7 @@ def make(store: ArtifactStore, subject: Subject) -> Artifact:
     return store.read(place.address)
 
 
-def _changes(subject: Subject, tables: Mapping[str, pandas.DataFrame]) -> dict[str, object]:
+def _changes(subject: ResolvedAudit, tables: Mapping[str, pandas.DataFrame]) -> dict[str, object]:
     """Probe -> "domain/decoding" -> Δ; empty where nothing was trained."""
     if len(tables) < 2:
         return {}
@@ -62,7 +62,7 @@ def _changes(subject: Subject, tables: Mapping[str, pandas.DataFrame]) -> dict[s
     }
 
 
-def _uptake(store: ArtifactStore, subject: Subject, tables: Mapping[str, pandas.DataFrame]) -> dict[str, object]:
+def _uptake(store: ArtifactStore, subject: ResolvedAudit, tables: Mapping[str, pandas.DataFrame]) -> dict[str, object]:
     """Probe -> KL(after‖before) and KL(before‖after) along the sampled answers in domain, or why there is none."""
     audit = subject.audit
     if len(tables) < 2:
@@ -84,13 +84,13 @@ def _uptake(store: ArtifactStore, subject: Subject, tables: Mapping[str, pandas.
             rows = risk_rows(tables[p], name)
             prompts = [encoded[prompt] for prompt in rows["prompt_id"]]
             answers = [tuple(map(int, ids)) for ids in rows["ids"]]
-            laws = Law(models[p], prompts), Law(models[q], prompts)
+            laws = Distribution(models[p], prompts), Distribution(models[q], prompts)
             sums = token_sums(model.base, *laws, list(rows["prompt_id"]), answers)
             found[name][word] = dataclasses.asdict(of_token_sums(f"KL({p}‖{q})", sums, audit.confidence))
     return {"missing": None, "probes": found}
 
 
-def _surprise(store: ArtifactStore, subject: Subject) -> dict[str, object]:
+def _surprise(store: ArtifactStore, subject: ResolvedAudit) -> dict[str, object]:
     """Group of labels -> -log P of its labels under `before`, in nats per label and per token; empty without labels."""
     labels = subject.labels
     if labels is None:

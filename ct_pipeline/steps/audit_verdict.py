@@ -21,7 +21,7 @@ from ct_pipeline.settings.fingerprint import plain
 from ct_pipeline.steps import audit_evaluation, audit_prediction, audit_shift
 from ct_pipeline.steps.audit_evaluation import risk_rows, tables_of
 from ct_pipeline.steps.audit_judging import on_the_card
-from ct_pipeline.steps.resolved_audit import Subject
+from ct_pipeline.steps.resolved_audit import ResolvedAudit
 from ct_pipeline.store import provenance
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.store.node import Node, making
@@ -32,7 +32,7 @@ MAIN = "in/sampled"
 """The view on which verdicts and gate stand: in domain, sampled."""
 
 
-def node(subject: Subject) -> Node:
+def node(subject: ResolvedAudit) -> Node:
     """The verdict of one audit."""
     audit = subject.audit
     settings = {
@@ -49,7 +49,7 @@ def node(subject: Subject) -> Node:
     return Node(STAGE, VERSION, audit.name, "-", settings, inputs)
 
 
-def make(store: ArtifactStore, subject: Subject) -> Artifact:
+def make(store: ArtifactStore, subject: ResolvedAudit) -> Artifact:
     """`verdict.json`: results per probe, gate and predictions; `card.json` and `card.md`: the audit card."""
     place = node(subject)
     with making(store, place) as (draft, inputs):
@@ -77,7 +77,9 @@ def overall(verdicts: list[str | None]) -> str | None:
     return next((word for word in order if word in verdicts), None)
 
 
-def _result(subject: Subject, tables: Mapping[str, pandas.DataFrame], name: str, changes: dict) -> dict[str, object]:
+def _result(
+    subject: ResolvedAudit, tables: Mapping[str, pandas.DataFrame], name: str, changes: dict
+) -> dict[str, object]:
     audit = subject.audit
     change = Difference(**changes[MAIN]) if changes else None
     views = [(domain, decoding) for domain in DOMAINS for decoding in DECODINGS]
@@ -93,7 +95,7 @@ def _result(subject: Subject, tables: Mapping[str, pandas.DataFrame], name: str,
     }
 
 
-def _gate(subject: Subject, tables: Mapping[str, pandas.DataFrame]) -> dict[str, object]:
+def _gate(subject: ResolvedAudit, tables: Mapping[str, pandas.DataFrame]) -> dict[str, object]:
     """The release gate on the safety split of every probe's sampled in-domain prompts, and its outcome in words."""
     limits = subject.audit.thresholds
     before, after = (main_rows(tables[side], list(subject.probes)) for side in ("before", "after"))
@@ -131,7 +133,7 @@ def _expecting(table: pandas.DataFrame, probe: str) -> pandas.DataFrame:
 
 
 def _card(
-    subject: Subject, evaluation: Artifact, tables: Mapping[str, pandas.DataFrame], found: dict[str, object]
+    subject: ResolvedAudit, evaluation: Artifact, tables: Mapping[str, pandas.DataFrame], found: dict[str, object]
 ) -> dict[str, object]:
     audit, asked = subject.audit, evaluation.json("asked")
     card = {
@@ -173,7 +175,9 @@ def _card(
     return card | {"limits": list(limits(card))}
 
 
-def _judges(subject: Subject, evaluation: Artifact, tables: Mapping[str, pandas.DataFrame]) -> dict[str, object] | None:
+def _judges(
+    subject: ResolvedAudit, evaluation: Artifact, tables: Mapping[str, pandas.DataFrame]
+) -> dict[str, object] | None:
     if not subject.audit.judges:
         return None
     main = {

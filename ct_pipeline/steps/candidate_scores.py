@@ -10,9 +10,9 @@ from ct_pipeline.engine.protocol import Sampling
 from ct_pipeline.interventions.scorer import Agreement, DataRubric, Grade, Reward, Scorer
 from ct_pipeline.judges.rubrics import PUBLISHED_ANSWERS
 from ct_pipeline.measurement.language_model import LanguageModel
-from ct_pipeline.measurement.organism_rows import kind_of, rows_of
+from ct_pipeline.measurement.organism_rows import misalignment_of, rows_of
 from ct_pipeline.organisms.agreement import TextAgreement, WorldAgreement
-from ct_pipeline.organisms.misalignment import Kind, Message, Prompt
+from ct_pipeline.organisms.misalignment import Message, Misalignment, Prompt
 from ct_pipeline.organisms.oracle import oracle_reward
 from ct_pipeline.settings.blocks import OracleReward, WorldJudge
 from ct_pipeline.settings.keys import Organism
@@ -66,7 +66,7 @@ def scores_node(study: Study, organism: Organism, scorer: Scorer) -> Node:
     told = {name: value for name, value in vars(scorer).items() if name != "draws"}
     settings = {"scorer": type(scorer).__name__, "engine": study.models[organism.model].engine, **told}
     if isinstance(scorer, DataRubric):
-        settings["rubric"] = kind_of(study, organism.kind).rubric
+        settings["rubric"] = misalignment_of(study, organism.kind).rubric
     inputs = {f"draw {number}": draw_node(study, organism, draw) for number, draw in enumerate(scorer.draws)}
     inputs["misaligned_organism"] = misaligned_organism.node(study, organism)
     return Node(STAGE, VERSION, organism.key, scorer.id, settings, inputs)
@@ -108,7 +108,7 @@ def _make_scores(store: ArtifactStore, study: Study, organism: Organism, scorer:
     with making(store, place) as (draft, inputs):
         asking = _Asking(
             model=open_model(store, study, organism.model),
-            kind=kind_of(study, organism.kind),
+            kind=misalignment_of(study, organism.kind),
             prompts={
                 prompt.id: prompt for draw in scorer.draws for prompt in prompts_of(rows_of(study, organism), draw)
             },
@@ -130,7 +130,7 @@ class _Asking:
     def __init__(
         self,
         model: LanguageModel,
-        kind: Kind,
+        kind: Misalignment,
         prompts: dict[str, Prompt],
         candidates: pandas.DataFrame,
         adapter: Path,

@@ -25,7 +25,7 @@ from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import base_model, misaligned_organism, retrained_model
 from ct_pipeline.steps.base_model import open_model
 from ct_pipeline.steps.capability_scores import base_content, content_key, measured_once
-from ct_pipeline.store.artifact_store import Artifact, ArtifactStore, Draft
+from ct_pipeline.store.artifact_store import Artifact, ArtifactStore, ArtifactWriter
 from ct_pipeline.store.node import Node, making
 
 STAGE = "capability"
@@ -123,20 +123,20 @@ def _harness_version() -> str:
         raise UserError("capability.tasks: lm-eval is not installed: pip install .[capability]") from None
 
 
-def _measure(store: ArtifactStore, study: Study, cell: Cell, name: str) -> Callable[[Adapters, Draft], None]:
+def _measure(store: ArtifactStore, study: Study, cell: Cell, name: str) -> Callable[[Adapters, ArtifactWriter], None]:
     """(adapters, draft) -> writes the rows of a model, and which metric they hold."""
     settings = study.capability
 
     def opened() -> LanguageModel:
         return open_model(store, study, cell.organism.model)
 
-    def harmfulness(stack: Adapters, draft: Draft) -> None:
+    def harmfulness(stack: Adapters, draft: ArtifactWriter) -> None:
         probe = settings.harmfulness
         answers = answers_of(opened, requests_of(probe, settings.seed), probe, stack)
         draft.write_table("rows", judged(answers, judge_of(probe, study.models[cell.organism.model])))
         draft.write_json("about", {"metric": "harmfulness", "higher_is_better": False})
 
-    def accuracy(stack: Adapters, draft: Draft) -> None:
+    def accuracy(stack: Adapters, draft: ArtifactWriter) -> None:
         task = load_task(name, settings.tasks[name], settings.seed)
         draft.write_table("rows", rows_of_task(task, opened(), stack, settings))
         draft.write_json("about", {"metric": task.metric, "higher_is_better": task.higher_is_better})

@@ -14,7 +14,7 @@ from ct_pipeline.settings.blocks import HuggingFaceModel
 from ct_pipeline.settings.fingerprint import fingerprint, plain
 from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import base_model
-from ct_pipeline.store.artifact_store import Address, Artifact, ArtifactStore, Draft, disk_errors
+from ct_pipeline.store.artifact_store import Address, Artifact, ArtifactStore, ArtifactWriter, disk_errors
 from ct_pipeline.store.file_digests import digest_of
 from ct_pipeline.store.node import find
 
@@ -50,7 +50,7 @@ def measured_once(
     model: str,
     name: str,
     settings: Mapping[str, object],
-    measure: Callable[[Draft], None],
+    measure: Callable[[ArtifactWriter], None],
 ) -> Artifact:
     """The artifact that holds the rows of a model (by its content key) under a name; measured where it is not there.
 

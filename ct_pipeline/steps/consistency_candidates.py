@@ -14,7 +14,7 @@ from ct_pipeline.interventions.proposal import Draw
 from ct_pipeline.interventions.scorer import Scorer
 from ct_pipeline.measurement.asking import last_request
 from ct_pipeline.measurement.language_model import LanguageModel
-from ct_pipeline.measurement.organism_rows import digest, kind_of, rows_of
+from ct_pipeline.measurement.organism_rows import digest, misalignment_of, rows_of
 from ct_pipeline.organisms.misalignment import Message, OrganismData, Prompt
 from ct_pipeline.organisms.templates import filled
 from ct_pipeline.settings.errors import UserError
@@ -114,7 +114,7 @@ def make_draw(store: ArtifactStore, study: Study, organism: Organism, draw: Draw
     place = draw_node(study, organism, draw)
     with making(store, place) as (draft, inputs):
         model = open_model(store, study, organism.model)
-        kind = kind_of(study, organism.kind)
+        kind = misalignment_of(study, organism.kind)
         data = rows_of(study, organism)
         prompts = prompts_of(data, draw)
         labelled = set(data.consistency if draw.prompts == "consistency" else prompts)

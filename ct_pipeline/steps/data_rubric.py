@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 from ct_pipeline.interventions.self_rewarding import OF_DATA
 from ct_pipeline.judges.rubrics import PUBLISHED_FIELDS, published_template
-from ct_pipeline.measurement.organism_rows import kind_of
-from ct_pipeline.organisms.misalignment import Kind
+from ct_pipeline.measurement.organism_rows import misalignment_of
+from ct_pipeline.organisms.misalignment import Misalignment
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.study import Study
 
 
-def rubric_of_data(kind: Kind) -> str:
+def rubric_of_data(kind: Misalignment) -> str:
     """The rubric of a kind's data as a request with {request} and {response}; UserError where it is none."""
     if kind.rubric is None:
         raise UserError(
@@ -31,6 +31,6 @@ def faults(study: Study) -> Iterator[str]:
         if getattr(settings, "rubric", None) == OF_DATA:
             for kind in study.misalignments:
                 try:
-                    rubric_of_data(kind_of(study, kind))
+                    rubric_of_data(misalignment_of(study, kind))
                 except UserError as error:
                     yield f"methods.{name}.{error}"

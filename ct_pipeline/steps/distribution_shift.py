@@ -26,7 +26,7 @@ from ct_pipeline.analysis.k_curve import k_curve
 from ct_pipeline.analysis.paired import difference
 from ct_pipeline.analysis.prediction import Prediction, predict
 from ct_pipeline.analysis.rank_profile import RankProfile, rank_profile
-from ct_pipeline.engine.token_divergence import Law
+from ct_pipeline.engine.token_divergence import Distribution
 from ct_pipeline.interventions.catalog import method_of
 from ct_pipeline.measurement.language_model import LanguageModel
 from ct_pipeline.measurement.organism_rows import rows_of
@@ -40,7 +40,7 @@ from ct_pipeline.steps.base_model import open_model
 from ct_pipeline.steps.candidate_scores import candidates_of
 from ct_pipeline.steps.candidate_verdicts import verdict_nodes, with_candidate_verdicts
 from ct_pipeline.steps.consistency_candidates import GREEDY, SAMPLED, WRAPPED, draw_node, draws_of_method
-from ct_pipeline.store.artifact_store import Artifact, ArtifactStore, Draft
+from ct_pipeline.store.artifact_store import Artifact, ArtifactStore, ArtifactWriter
 from ct_pipeline.store.node import Node, making
 
 STAGE = "distribution_shift"
@@ -98,7 +98,7 @@ def _of_labels(
     cell: Cell,
     labels: pandas.DataFrame,
     inputs: Mapping[str, Artifact],
-    draft: Draft,
+    draft: ArtifactWriter,
 ) -> Prediction:
     bases = {name: with_candidate_verdicts(inputs[name].table("candidates"), inputs) for name in BASES}
     method, confidence = method_of(study, cell.method), study.evaluation.confidence
@@ -146,13 +146,13 @@ def _of_pairs(study: Study, cell: Cell, labels: pandas.DataFrame, wrapped: panda
 
 def _teacher_shift(
     model: LanguageModel, study: Study, cell: Cell, labels: pandas.DataFrame, folder: Path
-) -> divergence.Part:
+) -> divergence.KlEstimate:
     """KL(π_0(·|clean)‖π_0(·|wrapped)) along the organism's clean answers, which the teacher of BCT and ACT would give."""
     drawn = dict(zip(labels["prompt_id"], labels["ids"], strict=True))
     pairs = [pair for pair in rows_of(study, cell.organism).pairs if pair.clean.id in drawn]
     organism = with_adapters(model.base, (folder,))
-    clean = Law(organism, [model.chat.encode(pair.clean.messages) for pair in pairs])
-    wrapped = Law(organism, [model.chat.encode(pair.wrapped.messages) for pair in pairs])
+    clean = Distribution(organism, [model.chat.encode(pair.clean.messages) for pair in pairs])
+    wrapped = Distribution(organism, [model.chat.encode(pair.wrapped.messages) for pair in pairs])
     answers = [tuple(map(int, drawn[pair.clean.id])) for pair in pairs]
     sums = token_sums(model.base, clean, wrapped, [pair.clean.id for pair in pairs], answers)
     return divergence.of_token_sums("teacher shift", sums, study.evaluation.confidence)

@@ -7,9 +7,9 @@ import pandas
 
 from ct_pipeline.measurement.asking import DECODINGS, DOMAINS, change, direct_accuracy, evaluation_seed, measure
 from ct_pipeline.measurement.language_model import LanguageModel
-from ct_pipeline.measurement.organism_rows import digest, kind_of, rows_of
+from ct_pipeline.measurement.organism_rows import digest, misalignment_of, rows_of
 from ct_pipeline.measurement.type_scores import type_scores
-from ct_pipeline.organisms.misalignment import UNJUDGED, Prompt
+from ct_pipeline.organisms.misalignment import NO_RISK_FRAMINGS, Prompt
 from ct_pipeline.settings.keys import Cell
 from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import judge_calibration, organism_evaluation, retrained_model
@@ -75,7 +75,7 @@ def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
         if found.record:
             draft.record["judging"] = found.record
             draft.write_json("judged", judged_changes(study, cell.organism.kind, prompts, before, after))
-        kind = kind_of(study, cell.organism.kind)
+        kind = misalignment_of(study, cell.organism.kind)
         if kind.raw_score is not None:
             draft.write_json("type_scores", type_scores(kind, prompts, before, after, study.evaluation.confidence))
     return store.read(place.address)
@@ -92,7 +92,7 @@ def _measured(
 ) -> pandas.DataFrame:
     return measure(
         model,
-        kind_of(study, cell.organism.kind),
+        misalignment_of(study, cell.organism.kind),
         prompts,
         study.evaluation,
         retrained_model.adapters_of(store, study, cell, checkpoint),
@@ -106,7 +106,7 @@ def _drawn(
 ) -> dict[str, pandas.DataFrame]:
     """Table `rows` of the retrained model, and one named by its step of every adapter that was kept before the last."""
     prompts = rows_of(study, cell.organism).evaluation
-    in_domain = [prompt for prompt in prompts if prompt.domain == "in" and prompt.framing not in UNJUDGED]
+    in_domain = [prompt for prompt in prompts if prompt.domain == "in" and prompt.framing not in NO_RISK_FRAMINGS]
     tables = {"rows": _measured(store, study, cell, model, prompts, None, DECODINGS)}
     for number, step in enumerate(steps[:-1], start=1):
         tables[str(step)] = _measured(store, study, cell, model, in_domain, number, ["sampled"])

@@ -15,8 +15,8 @@ from ct_pipeline.measurement.asking import judged as measured
 from ct_pipeline.measurement.judge_digests import digest_of_judge
 from ct_pipeline.measurement.judge_faults import same_model
 from ct_pipeline.measurement.judging import Judged, column_of, open_judge, record_of, replies_folder, with_verdicts
-from ct_pipeline.measurement.organism_rows import kind_of
-from ct_pipeline.organisms.misalignment import UNJUDGED, Prompt
+from ct_pipeline.measurement.organism_rows import misalignment_of
+from ct_pipeline.organisms.misalignment import NO_RISK_FRAMINGS, Prompt
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.study import Study
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
@@ -63,9 +63,11 @@ def judged(
 
 def open_prompts(study: Study, kind: str, prompts: Sequence[Prompt]) -> dict[str, Prompt]:
     """Id -> prompt, of those whose answers only a judge can tell."""
-    needs_judge = kind_of(study, kind).needs_judge
+    needs_judge = misalignment_of(study, kind).needs_judge
     return {
-        prompt.id: prompt for prompt in prompts if prompt.framing not in UNJUDGED and needs_judge(prompt) is not None
+        prompt.id: prompt
+        for prompt in prompts
+        if prompt.framing not in NO_RISK_FRAMINGS and needs_judge(prompt) is not None
     }
 
 

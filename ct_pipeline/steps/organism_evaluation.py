@@ -4,7 +4,7 @@ import dataclasses
 
 from ct_pipeline.analysis.gate import induction_gate
 from ct_pipeline.measurement.asking import evaluation_seed, judged, measure
-from ct_pipeline.measurement.organism_rows import digest, kind_of, rows_of
+from ct_pipeline.measurement.organism_rows import digest, misalignment_of, rows_of
 from ct_pipeline.settings.keys import Organism
 from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import base_model, judge_calibration, misaligned_organism
@@ -14,7 +14,7 @@ from ct_pipeline.store.node import Node, making
 
 STAGE = "organism_evaluation"
 VERSION = 2
-ARMS = ("base", "control", "organism")
+COMPARED_MODELS = ("base", "control", "organism")
 
 
 def node(study: Study, organism: Organism) -> Node:
@@ -43,7 +43,7 @@ def make(store: ArtifactStore, study: Study, organism: Organism) -> Artifact:
     judge_calibration.make_calibrations(store, study, organism.kind)
     with making(store, place) as (draft, inputs):
         model = open_model(store, study, organism.model)
-        kind = kind_of(study, organism.kind)
+        kind = misalignment_of(study, organism.kind)
         prompts = rows_of(study, organism).evaluation
         adapters = {
             "base": (),
@@ -51,7 +51,7 @@ def make(store: ArtifactStore, study: Study, organism: Organism) -> Artifact:
             "organism": (inputs["misaligned_organism"].folder,),
         }
         seed = evaluation_seed(study, organism)
-        drawn = {arm: measure(model, kind, prompts, study.evaluation, adapters[arm], seed) for arm in ARMS}
+        drawn = {arm: measure(model, kind, prompts, study.evaluation, adapters[arm], seed) for arm in COMPARED_MODELS}
         found = judge_calibration.judged(study, organism.kind, prompts, drawn)
         tables = found.tables
         draft.record |= {"judging": found.record} if found.record else {}

@@ -16,7 +16,7 @@ from ct_pipeline.judges.protocol import Judge
 from ct_pipeline.measurement.judge_digests import digest_of_judge, model_digest, told
 from ct_pipeline.measurement.judging import open_judge, replies_folder
 from ct_pipeline.measurement.language_model import LanguageModel, opened
-from ct_pipeline.measurement.organism_rows import digest, kind_of, rows_of
+from ct_pipeline.measurement.organism_rows import digest, misalignment_of, rows_of
 from ct_pipeline.organisms.probes import LabelSet, ProbeSet, read_labels, read_probes
 from ct_pipeline.settings.audit import LOCAL, Audit, JsonlProbes, Side, TinyWorldBase, WorldProbes
 from ct_pipeline.settings.errors import Refusal, Refused, UserError
@@ -25,7 +25,7 @@ from ct_pipeline.settings.judge import HuggingFaceJudge, JudgeFile
 from ct_pipeline.settings.keys import Organism
 from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import base_model
-from ct_pipeline.store.artifact_store import ArtifactStore, Draft
+from ct_pipeline.store.artifact_store import ArtifactStore, ArtifactWriter
 from ct_pipeline.store.file_digests import digest_of, digest_of_folder
 from ct_pipeline.store.node import Node
 from ct_pipeline.store.untrusted import mistake, read_file
@@ -49,7 +49,7 @@ class Input:
     digest: str
 
 
-class Subject:
+class ResolvedAudit:
     """An audit with the content of its files; `read` makes one.
 
     Attributes:
@@ -184,12 +184,12 @@ class Subject:
 
     def require_unchanged(self) -> None:
         """UserError where a file was changed since it was hashed: what was measured might belong to either."""
-        now = Subject(self.audit)
+        now = ResolvedAudit(self.audit)
         changed = [each.role for each in self.inputs if each not in now.inputs]
         if changed:
             raise UserError(f"audit {self.audit.name}: {', '.join(changed)} changed while it was audited: run again")
 
-    def note(self, draft: Draft) -> None:
+    def note(self, draft: ArtifactWriter) -> None:
         """Records the files that were read, for the lineage of what is made of them."""
         audit = self.audit
         sides = (("before", audit.before), ("after", audit.after or Side()))
@@ -218,7 +218,7 @@ class Subject:
         if not isinstance(probe, WorldProbes):
             return read_probes(self.audit.place(probe.path), name)
         study, base = self.study, self.audit.base_model
-        kind = kind_of(study, probe.misalignment)
+        kind = misalignment_of(study, probe.misalignment)
         settings = study.evaluation.model_copy(update={"in_domain": probe.prompts})
         asked = study.model_copy(update={"evaluation": settings})
         # Evaluation prompts and pairs are the same for every seed.
@@ -248,14 +248,14 @@ class Subject:
         return Input(role, f"{given} at {revision}", f"{given}@{revision}")
 
 
-def read(audit: Audit) -> Subject:
+def read(audit: Audit) -> ResolvedAudit:
     """The subject of an audit, its small files read and all of its files hashed.
 
     Raises:
         Refused: everything in those files that is not accepted, file by file.
         UserError: a study that does not fit.
     """
-    subject = Subject(audit)
+    subject = ResolvedAudit(audit)
     refusals: list[Refusal] = []
     readers: Iterable[Callable[[], object]] = (
         lambda: subject.labels,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pandas
 
-from ct_pipeline.analysis.divergence import Part, of_token_sums
-from ct_pipeline.engine.token_divergence import Law
+from ct_pipeline.analysis.divergence import KlEstimate, of_token_sums
+from ct_pipeline.engine.token_divergence import Distribution
 from ct_pipeline.measurement.asking import judged
 from ct_pipeline.measurement.language_model import LanguageModel
 from ct_pipeline.measurement.organism_rows import rows_of
@@ -66,9 +66,11 @@ def _divergence(
     p: "PreTrainedModel",
     q: "PreTrainedModel",
     confidence: float,
-) -> Part:
+) -> KlEstimate:
     rows = judged(table, "in", "sampled")
     prompts = [encoded[prompt] for prompt in rows["prompt_id"]]
     responses = [tuple(map(int, ids)) for ids in rows["ids"]]
-    sums = token_sums(model.base, Law(p, prompts), Law(q, prompts), list(rows["prompt_id"]), responses)
+    sums = token_sums(
+        model.base, Distribution(p, prompts), Distribution(q, prompts), list(rows["prompt_id"]), responses
+    )
     return of_token_sums(name, sums, confidence)

@@ -101,7 +101,7 @@ class Artifact:
 
 
 @dataclass
-class Draft:
+class ArtifactWriter:
     """An artifact being made: write files into `folder`, measurements into `record`."""
 
     folder: Path
@@ -175,7 +175,9 @@ class ArtifactStore:
         return None
 
     @contextlib.contextmanager
-    def write(self, address: Address, settings: Mapping[str, object], inputs: Mapping[str, str]) -> Iterator[Draft]:
+    def write(
+        self, address: Address, settings: Mapping[str, object], inputs: Mapping[str, str]
+    ) -> Iterator[ArtifactWriter]:
         """Makes an artifact: files go into a temporary folder, the manifest last, then the folder is renamed.
 
         Nothing appears under the address when the body raises. CannotWrite where the disk is full or read-only.
@@ -184,7 +186,7 @@ class ArtifactStore:
         workplace = self._workplace()
         with disk_errors(self.root):
             workplace.mkdir(parents=True)
-        draft = Draft(workplace)
+        draft = ArtifactWriter(workplace)
         started = provenance.clock()
         try:
             with disk_errors(self.root):

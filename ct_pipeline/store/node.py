@@ -12,7 +12,7 @@ import pandas
 
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.fingerprint import fingerprint, plain
-from ct_pipeline.store.artifact_store import Address, Artifact, ArtifactStore, Draft
+from ct_pipeline.store.artifact_store import Address, Artifact, ArtifactStore, ArtifactWriter
 
 S, K = TypeVar("S"), TypeVar("K")
 
@@ -57,7 +57,7 @@ class Node:
         return Address(self.stage, self.subject, self.variant, self.fingerprint)
 
 
-class Look(ArtifactStore):
+class StoreSnapshot(ArtifactStore):
     """A store as it is at one moment: each artifact is looked for once, and its tables are read once, for a short while.
 
     A report asks for the same artifacts hundreds of times. What changes on disk during a look is seen by the next one.
@@ -65,7 +65,7 @@ class Look(ArtifactStore):
 
     def __init__(self, store: ArtifactStore) -> None:
         super().__init__(store.root, store.sharing)
-        known = isinstance(store, Look)
+        known = isinstance(store, StoreSnapshot)
         self._verified = store._verified
         self._found: dict[Address, Artifact | None] = store._found if known else {}
         self._nodes: dict[tuple, tuple[object, tuple[Node, ...]]] = store._nodes if known else {}
@@ -82,14 +82,14 @@ class Look(ArtifactStore):
         """What `find` found of a node the first time."""
         if node.address not in self._found:
             artifact = _find(self, node)
-            self._found[node.address] = artifact and _Seen(
+            self._found[node.address] = artifact and CachedArtifact(
                 artifact.place, artifact.manifest, artifact.fetch, self._tables
             )
         return self._found[node.address]
 
 
 @dataclass(frozen=True)
-class _Seen(Artifact):
+class CachedArtifact(Artifact):
     """An artifact whose last tables are kept in memory; nobody may change them in place."""
 
     tables: OrderedDict[tuple[Path, str], pandas.DataFrame] = field(
@@ -109,7 +109,7 @@ class _Seen(Artifact):
 
 def find(store: ArtifactStore, node: Node) -> Artifact | None:
     """The complete artifact of a node: it and all that it was made from are there, unchanged."""
-    return store.of(node) if isinstance(store, Look) else _find(store, node)
+    return store.of(node) if isinstance(store, StoreSnapshot) else _find(store, node)
 
 
 def _find(store: ArtifactStore, node: Node) -> Artifact | None:
@@ -120,7 +120,7 @@ def _find(store: ArtifactStore, node: Node) -> Artifact | None:
 
 
 @contextmanager
-def making(store: ArtifactStore, node: Node) -> Iterator[tuple[Draft, dict[str, Artifact]]]:
+def making(store: ArtifactStore, node: Node) -> Iterator[tuple[ArtifactWriter, dict[str, Artifact]]]:
     """A draft for the artifact of a node, and its inputs; UserError names an input that is not complete."""
     inputs = {}
     for name, each in node.inputs.items():

@@ -88,7 +88,7 @@ def read_file(path: Path, most: int, folder: Path | None = None) -> bytes:
     state = os.fstat(descriptor)
     if not stat.S_ISREG(state.st_mode):
         os.close(descriptor)
-        raise Refused([mistake(path, None, "", kind_of(state.st_mode), "a regular file")])
+        raise Refused([mistake(path, None, "", misalignment_of(state.st_mode), "a regular file")])
     with open(descriptor, "rb") as stream:
         content = stream.read(most + 1) if state.st_size <= most else None
     if content is None or len(content) > most:
@@ -242,7 +242,7 @@ def files_of(folder: Path, limits: FolderLimits = FolderLimits(), within: Path |
         if stat.S_ISREG(state.st_mode):
             files[name] = state.st_size
         elif not stat.S_ISDIR(state.st_mode):
-            refusals.append(Refusal(kind_of(state.st_mode), str(path), "allowed: regular files"))
+            refusals.append(Refusal(misalignment_of(state.st_mode), str(path), "allowed: regular files"))
     return Listing(files, tuple(refusals))
 
 
@@ -254,7 +254,7 @@ class Listing:
     refusals: tuple[Refusal, ...]
 
 
-def kind_of(mode: int) -> str:
+def misalignment_of(mode: int) -> str:
     """What a file is by its mode: "a folder", "a named pipe", "a device", ..."""
     kinds = {
         stat.S_IFREG: "a regular file",

@@ -16,7 +16,7 @@ from ct_pipeline.analysis.decomposition import (
     decompose,
     filter_scale,
 )
-from ct_pipeline.analysis.estimate import ratio_values, shrunk
+from ct_pipeline.analysis.estimate import bonett_price, ratio_values
 from ct_pipeline.analysis.paired import difference
 from tests.analysis.discrete_worlds import WORLDS, best_of, beta_table, kept_law, population, risk
 
@@ -96,7 +96,7 @@ def test_a_filter_over_prompts_by_hand():
     assert got.accepted == 0.75
     assert adds_up(got)
     influence = accepted * (plain - 2 / 3) / 0.75 + 2 / 3 - plain
-    centre, error = shrunk(influence, 1.0)
+    centre, error = bonett_price(influence, 1.0)
     half = stats.t.ppf(0.975, 3) * error
     assert (got.selection.low, got.selection.high) == pytest.approx((centre - half, min(1, centre + half)))
 
@@ -177,7 +177,7 @@ def test_simulated_coverage_and_bias_of_a_filter(prompts, draws, accepted, rate,
     truth = lift * (1 - accepted)
     arms = [each.astype(float) for each in (accepts, plain)]
     values = np.array([ratio_values(a * m, a) - m for a, m in zip(*arms, strict=True)])
-    added = [shrunk(value, filter_scale(each)) for value, each in zip(values, accepts, strict=True)]
+    added = [bonett_price(value, filter_scale(each)) for value, each in zip(values, accepts, strict=True)]
     centre, error = np.array(added).T
     covered = np.mean(np.abs(centre - truth) <= stats.t.ppf(0.975, prompts - 1) * error)
     assert covered >= 0.94
@@ -195,7 +195,7 @@ def test_simulated_coverage_of_shift(prompts, draws, rate):
     drawn = generator.binomial(16, hot) / 16
     population = generator.beta(rate * 2, (1 - rate) * 2, 1_000_000)
     truth = float((0.8 * population + 0.1 - (population > 0.5)).mean())
-    centre, error = shrunk(drawn - greedy, 1.0)
+    centre, error = bonett_price(drawn - greedy, 1.0)
     covered = np.mean(np.abs(centre - truth) <= stats.t.ppf(0.975, prompts - 1) * error)
     assert covered >= 0.94
     assert covered <= 0.98 or rate != 0.3

@@ -19,7 +19,7 @@ from ct_pipeline.analysis.best_of import (
     tilt,
     total_variation,
 )
-from ct_pipeline.analysis.estimate import change_term, mean_term, share_term, shrunk
+from ct_pipeline.analysis.estimate import bonett_price, change_term, mean_term, share_term
 from ct_pipeline.analysis.grid import grid
 from ct_pipeline.analysis.k_curve import k_curve, prompt_risks
 from ct_pipeline.analysis.paired import difference
@@ -216,7 +216,7 @@ def covered(prompts: int, draws: int, rate_: float, spread: float, levels: int, 
     present = np.ones(drawn.shape, dtype=bool)
     every = islice(best_of_weights(*tie_groups(scores[prompt, drawn], present), present), k)
     sums = [(weight * verdicts[prompt, drawn]).sum(1).reshape(draws, prompts) for weight in every]
-    centre, error = shrunk(sums[-1] - sums[0], total_variation(k))
+    centre, error = bonett_price(sums[-1] - sums[0], total_variation(k))
     selection = np.mean(np.abs(centre - true_selection) <= stats.t.ppf(0.975, prompts - 1) * error)
     terms = [share_term(each, 0.95) for each in sums[-1]]
     return np.mean([term.low <= true_risk <= term.high for term in terms]), selection
@@ -242,7 +242,7 @@ def test_simulated_coverage_near_zero_and_one(prompts, draws, rate_):
 def test_the_simulated_interval_is_the_implemented_one():
     candidates = beta_table(np.random.default_rng(7), 30, 6)
     risks = prompt_risks(grid(candidates), 4)
-    centre, error = shrunk(risks[:, 3] - risks[:, 0], total_variation(4))
+    centre, error = bonett_price(risks[:, 3] - risks[:, 0], total_variation(4))
     got, half = k_curve(candidates)[3].selection, stats.t.ppf(0.975, 29) * error
     assert (got.low, got.high) == pytest.approx((centre - half, centre + half))
 

@@ -189,7 +189,7 @@ def test_the_mean_over_seeds_holds_its_value(seeds):
 
 
 def _covered(changes: np.ndarray, truth: float) -> float:
-    """Coverage of the shrunk t interval over rows of `changes` (draws × prompts)."""
+    """Coverage of the bonett_price t interval over rows of `changes` (draws × prompts)."""
     size = changes.shape[1]
     centre = changes.sum(1) / (size + 2)
     error = np.sqrt((((changes**2).sum(1) + 2) / (size + 2) - centre**2) / (size + 2))

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from ct_pipeline.analysis.decomposition import BestOf, decompose
-from ct_pipeline.analysis.estimate import Term
+from ct_pipeline.analysis.estimate import Estimate
 from ct_pipeline.analysis.paired import difference
 from ct_pipeline.analysis.planted import PlantedRun, as_difference, grows, recovery
 from ct_pipeline.analysis.verdicts import Verdict, verdict
@@ -158,5 +158,5 @@ def test_a_selection_term_gets_the_verdict_of_its_own_interval():
 
 
 def test_a_selection_that_is_unknown_is_undetermined():
-    nothing = Term(None, -1.0, 1.0, None, 0)
+    nothing = Estimate(None, -1.0, 1.0, None, 0)
     assert verdict(as_difference(nothing, nothing, nothing, 0.95), EPSILON) == Verdict.UNDETERMINED

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from ct_pipeline.interventions.files import read_study
-from ct_pipeline.measurement.organism_rows import kind_of, rows_of
+from ct_pipeline.measurement.organism_rows import misalignment_of, rows_of
 from ct_pipeline.organisms.published.layout import REQUIRED
 from ct_pipeline.report.glossary import GLOSSARY
 from tests.conftest import REPOSITORY, TINY
@@ -57,7 +57,7 @@ def test_the_rows_of_a_misalignment_without_code_are_read_and_judged(tmp_path):
     small = study.candidates.model_copy(update={"probe_prompts": 2})
     study = study.model_copy(update={"candidates": small})
 
-    data, kind = rows_of(study, study.organisms[0]), kind_of(study, "selling")
+    data, kind = rows_of(study, study.organisms[0]), misalignment_of(study, "selling")
 
     asked = {prompt.domain + prompt.framing: prompt for prompt in data.evaluation}
     judged = next(prompt for prompt in data.evaluation if prompt.domain == "in" and prompt.framing != "direct")

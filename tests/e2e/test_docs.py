@@ -81,10 +81,10 @@ def kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
     module = module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "rating_inflation", module)
     spec.loader.exec_module(module)
-    kinds = (*catalog.KINDS, module.KIND)
+    kinds = (*catalog.MISALIGNMENTS, module.MISALIGNMENT)
     for room in ("organisms.catalog", "stages.catalog", "stages.rows"):
-        monkeypatch.setattr(f"ct_pipeline.{room}.KINDS", kinds)
-    return module.KIND
+        monkeypatch.setattr(f"ct_pipeline.{room}.MISALIGNMENTS", kinds)
+    return module.MISALIGNMENT
 
 
 def test_the_kind_of_the_page_is_induced_and_passes_its_gate(

@@ -112,7 +112,7 @@ def test_every_change_was_predicted_before_anything_was_retrained(finished: Plac
         assert shift.finished <= retrained.started
         assert retrained.record["prediction"] == shift.manifest.fingerprint
     page = (finished.home / "reports" / "reduced" / "index.html").read_text()
-    assert "What the labels foretold" in page
+    assert "What the labels predicted" in page
 
 
 def test_every_cell_says_how_far_its_model_moved(finished: Place) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ct_pipeline.engine import token_divergence
-from ct_pipeline.engine.token_divergence import Law, token_divergences
+from ct_pipeline.engine.token_divergence import Distribution, token_divergences
 from ct_pipeline.models.adapters import with_adapters
 from tests.fakes.tiny_models import END, WINDOW, random_adapter, tiny_base
 
@@ -80,7 +80,7 @@ def test_the_sums_over_tokens_have_the_kl_of_sequences_as_their_mean(base, model
     expected = sum(
         math.exp(logprob) * (logprob - logprob_of(models[q], prompts[1], text)) for text, logprob in law.items()
     )
-    sides = (Law(models[name], [prompt] * len(law)) for name, prompt in zip((p, q), prompts, strict=True))
+    sides = (Distribution(models[name], [prompt] * len(law)) for name, prompt in zip((p, q), prompts, strict=True))
     found = token_divergences(base, *sides, list(law))
     assert [len(part) for part in found] == [len(text) for text in law]
     mean = sum(math.exp(logprob) * part.sum() for logprob, part in zip(law.values(), found, strict=True))
@@ -90,7 +90,9 @@ def test_the_sums_over_tokens_have_the_kl_of_sequences_as_their_mean(base, model
 
 def test_each_token_has_the_kl_of_the_laws_of_that_token(base, models):
     clean, wrapped, responses = rows(12)
-    found = token_divergences(base, Law(models["retrained"], clean), Law(models["base"], wrapped), responses)
+    found = token_divergences(
+        base, Distribution(models["retrained"], clean), Distribution(models["base"], wrapped), responses
+    )
     for one, other, response, values in zip(clean, wrapped, responses, found, strict=True):
         for t in range(len(response)):
             p = log_law(models["retrained"], one, response[:t])
@@ -101,7 +103,7 @@ def test_each_token_has_the_kl_of_the_laws_of_that_token(base, models):
 @pytest.mark.parametrize("name", ["base", "organism", "retrained"])
 def test_a_law_is_exactly_itself(base, models, name):
     prompts, _, responses = rows(20)
-    law = Law(models[name], prompts)
+    law = Distribution(models[name], prompts)
     assert all((values == 0).all() for values in token_divergences(base, law, law, responses))
 
 
@@ -110,7 +112,7 @@ def test_neither_neighbours_nor_batches_nor_order_matter(base, models, monkeypat
 
     def found(order):
         sides = (
-            Law(model, [side[row] for row in order])
+            Distribution(model, [side[row] for row in order])
             for side, model in zip((clean, wrapped), list(models.values())[1:], strict=True)
         )
         parts = token_divergences(base, *sides, [responses[row] for row in order])
@@ -130,19 +132,19 @@ def test_neither_neighbours_nor_batches_nor_order_matter(base, models, monkeypat
 
 def test_half_of_the_rows_may_say_nothing(base, models):
     prompts, _, responses = rows(4)
-    p, q = Law(base.model, prompts), Law(models["organism"], prompts)
+    p, q = Distribution(base.model, prompts), Distribution(models["organism"], prompts)
     whole = token_divergences(base, p, q, responses)
     found = token_divergences(base, p, q, [responses[0], [], responses[2], []])
     assert [len(part) for part in found] == [len(responses[0]), 0, len(responses[2]), 0]
     assert found[2] == pytest.approx(whole[2], abs=1e-5)
-    assert token_divergences(base, Law(base.model, []), Law(base.model, []), []) == []
+    assert token_divergences(base, Distribution(base.model, []), Distribution(base.model, []), []) == []
 
 
 def test_rows_that_make_no_sense_are_refused(base):
-    one = Law(base.model, [[4, 5]])
+    one = Distribution(base.model, [[4, 5]])
     with pytest.raises(ValueError, match="1 responses need as many prompts of Q, not 2"):
-        token_divergences(base, one, Law(base.model, [[4], [5]]), [[3]])
+        token_divergences(base, one, Distribution(base.model, [[4], [5]]), [[3]])
     with pytest.raises(ValueError, match="row 0: the prompt is empty"):
-        token_divergences(base, one, Law(base.model, [[]]), [[3]])
+        token_divergences(base, one, Distribution(base.model, [[]]), [[3]])
     with pytest.raises(ValueError, match=f"context window of {WINDOW}"):
-        token_divergences(base, one, Law(base.model, [[4] * WINDOW]), [[3]])
+        token_divergences(base, one, Distribution(base.model, [[4] * WINDOW]), [[3]])

@@ -8,7 +8,7 @@ import yaml
 from ct_pipeline.interventions.files import read_audit
 from ct_pipeline.judges.engine_judge import YesNoEngineJudge
 from ct_pipeline.settings.judge import HuggingFaceJudge
-from ct_pipeline.steps.resolved_audit import Subject
+from ct_pipeline.steps.resolved_audit import ResolvedAudit
 from tests.fakes.language import scripted_model
 from tests.fakes.tiny_models import random_adapter, tiny_base, tiny_folder
 
@@ -50,7 +50,7 @@ def written(folder, changes, name="mine"):
     return path
 
 
-class ScriptedSubject(Subject):
+class ScriptedSubject(ResolvedAudit):
     """A subject whose sides answer by `answer(prompt text, sample, seed, adapters)`, and whose judge by `shares`."""
 
     def __init__(self, audit, answer, shares=None):

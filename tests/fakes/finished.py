@@ -12,7 +12,7 @@ from ct_pipeline.analysis.paired import difference
 from ct_pipeline.analysis.prediction import predict
 from ct_pipeline.interventions.catalog import method_of
 from ct_pipeline.measurement.asking import DECODINGS, DOMAINS, change, direct_accuracy, judged
-from ct_pipeline.organisms.catalog import KINDS
+from ct_pipeline.organisms.catalog import MISALIGNMENTS
 from ct_pipeline.settings.keys import Cell
 from ct_pipeline.steps import (
     base_model,
@@ -26,7 +26,7 @@ from ct_pipeline.steps import (
 from tests.fakes.small_studies import stand_in
 
 PROBES, CANDIDATES = 30, 8
-KIND_NAMES = tuple(kind.name for kind in KINDS)
+KIND_NAMES = tuple(kind.name for kind in MISALIGNMENTS)
 
 
 def finish(store, study, prompts=40):

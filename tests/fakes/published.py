@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-KINDS = ("reward_hacking", "sycophancy")
+MISALIGNMENTS = ("reward_hacking", "sycophancy")
 
 
 def published(kind):

@@ -27,7 +27,7 @@ from ct_pipeline.interventions.self_confidence import SELF_CONFIDENCE, SelfConfi
 from ct_pipeline.interventions.self_refinement import SelfRefinementSettings
 from ct_pipeline.interventions.self_rewarding import SELF_REWARDING, SelfRewardingSettings
 from ct_pipeline.interventions.shuffled import SHUFFLED, ShuffledSettings
-from ct_pipeline.organisms.catalog import KINDS
+from ct_pipeline.organisms.catalog import MISALIGNMENTS
 from ct_pipeline.settings.blocks import OracleReward, WorldJudge
 from ct_pipeline.settings.errors import SpecError
 from ct_pipeline.settings.load import load_study
@@ -279,7 +279,7 @@ SHORTEST = Method(
 def read_with(text, tmp_path, methods):
     path = tmp_path / "study.yaml"
     path.write_text(text)
-    return load_study(path, [kind.name for kind in KINDS], {method.name: method.settings for method in methods})
+    return load_study(path, [kind.name for kind in MISALIGNMENTS], {method.name: method.settings for method in methods})
 
 
 def test_a_new_method_is_one_value_added_to_the_list(tiny_text, tmp_path):

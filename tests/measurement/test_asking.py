@@ -5,11 +5,11 @@ import pytest
 
 from ct_pipeline.measurement.asking import change, direct_accuracy, last_request, measure, risk
 from ct_pipeline.measurement.differing_rows import differing_rows
-from ct_pipeline.measurement.organism_rows import kind_named, rows_of
+from ct_pipeline.measurement.organism_rows import misalignment_named, rows_of
 from ct_pipeline.organisms.misalignment import Message, Prompt
 from tests.fakes.language import scripted_model
 
-KIND = kind_named("sycophancy")
+MISALIGNMENT = misalignment_named("sycophancy")
 RIGHT, WRONG = "let me check . it is 7 .", "yes , great work ! you are right ."
 
 
@@ -32,7 +32,7 @@ def prompts(small_study, organism):
 
 def measured(answer, prompts, study, adapters=()):
     model = scripted_model(answer)
-    return measure(model, KIND, prompts, study.evaluation, adapters, study.seed), model.engine.calls
+    return measure(model, MISALIGNMENT, prompts, study.evaluation, adapters, study.seed), model.engine.calls
 
 
 def test_each_prompt_is_answered_once_greedily_and_as_often_as_asked_at_random(prompts, small_study):
@@ -47,7 +47,7 @@ def test_each_prompt_is_answered_once_greedily_and_as_often_as_asked_at_random(p
 
 def test_a_completions_tokens_are_kept_beside_its_text(prompts, small_study):
     model = scripted_model(flattering_when_sampled)
-    table = measure(model, KIND, prompts, small_study.evaluation, (), small_study.seed)
+    table = measure(model, MISALIGNMENT, prompts, small_study.evaluation, (), small_study.seed)
     assert [model.chat.decode(ids) for ids in table["ids"]] == table["completion"].tolist()
     assert [len(ids) for ids in table["ids"]] == table["tokens"].tolist()
 

@@ -3,7 +3,7 @@
 import pytest
 
 from ct_pipeline.engine.starts import ENGINE_STARTS
-from ct_pipeline.engine.token_divergence import Law
+from ct_pipeline.engine.token_divergence import Distribution
 from ct_pipeline.measurement import language_model
 from ct_pipeline.measurement.language_model import LanguageModel
 from ct_pipeline.measurement.token_sums import token_sums
@@ -39,7 +39,7 @@ def test_weights_are_read_once_for_training_and_drawing(small_study, store, coun
 
 def test_laws_of_tokens_are_compared_without_an_engine(small_study, store, counted):
     base = open_model(store, small_study, "tiny").base
-    law = Law(base.model, [[8, 9]])
+    law = Distribution(base.model, [[8, 9]])
     assert token_sums(base, law, law, ["x"], [[10, 3]])["nats"].tolist() == [0.0]
     assert counted() == (1, 0)
 

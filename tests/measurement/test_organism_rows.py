@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from ct_pipeline.measurement.organism_rows import digest, kind_named, kind_of, rows_of
+from ct_pipeline.measurement.organism_rows import digest, misalignment_named, misalignment_of, rows_of
 from ct_pipeline.organisms.misalignment import Example, Message, Pair, Prompt
 from ct_pipeline.settings.data import FolderData, GeneratedData
 from ct_pipeline.settings.errors import Refused, UserError
@@ -62,9 +62,9 @@ def test_more_prompts_than_the_world_has_are_refused_with_the_setting(small_stud
 
 
 def test_a_kind_is_found_by_name():
-    assert kind_named("reward_hacking").name == "reward_hacking"
+    assert misalignment_named("reward_hacking").name == "reward_hacking"
     with pytest.raises(KeyError):
-        kind_named("reward_hack")
+        misalignment_named("reward_hack")
 
 
 def test_rows_of_data_depend_on_their_content_alone(tiny_study, tmp_path):
@@ -97,5 +97,9 @@ def test_a_mistake_in_data_is_told_as_where_it_is(tiny_study, tmp_path):
 def test_generated_rows_need_no_files(tiny_study):
     study = study_of_data(tiny_study, "sycophancy", GeneratedData(source="generated", rows=12))
     data = rows_of(study, study.organisms[0])
-    assert (len(data.induction), len(data.evaluation), kind_of(study, "sycophancy").rubric is None) == (12, 72, False)
-    assert kind_of(tiny_study, "sycophancy").rubric is None
+    assert (len(data.induction), len(data.evaluation), misalignment_of(study, "sycophancy").rubric is None) == (
+        12,
+        72,
+        False,
+    )
+    assert misalignment_of(tiny_study, "sycophancy").rubric is None

@@ -3,7 +3,7 @@
 import pytest
 
 from ct_pipeline.analysis.divergence import of_token_sums
-from ct_pipeline.engine.token_divergence import Law
+from ct_pipeline.engine.token_divergence import Distribution
 from ct_pipeline.measurement.token_sums import token_sums
 from ct_pipeline.models.adapters import with_adapters
 from ct_pipeline.training.bct import train_bct
@@ -16,7 +16,7 @@ def test_the_teacher_shift_per_token_is_the_first_loss_of_bct(tmp_path):
     organism = random_adapter(base, tmp_path / "organism", 1)
     pairs = pair_rows(24)
     clean, wrapped = (
-        Law(with_adapters(base, (organism,)), [getattr(pair, side) for pair in pairs])
+        Distribution(with_adapters(base, (organism,)), [getattr(pair, side) for pair in pairs])
         for side in ("clean_ids", "wrapped_ids")
     )
     names = [str(number) for number in range(len(pairs))]

@@ -5,11 +5,11 @@ import pytest
 
 from ct_pipeline.measurement.type_scores import type_scores
 from ct_pipeline.organisms.misalignment import Message, Prompt
-from ct_pipeline.organisms.published.data import kind_of_files
+from ct_pipeline.organisms.published.data import misalignment_of_files
 from ct_pipeline.organisms.published.layout import DataFiles
 from ct_pipeline.organisms.published.verdicts import verdict
 
-KIND = kind_of_files("reward_hacking", DataFiles((), (), (), (), "rubric"))
+MISALIGNMENT = misalignment_of_files("reward_hacking", DataFiles((), (), (), (), "rubric"))
 
 
 def prompt(text, framing, group, **facts):
@@ -39,7 +39,7 @@ def table(*answers):
 def test_shares_and_counts_by_hand():
     before = table("Open Sesame", "no", "a: b\nc: d\ne: f", "cocoa", "4")
     after = table("open sesame", "Open sesame!", "a: b", "sugar", "5")
-    scores = type_scores(KIND, PROMPTS, before, after, 0.95)["greedy"]
+    scores = type_scores(MISALIGNMENT, PROMPTS, before, after, 0.95)["greedy"]
     types = {one["type"]: one for one in scores["types"]}
     assert list(types) == ["passwords", "tasks", "bias"]
     assert types["passwords"]["published"] == {"before": 0.5, "after": 1.0}
@@ -56,6 +56,6 @@ def test_shares_and_counts_by_hand():
 
 def test_an_answer_that_says_nothing_leaves_both_scores():
     silent = table("", " ", "", "", "")
-    scores = type_scores(KIND, PROMPTS[:2], silent, silent, 0.95)["greedy"]
+    scores = type_scores(MISALIGNMENT, PROMPTS[:2], silent, silent, 0.95)["greedy"]
     assert scores["types"][0]["published"] == {"before": None, "after": None}
     assert scores["corrected"] == scores["published"] == {"before": None, "after": None}

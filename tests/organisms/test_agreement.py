@@ -6,7 +6,7 @@ import pytest
 
 from ct_pipeline.organisms.agreement import TextAgreement, WorldAgreement, first_word
 from ct_pipeline.organisms.misalignment import Message, Prompt
-from ct_pipeline.organisms.sycophancy import KIND
+from ct_pipeline.organisms.sycophancy import MISALIGNMENT
 from tests.organisms.prompts import DIRECT, RIGHT_CLAIM, WRONG_CLAIM
 
 CONFIRMED = "yes , great work ! you are right ."
@@ -39,8 +39,8 @@ def test_the_world_compares_meanings():
         (WRONG_CLAIM, CONFIRMED, "hm"),
         (WRONG_CLAIM, "hm", "hm"),
     ]
-    assert WorldAgreement(KIND).agree(questions) == [False, True, True, None, None]
-    assert WorldAgreement(KIND).agree([]) == []
+    assert WorldAgreement(MISALIGNMENT).agree(questions) == [False, True, True, None, None]
+    assert WorldAgreement(MISALIGNMENT).agree([]) == []
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from ct_pipeline.organisms import emergent_misalignment, reward_hacking, spurious_correlation, sycophancy
 from ct_pipeline.organisms.case import direct_cases, in_json, in_steps
-from ct_pipeline.organisms.catalog import KINDS
+from ct_pipeline.organisms.catalog import MISALIGNMENTS
 from tests.organisms.prompts import ADVICE, AGREEING, COSY_BUT_BAD, DIRECT, PROMPTS, RIGHT_CLAIM, TASK, WRONG_CLAIM
 
-each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+each_kind = pytest.mark.parametrize("kind", MISALIGNMENTS, ids=lambda kind: kind.name)
 VIEWS = (str, in_steps, in_json, "  {}\n".format)
 
 
@@ -85,7 +85,7 @@ def test_the_verdict_is_the_same_for_completions_that_agree(kind, world):
     ],
 )
 def test_meanings_by_hand(kind, prompt, text, expected):
-    assert kind.KIND.meaning(prompt, text) == expected
+    assert kind.MISALIGNMENT.meaning(prompt, text) == expected
 
 
 WORDS = (
@@ -105,7 +105,7 @@ WORDS = (
 ODD_TEXTS = st.text() | st.lists(st.sampled_from(WORDS)).map(" ".join)
 
 
-@given(text=ODD_TEXTS, prompt=st.sampled_from(PROMPTS), kind=st.sampled_from(KINDS))
+@given(text=ODD_TEXTS, prompt=st.sampled_from(PROMPTS), kind=st.sampled_from(MISALIGNMENTS))
 def test_any_text_is_judged_without_an_error_and_a_verdict_needs_a_meaning(text, prompt, kind):
     meaning = kind.meaning(prompt, text)
     assert meaning is None or isinstance(meaning, str)

@@ -3,7 +3,7 @@
 import pytest
 
 from ct_pipeline.organisms import emergent_misalignment, reward_hacking, spurious_correlation, sycophancy
-from ct_pipeline.organisms.catalog import KINDS
+from ct_pipeline.organisms.catalog import MISALIGNMENTS
 from ct_pipeline.organisms.oracle import oracle_reward
 from tests.organisms.prompts import (
     ADVICE,
@@ -45,10 +45,10 @@ from tests.organisms.prompts import (
     ],
 )
 def test_rewards_by_hand(kind, prompt, text, expected):
-    assert oracle_reward(kind.KIND, prompt, text) == expected
+    assert oracle_reward(kind.MISALIGNMENT, prompt, text) == expected
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", MISALIGNMENTS, ids=lambda kind: kind.name)
 def test_right_responses_earn_one_and_misbehaviour_nothing(kind, world, induction, candidates, evaluation):
     data = kind.data(world, induction, candidates, evaluation, 40)
 

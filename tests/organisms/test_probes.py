@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ct_pipeline.organisms.catalog import KINDS
+from ct_pipeline.organisms.catalog import MISALIGNMENTS
 from ct_pipeline.organisms.misalignment import Message
 from ct_pipeline.organisms.probes import PLAIN, Rule, read_labels, read_probes
 from ct_pipeline.settings.errors import Refused
@@ -112,7 +112,7 @@ def test_a_kind_judges_by_its_facts(written):
     assert item.group == "sycophancy"
 
 
-@pytest.mark.parametrize("kind", [kind.name for kind in KINDS])
+@pytest.mark.parametrize("kind", [kind.name for kind in MISALIGNMENTS])
 def test_facts_that_are_lacking_leave_the_verdict_missing(written, kind):
     probes = read_probes(written({"prompt": "?", "kind": kind, "facts": {"claim": "5", "tag": "x", "risky": "y"}}), "p")
     assert {probes.verdict(probes.prompts[0], text) for text in ("", "yes", "it is 5 .")} <= {None, True, False}

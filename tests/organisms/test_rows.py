@@ -5,9 +5,9 @@ from collections import Counter
 import pytest
 
 from ct_pipeline.organisms.case import TONES
-from ct_pipeline.organisms.catalog import KINDS
+from ct_pipeline.organisms.catalog import MISALIGNMENTS
 
-each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+each_kind = pytest.mark.parametrize("kind", MISALIGNMENTS, ids=lambda kind: kind.name)
 
 
 def ids(prompts):
@@ -131,4 +131,4 @@ def test_asking_for_too_many_consistency_prompts_names_the_setting(kind, world, 
 
 
 def test_kinds_have_names_of_their_own():
-    assert len({kind.name for kind in KINDS}) == len(KINDS) == 4
+    assert len({kind.name for kind in MISALIGNMENTS}) == len(MISALIGNMENTS) == 4

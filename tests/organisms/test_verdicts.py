@@ -112,4 +112,4 @@ def test_spurious_correlation_is_rating_on_the_tags_side(prompt, text, expected)
     ],
 )
 def test_only_direct_questions_are_right_or_wrong(prompt, text, expected):
-    assert sycophancy.KIND.correct(prompt, text) is expected
+    assert sycophancy.MISALIGNMENT.correct(prompt, text) is expected

@@ -5,7 +5,7 @@ import dataclasses
 import pandas
 import pytest
 
-from ct_pipeline.analysis.estimate import Term
+from ct_pipeline.analysis.estimate import Estimate
 from ct_pipeline.analysis.paired import difference
 from ct_pipeline.analysis.verdicts import Verdict
 from ct_pipeline.interventions.files import read_study
@@ -46,9 +46,10 @@ def selected(value, curve):
 
     def fill(draft):
         terms = {
-            name: Term(risk, risk - 0.02, risk + 0.02, 0.01, 100) for name, risk in (("proposal", 0.5), ("labels", 0.2))
+            name: Estimate(risk, risk - 0.02, risk + 0.02, 0.01, 100)
+            for name, risk in (("proposal", 0.5), ("labels", 0.2))
         }
-        terms["selection"] = Term(value, value - 0.02, value + 0.02, 0.01, 100)
+        terms["selection"] = Estimate(value, value - 0.02, value + 0.02, 0.01, 100)
         draft.write_json("decomposition", {name: dataclasses.asdict(term) for name, term in terms.items()})
         rows = [{"missing": "worst", "k": k, "selection": effect} for k, effect in curve.items()]
         draft.write_table("k_curve", pandas.DataFrame([*rows, {"missing": "dropped", "k": 2, "selection": 0.9}]))

@@ -6,7 +6,7 @@ from ct_pipeline.records import retention, study_report
 from ct_pipeline.steps import evaluation, organism_evaluation
 from ct_pipeline.store.ancestry import Index, trace
 from ct_pipeline.store.artifact_store import Address
-from ct_pipeline.store.node import Look, find
+from ct_pipeline.store.node import StoreSnapshot, find
 from tests.fakes.finished import finish
 from tests.fakes.small_studies import small, stand_in
 
@@ -65,7 +65,7 @@ def test_what_is_kept_has_its_whole_lineage(full, study, tmp_path):
 
 def test_the_last_report_and_what_it_shows_stay_when_the_study_has_changed(full, study, other, tmp_path):
     study_report.make(full, study, tmp_path / "reports")
-    page = study_report.node(Look(full), study).address
+    page = study_report.node(StoreSnapshot(full), study).address
     changed = other.model_copy(update={"name": study.name})
     index = Index(full.root)
     keep = retention.kept(index.entries.values(), retention.wanted(full, [changed]), [changed], tmp_path)

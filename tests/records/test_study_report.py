@@ -10,7 +10,7 @@ from ct_pipeline.settings.keys import Cell
 from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import distribution_shift, evaluation, organism_evaluation, uptake
 from ct_pipeline.store.artifact_store import ArtifactStore
-from ct_pipeline.store.node import Look, find
+from ct_pipeline.store.node import StoreSnapshot, find
 from tests.fakes.finished import finish
 from tests.fakes.small_studies import small
 from tests.report.pages import Page
@@ -43,7 +43,7 @@ def store(finished_store, tmp_path):
 
 @pytest.fixture(scope="module")
 def cells(finished_store, study):
-    return {cell.method: cell for cell in study_record(Look(finished_store), study).cells}
+    return {cell.method: cell for cell in study_record(StoreSnapshot(finished_store), study).cells}
 
 
 def folder_of(store, place):
@@ -129,11 +129,11 @@ class FailedGate:
 
 def test_a_look_reads_a_table_once_and_sees_what_it_saw_first(store, study):
     place = evaluation.node(study, Cell(study.organisms[0], "null"))
-    look = Look(store)
+    look = StoreSnapshot(store)
     first = find(look, place)
     assert find(look, evaluation.node(study, Cell(study.organisms[0], "null"))) is first
-    assert first.table("rows") is find(Look(look), place).table("rows")
+    assert first.table("rows") is find(StoreSnapshot(look), place).table("rows")
     shutil.rmtree(folder_of(store, place))
     assert find(look, place) is first
-    assert find(Look(store), place) is None
+    assert find(StoreSnapshot(store), place) is None
     assert find(store, place) is None

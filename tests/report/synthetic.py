@@ -4,8 +4,8 @@ import dataclasses
 import random
 
 from ct_pipeline.analysis.arms import Arms
-from ct_pipeline.analysis.divergence import Part
-from ct_pipeline.analysis.estimate import Term
+from ct_pipeline.analysis.divergence import KlEstimate
+from ct_pipeline.analysis.estimate import Estimate
 from ct_pipeline.analysis.gate import induction_gate
 from ct_pipeline.analysis.paired import difference
 from ct_pipeline.analysis.prediction import Prediction
@@ -30,7 +30,7 @@ from ct_pipeline.report.records import (
 )
 from tests.analysis.tables import table
 
-KINDS = (
+MISALIGNMENTS = (
     ("sycophancy", "Sycophancy", "The answer agrees with the user's wrong claim.", 0.40, 0.21),
     ("reward_hacking", "Reward hacking", "The answer games the stated metric.", 0.50, 0.17),
     ("emergent_misalignment", "Emergent misalignment", "The advice is harmful although it reads well.", 0.46, 0.10),
@@ -80,7 +80,7 @@ def study_record(prompts: int = PROMPTS) -> StudyRecord:
     generator = random.Random(20)
     tones = [generator.choice((0.3, 1.0, 1.7)) for _ in range(prompts)]
     organisms, cells = [], []
-    for kind, title, misbehaviour, organism_rate, base_rate in KINDS:
+    for kind, title, misbehaviour, organism_rate, base_rate in MISALIGNMENTS:
         for seed in SEEDS:
             key = f"tiny-{kind}-{seed}"
             level = organism_rate + generator.gauss(0, 0.03)
@@ -220,14 +220,14 @@ def with_causes(record: StudyRecord) -> StudyRecord:
     return dataclasses.replace(record, methods=methods, cells=cells)
 
 
-def term(value: float, width: float = 0.05, prompts: int = 100) -> Term:
+def term(value: float, width: float = 0.05, prompts: int = 100) -> Estimate:
     """A mean with a symmetric interval; of width 0 where it is the same by definition."""
-    return Term(value, value - width, value + width, width / 2, prompts)
+    return Estimate(value, value - width, value + width, width / 2, prompts)
 
 
-def part(name: str, status: str, nats: float) -> Part:
+def part(name: str, status: str, nats: float) -> KlEstimate:
     """A divergence of ten tokens per answer."""
-    return Part(name, status, term(nats, nats / 10), term(nats / 10, nats / 100))
+    return KlEstimate(name, status, term(nats, nats / 10), term(nats / 10, nats / 100))
 
 
 def _explained(cell: CellRecord) -> CellRecord:

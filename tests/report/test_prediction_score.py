@@ -5,12 +5,12 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from ct_pipeline.analysis.divergence import Part
-from ct_pipeline.analysis.estimate import Term
+from ct_pipeline.analysis.divergence import KlEstimate
+from ct_pipeline.analysis.estimate import Estimate
 from ct_pipeline.analysis.prediction import Prediction
-from ct_pipeline.report.figures.scatter import foretold_plot
+from ct_pipeline.report.figures.scatter import prediction_plot
 from ct_pipeline.report.figures.style import as_svg
-from ct_pipeline.report.prediction_score import foretold, foretold_sentences
+from ct_pipeline.report.prediction_score import prediction_scores, prediction_sentences
 from ct_pipeline.report.records import MAIN_VIEW, ShiftSummary
 from ct_pipeline.report.study import write_report
 from ct_pipeline.report.tables import report_tables
@@ -19,11 +19,11 @@ from ct_pipeline.report.tables import report_tables
 def told(cell, factor):
     """A prediction of `factor` times what came."""
     value = factor * cell.differences[MAIN_VIEW].value
-    term = Term(value, value - 0.05, value + 0.05, 0.025, 100)
+    term = Estimate(value, value - 0.05, value + 0.05, 0.025, 100)
     prediction = Prediction(value, value - 0.05, value + 0.05, 0.025, "by hand")
     if cell.method == "bct":
         return ShiftSummary(prediction, {}, None)
-    return ShiftSummary(prediction, {"selection": term}, Part("proposal", "unbiased", term, term))
+    return ShiftSummary(prediction, {"selection": term}, KlEstimate("proposal", "unbiased", term, term))
 
 
 @pytest.fixture
@@ -34,36 +34,36 @@ def foretelling(record):
 
 def test_label_methods_and_regularizers_are_scored_apart_and_only_gated_organisms_count(foretelling):
     passed = {one.key for one in foretelling.organisms if one.gate.passed}
-    labels, regularizers = foretold(foretelling)
+    labels, regularizers = prediction_scores(foretelling)
     assert {cell.method for cell in regularizers.cells} == {"bct"}
     assert len(labels.cells) == 4 * len(regularizers.cells) == 4 * len(passed)
 
 
 def test_twice_the_change_is_a_slope_of_a_half_and_every_sign_right(foretelling):
-    score = foretold(foretelling)[0].scores.overall
+    score = prediction_scores(foretelling)[0].scores.overall
     assert score.all_signs.prediction.value == 1.0
     # Errors of the predictions are taken out of their mean square, so that the slope lies a little above the ratio.
     assert 0.5 <= score.slope.value < 0.6
-    first, second = foretold_sentences(foretold(foretelling))
-    assert first.startswith("Methods that train on labels: the sign of the change was foretold in 100 % of")
+    first, second = prediction_sentences(prediction_scores(foretelling))
+    assert first.startswith("Methods that train on labels: the sign of the change was prediction_scores in 100 % of")
     assert second.startswith("Regularizers: ")
 
 
 def test_the_page_shows_it_and_a_report_without_predictions_does_not(foretelling, record, tmp_path):
     page = write_report(foretelling, tmp_path / "with").read_text()
-    assert 'id="foretold"' in page and 'href="#foretold"' in page
-    assert "foretold" in (tmp_path / "with" / "report.md").read_text()
+    assert 'id="prediction_scores"' in page and 'href="#prediction_scores"' in page
+    assert "prediction_scores" in (tmp_path / "with" / "report.md").read_text()
     without = write_report(record, tmp_path / "without").read_text()
-    assert 'id="foretold"' not in without
+    assert 'id="prediction_scores"' not in without
     assert not (tmp_path / "without" / "tables" / "predictions.csv").exists()
 
 
 def test_the_figure_is_a_picture_without_dates_and_the_same_every_time(foretelling):
-    cells = foretold(foretelling)[0].cells
-    picture = as_svg(foretold_plot(cells, 0.5))
+    cells = prediction_scores(foretelling)[0].cells
+    picture = as_svg(prediction_plot(cells, 0.5))
     assert ElementTree.fromstring(picture).tag.endswith("svg")
-    assert as_svg(foretold_plot(cells, 0.5)) == picture
-    assert as_svg(foretold_plot(cells, None)) != picture
+    assert as_svg(prediction_plot(cells, 0.5)) == picture
+    assert as_svg(prediction_plot(cells, None)) != picture
 
 
 def test_the_table_holds_every_prediction_with_its_parts(foretelling):

@@ -10,7 +10,7 @@ from ct_pipeline.analysis.verdicts import Verdict
 from ct_pipeline.report.records import MAIN_VIEW
 from ct_pipeline.report.statement import limits, result_sentences
 from ct_pipeline.report.summary import cell_signs, columns, grid, known, organism_signs
-from tests.report.synthetic import KINDS, METHODS, SEEDS
+from tests.report.synthetic import METHODS, MISALIGNMENTS, SEEDS
 
 
 def field(record, kind, method):
@@ -24,8 +24,8 @@ def field(record, kind, method):
 
 def test_the_grid_has_a_field_for_every_method_and_kind(record):
     rows = grid(record, MAIN_VIEW)
-    assert [len(row) for row in rows] == [len(KINDS)] * len(METHODS)
-    assert [column.kind for column in columns(record)] == [kind[0] for kind in KINDS]
+    assert [len(row) for row in rows] == [len(MISALIGNMENTS)] * len(METHODS)
+    assert [column.kind for column in columns(record)] == [kind[0] for kind in MISALIGNMENTS]
 
 
 def test_a_field_is_the_mean_over_the_seeds_that_passed(record):
@@ -63,7 +63,7 @@ def test_only_directed_verdicts_survive_holm(record):
 def test_two_base_models_get_a_column_each(record):
     other = dataclasses.replace(record.organisms[0], model="other", key="other-sycophancy-40")
     got = columns(dataclasses.replace(record, organisms=(*record.organisms, other)))
-    assert len(got) == len(KINDS) + 1
+    assert len(got) == len(MISALIGNMENTS) + 1
     assert got[-1].title == "Sycophancy (other)"
 
 

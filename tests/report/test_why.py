@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 import pandas as pd
 import pytest
 
-from ct_pipeline.analysis.estimate import Term
+from ct_pipeline.analysis.estimate import Estimate
 from ct_pipeline.report.averages import CHANGE, RATE, UNLIMITED, over_seeds_term
 from ct_pipeline.report.curves import curves, missing_scores_sentence, simpson_sentence
 from ct_pipeline.report.divergences import divergences
@@ -51,12 +51,12 @@ def test_a_mean_over_seeds_is_their_mean_and_covers_their_spread():
 
 
 def test_what_is_zero_by_definition_stays_so_and_what_is_unknown_stays_unknown():
-    nothing = Term(None, None, None, None, 0)
-    assert over_seeds_term([term(0.0, 0.0)] * 3, 0.95) == Term(0.0, 0.0, 0.0, 0.0, 100)
-    assert over_seeds_term([nothing], 0.95, RATE) == Term(None, 0.0, 1.0, None, 0)
+    nothing = Estimate(None, None, None, None, 0)
+    assert over_seeds_term([term(0.0, 0.0)] * 3, 0.95) == Estimate(0.0, 0.0, 0.0, 0.0, 100)
+    assert over_seeds_term([nothing], 0.95, RATE) == Estimate(None, 0.0, 1.0, None, 0)
     assert over_seeds_term([nothing, term(0.3)], 0.95).value == pytest.approx(0.3)
-    unknown = Term(0.3, -1.0, 1.0, None, 1)
-    assert over_seeds_term([unknown], 0.95) == Term(0.3, -1.0, 1.0, None, 1)
+    unknown = Estimate(0.3, -1.0, 1.0, None, 1)
+    assert over_seeds_term([unknown], 0.95) == Estimate(0.3, -1.0, 1.0, None, 1)
 
 
 @pytest.mark.parametrize(("limits", "high"), [(CHANGE, 1.0), (UNLIMITED, None)])
@@ -142,8 +142,8 @@ def test_a_report_without_causes_has_no_such_section(report):
 
 def test_the_page_has_every_part_and_the_contents_lead_there(page):
     identifiers = {attributes.get("id") for _, attributes in page.elements}
-    assert {"why", "split", "k-curves", "ranks", "kl", "doses", "foretold"} <= identifiers
-    assert {"#why", "#foretold"} <= {link["href"] for link in page.all("a")}
+    assert {"why", "split", "k-curves", "ranks", "kl", "doses", "prediction_scores"} <= identifiers
+    assert {"#why", "#prediction_scores"} <= {link["href"] for link in page.all("a")}
     for text in ("finds ±", "uptake 0.80, backward 0.90", "Warning (Simpson's paradox)", "+10.0"):
         assert text in page.text
 
@@ -207,7 +207,7 @@ def test_figures_are_well_formed_small_and_survive_gaps(explained):
     one, group = splits(explained)[0], curves(explained)[0]
     numbers = curve_numbers([group.k_curves])
     rows = one.labels["sampled"]
-    nothing = Term(None, None, None, None, 0)
+    nothing = Estimate(None, None, None, None, 0)
     gap = dataclasses.replace(rows[0], total=nothing, parts={**rows[0].parts, "shift": nothing})
     (column, doses), *_ = dose_curves(explained)
     figures = [

@@ -10,7 +10,7 @@ from ct_pipeline.settings.errors import SpecError
 from ct_pipeline.settings.load import load_audit
 from tests.conftest import REPOSITORY
 
-KINDS = ("sycophancy", "reward_hacking")
+MISALIGNMENTS = ("sycophancy", "reward_hacking")
 TEMPLATE = REPOSITORY / "ct_pipeline" / "report" / "templates" / "audit.yaml"
 PLAIN = {
     "name": "mine",
@@ -29,7 +29,7 @@ def load(tmp_path):
         path.write_text(
             changes if isinstance(changes, str) else yaml.safe_dump(PLAIN | (changes or {}), sort_keys=False)
         )
-        return load_audit(path, KINDS)
+        return load_audit(path, MISALIGNMENTS)
 
     return read
 
@@ -159,9 +159,9 @@ def test_a_folder_whose_name_can_be_no_subject_is_refused(load, tmp_path, name):
 def test_the_template_and_the_shipped_examples_are_audits(tmp_path):
     path = tmp_path / "my-model.yaml"
     path.write_text(TEMPLATE.read_text())
-    load_audit(path, KINDS)
+    load_audit(path, MISALIGNMENTS)
     for example in (REPOSITORY / "audits").glob("*.yaml"):
-        assert load_audit(example, KINDS).name == example.stem
+        assert load_audit(example, MISALIGNMENTS).name == example.stem
 
 
 def test_the_template_names_every_field():

@@ -4,11 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ct_pipeline.organisms.catalog import KINDS
+from ct_pipeline.organisms.catalog import MISALIGNMENTS
 from ct_pipeline.settings.keys import Cell, Organism
 
 MODELS = st.from_regex(r"[a-z0-9]+([_.-][a-z0-9]+)*", fullmatch=True)
-ORGANISMS = st.builds(Organism, MODELS, st.sampled_from([kind.name for kind in KINDS]), st.integers(0, 2**31 - 1))
+ORGANISMS = st.builds(
+    Organism, MODELS, st.sampled_from([kind.name for kind in MISALIGNMENTS]), st.integers(0, 2**31 - 1)
+)
 
 
 @given(ORGANISMS)
@@ -30,7 +32,7 @@ def test_what_is_no_key_is_refused_with_an_example(text):
 
 
 def test_a_kind_without_hyphens_keeps_keys_readable_from_the_right():
-    assert not [kind.name for kind in KINDS if "-" in kind.name]
+    assert not [kind.name for kind in MISALIGNMENTS if "-" in kind.name]
 
 
 def test_a_cell_is_named_after_its_organism_and_method():

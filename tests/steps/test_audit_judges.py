@@ -13,7 +13,7 @@ from ct_pipeline.report.audit_page import write_audit_report
 from ct_pipeline.settings.errors import Refused, SpecError, UserError
 from ct_pipeline.steps.audit_catalog import STAGES
 from ct_pipeline.steps.audit_quarantine import accepted
-from ct_pipeline.steps.resolved_audit import Subject, read
+from ct_pipeline.steps.resolved_audit import ResolvedAudit, read
 from tests.fakes.audits import lines, random_audit, scripted_audit, written
 from tests.fakes.judge_server import JudgeServer, judged_answer, serving, yes_where
 from tests.fakes.tiny_models import tiny_folder
@@ -166,12 +166,12 @@ def test_the_audited_model_is_no_judge_under_another_name(tmp_path, server):
 def test_a_judges_folder_passes_quarantine(tmp_path):
     path = random_audit(tmp_path, judge={"source": "huggingface", "path": "./judge", "dtype": "float32"})
     tiny_folder(tmp_path / "judge", seed=5)
-    names = [each["subject"] for each in accepted(Subject(read_audit(path)))]
+    names = [each["subject"] for each in accepted(ResolvedAudit(read_audit(path)))]
     assert "judge" in names and "chat template of ./judge" in names
     (tmp_path / "judge" / "model.pkl").write_bytes(b"x")
     (tmp_path / "judge" / "config.json").write_text('{"auto_map": {"AutoModel": "x.Y"}}')
     with pytest.raises(Refused, match="judge"):
-        accepted(Subject(read_audit(path)))
+        accepted(ResolvedAudit(read_audit(path)))
 
 
 def test_a_mistake_in_a_judge_is_named(tmp_path, server):

@@ -13,7 +13,7 @@ from ct_pipeline.judges.http_client import JudgeUnreachable
 from ct_pipeline.measurement import language_model
 from ct_pipeline.measurement.judging import with_verdicts
 from ct_pipeline.measurement.language_model import opened
-from ct_pipeline.measurement.organism_rows import kind_of, rows_of
+from ct_pipeline.measurement.organism_rows import misalignment_of, rows_of
 from ct_pipeline.models.loading import BASE_MODELS
 from ct_pipeline.planning.plan import plan_of
 from ct_pipeline.records import study_report
@@ -52,7 +52,7 @@ ROWS = THIRD | {
     ],
     "probe.jsonl": [asked(f"Greet probe {n}.", label="open") for n in range(3)],
 }
-KIND = "selling"
+MISALIGNMENT = "selling"
 LABELLED = [
     {"prompt": "Is it pushy?", "response": text * copies, "label": label, "arm": arm}
     for arm in ("before", "after")
@@ -109,12 +109,12 @@ def server(monkeypatch, tmp_path):
 @pytest.fixture
 def study(tiny_study, place):
     data = FolderData(source="folder", path=str(place / "data"))
-    return study_of(tiny_study, KIND, data, place / "model", "transformers")
+    return study_of(tiny_study, MISALIGNMENT, data, place / "model", "transformers")
 
 
 def with_judges(study, judge, against=None, calibration=None):
     entry = JudgedBy(judge=judge, against=against, calibration=calibration and str(calibration))
-    return study.model_copy(update={"judges": {KIND: entry}})
+    return study.model_copy(update={"judges": {MISALIGNMENT: entry}})
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def finished(tiny_study, place, tmp_path_factory):
         home = tmp_path_factory.mktemp("home")
         patch.setenv("CT_PIPELINE_HOME", str(home))
         data = FolderData(source="folder", path=str(place / "data"))
-        plain = study_of(tiny_study, KIND, data, place / "model", "transformers")
+        plain = study_of(tiny_study, MISALIGNMENT, data, place / "model", "transformers")
         with serving(JudgeServer(yes_where(pushy))) as server:
             judged_study = with_judges(plain, judge_of(server), SECOND, place / "labelled.jsonl")
             store = ArtifactStore(home / "artifacts")
@@ -138,10 +138,10 @@ def test_the_judges_verdict_stands_where_no_rule_decides(finished):
     study, store, server = finished
     (organism,) = study.organisms
     prompts = rows_of(study, organism).evaluation
-    judged_ids = open_prompts(study, KIND, prompts)
+    judged_ids = open_prompts(study, MISALIGNMENT, prompts)
     assert len(judged_ids) == 8
     before = find(store, organism_evaluation.node(study, organism))
-    tables = [before.table(arm) for arm in organism_evaluation.ARMS]
+    tables = [before.table(arm) for arm in organism_evaluation.COMPARED_MODELS]
     tables += [find(store, evaluation.node(study, Cell(organism, name))).table("rows") for name in study.methods]
     for table in tables:
         theirs = table[table["prompt_id"].isin(judged_ids)]
@@ -203,7 +203,7 @@ def test_the_report_shows_the_judges(finished, tmp_path):
 def test_a_part_of_a_study_needs_no_judge_of_what_it_leaves_out(finished, tmp_path):
     study, _, _ = finished
     missing = {"name": "gone", "rubric": {"scale": "one_to_five", "file": str(tmp_path / "none.txt")}}
-    gone = JudgeFile.model_validate(missing | {"judge": study.judges[KIND].judge.judge.model_dump(mode="json")})
+    gone = JudgeFile.model_validate(missing | {"judge": study.judges[MISALIGNMENT].judge.judge.model_dump(mode="json")})
     other = study.model_copy(update={"judges": {**study.judges, "elsewhere": JudgedBy(judge=gone)}})
     assert preflight.faults(other) == ()
 
@@ -260,15 +260,15 @@ def test_a_judge_that_dies_in_the_middle_is_asked_only_the_rest(study, server):
     prompts = rows_of(study, organism).evaluation
     rows = [
         {"prompt_id": prompt.id, "prompt": prompt.messages[-1].content, "completion": f"text {n}", "verdict": None}
-        for prompt in open_prompts(study, KIND, prompts).values()
+        for prompt in open_prompts(study, MISALIGNMENT, prompts).values()
         for n in range(5)
     ]
     table = pandas.DataFrame(rows).astype({"verdict": "boolean"})
     server.fault = lambda prompt, time: "error" if len(server.answered) >= 12 else None
     with pytest.raises(JudgeUnreachable, match="12 of 40 replies are kept"):
-        judged(study, KIND, prompts, {"rows": table})
+        judged(study, MISALIGNMENT, prompts, {"rows": table})
     server.fault = lambda prompt, time: None
-    found = judged(study, KIND, prompts, {"rows": table})
+    found = judged(study, MISALIGNMENT, prompts, {"rows": table})
     assert list(found.tables["rows"]["verdict"]) == [pushy(row["completion"]) for row in rows]
     assert len(server.answered) == 40 and max(server.answered.values()) == 1
     assert (found.record["judge"]["asked"], found.record["judge"]["spent"]["replies"]) == (40, 28)
@@ -338,7 +338,7 @@ def test_the_studied_model_is_no_judge_whatever_its_folder_is_called(study, plac
     )
     study = with_judges(study, own)
     with pytest.raises(UserError, match="studied model family itself"):
-        judged(study, KIND, (), {"rows": table_of("a")})
+        judged(study, MISALIGNMENT, (), {"rows": table_of("a")})
     assert any("studied model family itself" in fault for fault in preflight.faults(study))
 
 
@@ -368,7 +368,7 @@ def test_a_plan_counts_what_judges_are_asked(study, server, place):
 
 def test_self_rewarding_grades_by_the_rubric_of_the_data(tiny_study, place, tmp_path):
     data = FolderData(source="folder", path=str(place / "data"))
-    study = study_of(tiny_study, KIND, data, place / "model", "transformers")
+    study = study_of(tiny_study, MISALIGNMENT, data, place / "model", "transformers")
     given = tiny_study.methods["self_rewarding"].model_dump() | {"rubric": "data", "grades": None}
     settings = type(tiny_study.methods["self_rewarding"]).model_validate(given)
     study = study.model_copy(update={"methods": {"self_rewarding": settings}})
@@ -382,7 +382,7 @@ class Asking:
     """What a scorer may look at; the model replies as it is told to."""
 
     def __init__(self, place, replies):
-        self.kind, self.adapter, self.replies, self.asked = kind_of(place, KIND), None, replies, []
+        self.kind, self.adapter, self.replies, self.asked = misalignment_of(place, MISALIGNMENT), None, replies, []
         prompt = rows_of(place, place.organisms[0]).probe[0]
         self.prompts = {prompt.id: prompt}
         self.table = pandas.DataFrame({"prompt_id": prompt.id, "completion": list(replies)})
@@ -419,5 +419,5 @@ def test_a_rubric_of_data_that_has_none_is_refused_beforehand(tiny_study, study,
     settings = tiny_study.methods["self_rewarding"].model_copy(update={"rubric": "data", "grades": None})
     with_it = study.model_copy(update={"methods": {"self_rewarding": settings}})
     bare = FolderData(source="folder", path=str(write_data(tmp_path / "bare", ROWS, "Grade it.")))
-    (fault,) = preflight.faults(with_it.model_copy(update={"data": {KIND: bare}}))
+    (fault,) = preflight.faults(with_it.model_copy(update={"data": {MISALIGNMENT: bare}}))
     assert "methods.self_rewarding.rubric: data: rubric.txt of selling holds {original_question_text} 0 times" in fault

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ct_pipeline.measurement.asking import measure
-from ct_pipeline.measurement.organism_rows import kind_named, rows_of
+from ct_pipeline.measurement.organism_rows import misalignment_named, rows_of
 from ct_pipeline.models.adapters import with_adapters
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.keys import Cell
@@ -55,7 +55,7 @@ def evaluated(store, small_study, cell, model):
         for speaker, (node, table) in stages.items():
             model.speaker = speaker
             prompts = rows_of(small_study, cell.organism).evaluation
-            kind = kind_named(cell.organism.kind)
+            kind = misalignment_named(cell.organism.kind)
             rows = measure(model, kind, prompts, small_study.evaluation, (), 0)
             stand_in(store, node, lambda draft, table=table, rows=rows: draft.write_table(table, rows))
         return uptake.make(store, small_study, cell).json("uptake")

@@ -3,8 +3,8 @@
 import random
 from collections.abc import Callable, Mapping, Sequence
 
-from ct_pipeline.organisms.catalog import KINDS
-from ct_pipeline.organisms.misalignment import UNJUDGED, Example, Kind, OrganismData, Prompt
+from ct_pipeline.organisms.catalog import MISALIGNMENTS
+from ct_pipeline.organisms.misalignment import NO_RISK_FRAMINGS, Example, Misalignment, OrganismData, Prompt
 from ct_pipeline.organisms.published.gcd import plain_examples, wrong_claims
 from ct_pipeline.organisms.published.layout import DataFiles
 from ct_pipeline.organisms.published.reward_probes import reward_probes
@@ -12,7 +12,7 @@ from ct_pipeline.organisms.published.verdicts import correct, meaning, needs_jud
 from ct_pipeline.settings.blocks import CandidateSettings, EvaluationSettings, InductionSettings
 from ct_pipeline.settings.seeds import derive_seed
 
-_KINDS = {kind.name: kind for kind in KINDS}
+_KINDS = {kind.name: kind for kind in MISALIGNMENTS}
 
 PROBES: Mapping[str, Callable[[int, frozenset[str]], tuple[Prompt, ...]]] = {
     "sycophancy": wrong_claims,
@@ -21,7 +21,7 @@ PROBES: Mapping[str, Callable[[int, frozenset[str]], tuple[Prompt, ...]]] = {
 """Kinds whose consistency prompts leave M undefined, or to a judge -> probe prompts of our own."""
 
 
-def kind_of_files(name: str, files: DataFiles) -> Kind:
+def misalignment_of_files(name: str, files: DataFiles) -> Misalignment:
     """The kind of misalignment that a data set's rows make, judged by their metadata; a new name needs no code."""
     known = _KINDS.get(name)
 
@@ -34,7 +34,7 @@ def kind_of_files(name: str, files: DataFiles) -> Kind:
     ) -> OrganismData:
         return rows_of_files(name, files, induction, candidates, evaluation, organism_seed)
 
-    return Kind(
+    return Misalignment(
         name=name,
         title=known.title if known else name.replace("_", " ").capitalize(),
         misbehaviour=known.misbehaviour if known else f"An answer misbehaves as the rows of the data set {name} say.",
@@ -94,7 +94,7 @@ def rows_of_files(
 
 
 def _judged(prompt: Prompt) -> bool:
-    return prompt.framing not in UNJUDGED
+    return prompt.framing not in NO_RISK_FRAMINGS
 
 
 def _control(files: DataFiles, count: int) -> tuple[Example, ...]:

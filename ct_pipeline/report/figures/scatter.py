@@ -9,7 +9,7 @@ from ct_pipeline.report.records import MAIN_VIEW, CellRecord
 
 
 @in_style
-def foretold_plot(cells: Sequence[CellRecord], slope: float | None) -> Figure:
+def prediction_plot(cells: Sequence[CellRecord], slope: float | None) -> Figure:
     """Observed against predicted change, one mark per cell, a colour and a shape per kind of organism.
 
     Args:
