@@ -13,11 +13,8 @@ from dataclasses import asdict, dataclass, field
 
 import dagster as dg
 
-from ct_pipeline.assets.audit_evaluation import audit_evaluation
 from ct_pipeline.assets.audit_inputs import GROUP, audit_inputs
-from ct_pipeline.assets.audit_prediction import audit_prediction
-from ct_pipeline.assets.audit_shift import audit_shift
-from ct_pipeline.assets.audit_verdict import audit_verdict
+from ct_pipeline.assets.audits import AUDIT_ASSETS
 from ct_pipeline.partitions import audit_subject
 from ct_pipeline.records.audit_overdue import overdue_since
 from ct_pipeline.records.audit_watch import Files, Subjects, files_of_audit, subjects
@@ -30,7 +27,7 @@ TICK_SECONDS = 20
 
 audit_job = dg.define_asset_job(
     "audit",
-    selection=[audit_evaluation, audit_prediction, audit_shift, audit_verdict],
+    selection=list(AUDIT_ASSETS),
     partitions_def=audit_subject,
     description="Audits a subject: makes what is missing, and keeps a record of the run.",
 )

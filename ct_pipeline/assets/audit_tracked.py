@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from ct_pipeline.records.audit_runs import Record, sentence
-from ct_pipeline.resources.tracking import Run, Tracking
-from ct_pipeline.settings.environment import dagster_address
+from ct_pipeline.resources.tracking import Tracking
+from ct_pipeline.steps.tracked_run import TrackedRun
 
 EXPERIMENT = "audits"
 NUMBERS = ("value", "low", "high")
@@ -20,22 +20,23 @@ def track(tracking: Tracking, runs: Sequence[Record], dagster_run: str) -> str:
         dagster_run: in which the last of them is shown.
     """
     done = [run for run in runs if run["status"] == "done"]
-    parent = tracking.record(_parent(done[0]))
+    above = _parent(done[0])
+    parent = tracking.record(above)
     for run in done:
-        told = _run(run, parent, dagster_run if run is done[-1] else None)
-        if not tracking.knows(told):
-            tracking.add(parent, told.metrics, run["number"], told.finished)
-        last = tracking.record(told)
+        tracked = _run(run, above)
+        if not tracking.knows(tracked):
+            tracking.add(parent, tracked.metrics, run["number"], tracked.finished)
+        last = tracking.record(tracked, dagster_run if run is done[-1] else None)
     return tracking.url(last)
 
 
-def _parent(first: Record) -> Run:
+def _parent(first: Record) -> TrackedRun:
     name, time = first["audit"], datetime.fromisoformat(first["time"])
     description = first["settings"].get("description") or ""
-    return Run(name, f"audit {name}", None, {"audit": name}, {"note": description}, {}, time, time)
+    return TrackedRun(name, f"audit {name}", {"audit": name}, {"note": description}, {}, time, time)
 
 
-def _run(run: Record, parent: str, dagster_run: str | None) -> Run:
+def _run(run: Record, above: TrackedRun) -> TrackedRun:
     finished = datetime.fromisoformat(run["time"])
     tags = {
         "verdict": run["overall"] or "nothing trained yet",
@@ -44,12 +45,11 @@ def _run(run: Record, parent: str, dagster_run: str | None) -> Run:
         "made": ", ".join(run["made"]) or "nothing: all was reused",
         "note": "\n\n".join([sentence(run), *run["changed"], *run["drift"]["sentences"]]),
     }
-    if dagster_run is not None:
-        tags |= {"dagster.run_id": dagster_run, "dagster.url": f"{dagster_address()}/runs/{dagster_run}"}
-    return Run(
+    return TrackedRun(
         name=f"{run['audit']} {run['number']}",
         fingerprint=f"audit {run['audit']} {run['number']} {run['time']}",
-        parent=parent,
+        under=above.fingerprint,
+        parent=lambda: above,
         parameters=_parameters(run),
         tags=tags,
         metrics=_metrics(run),

@@ -16,14 +16,16 @@ from dagster_pipes import PipesParams
 
 from ct_pipeline.assets import launched
 from ct_pipeline.assets.launched import Failure
-from ct_pipeline.partitions import STUDY, partition_key
+from ct_pipeline.partitions import partition_key
 from ct_pipeline.runner.workers import Outcome, StepProgress, Workers, accelerators, cores
 from ct_pipeline.settings.blocks import TrainingSettings
 from ct_pipeline.settings.devices import device_groups, devices_of
 from ct_pipeline.settings.environment import fsdp_config
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.keys import Cell
-from ct_pipeline.steps.catalog import Key, Stage
+from ct_pipeline.settings.study import Study
+from ct_pipeline.steps.catalog import Key
+from ct_pipeline.steps.step import Step
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.training import sharding
 from ct_pipeline.training.batches import cut_after
@@ -32,14 +34,15 @@ OnStep = Callable[[StepProgress], None]
 _SHOWN_LINES = 20
 
 
-def is_launched(stage: Stage, key: Key) -> bool:
+def is_launched(step: Step, study: Study, key: Key) -> bool:
     """Whether a key is trained by a launch, and not by a worker."""
-    return stage.trains and devices_of(STUDY, key) > 1
+    return step.trains and devices_of(study, key) > 1
 
 
 def make_launched(
     context: dg.AssetExecutionContext,
-    stage: Stage,
+    step: Step,
+    study: Study,
     keys: Sequence[Key],
     store: ArtifactStore,
     workers: Workers,
@@ -53,32 +56,32 @@ def make_launched(
     """
     workers.stop()
     for watcher in workers.watchers:
-        watcher.started(stage.name, len(keys))
+        watcher.started(step.name, len(keys))
 
     def stepped(progress: StepProgress) -> None:
         for watcher in workers.watchers:
-            watcher.stepped(stage.name, progress)
+            watcher.stepped(step.name, progress)
 
     for key in keys:
         started = time.perf_counter()
-        found = stage.find(store, STUDY, key)
+        found = step.find(store, study, key)
         if found is None:
-            _launch_until_it_fits(context, stage, key, store, stepped)
-        loads = 0 if found else devices_of(STUDY, key)
+            _launch_until_it_fits(context, step, study, key, store, stepped)
+        loads = 0 if found else devices_of(study, key)
         outcome = Outcome(key, time.perf_counter() - started, found is not None, model_loads=loads)
         for watcher in workers.watchers:
-            watcher.finished(stage.name, outcome)
+            watcher.finished(step.name, outcome)
         on_done(outcome)
 
 
 def _launch_until_it_fits(
-    context: dg.AssetExecutionContext, stage: Stage, key: Key, store: ArtifactStore, on_step: OnStep
+    context: dg.AssetExecutionContext, step: Step, study: Study, key: Key, store: ArtifactStore, on_step: OnStep
 ) -> None:
-    settings, devices = _settings(key), devices_of(STUDY, key)
+    settings, devices = _settings(study, key), devices_of(study, key)
     too_large: list[int] = []
     while True:
         cut = cut_after(settings, devices, too_large)
-        failure = _launch(context, stage, key, store, too_large, on_step)
+        failure = _launch(context, step, study, key, store, too_large, on_step)
         if failure is None:
             return
         if not failure.out_of_memory:
@@ -86,29 +89,30 @@ def _launch_until_it_fits(
         too_large.append(cut.micro_batch)
         context.log.warning(f"a device had no memory for a micro-batch of {cut.micro_batch} rows: starting anew")
     if failure.for_user:
-        raise UserError(f"{stage.name} of {partition_key(key)}: {failure.text}")
-    raise RuntimeError(f"{stage.name} failed for {partition_key(key)}: {failure.text}")
+        raise UserError(f"{step.name} of {partition_key(key)}: {failure.text}")
+    raise RuntimeError(f"{step.name} failed for {partition_key(key)}: {failure.text}")
 
 
 def _launch(
     context: dg.AssetExecutionContext,
-    stage: Stage,
+    step: Step,
+    study: Study,
     key: Key,
     store: ArtifactStore,
     too_large: Sequence[int],
     on_step: OnStep,
 ) -> Failure | None:
-    devices = devices_of(STUDY, key)
+    devices = devices_of(study, key)
     groups = device_groups(accelerators(), devices)
     env = {"CUDA_VISIBLE_DEVICES": groups[0]} if groups else {}
     env["OMP_NUM_THREADS"] = str(max(1, cores() // devices))
     with tempfile.TemporaryDirectory(prefix="ct-pipeline-launch-") as scratch:
         log = Path(scratch) / "printed.log"
         task = launched.Task(
-            stage=stage.name,
+            stage=step.name,
             partition=str(partition_key(key)),
             root=str(store.root),
-            fingerprint=stage.nodes(STUDY, key)[0].fingerprint,
+            fingerprint=step.places(study, key)[0].fingerprint,
             too_large=tuple(too_large),
             scratch=scratch,
             parent=os.getpid(),
@@ -125,8 +129,8 @@ def _launch(
         except dg.DagsterError:
             printed = log.read_text(errors="replace").splitlines() if log.exists() else []
             return launched.first_failure(Path(scratch)) or Failure("\n".join(printed[-_SHOWN_LINES:]))
-    if stage.find(store, STUDY, key) is None:
-        raise RuntimeError(f"{stage.name} of {partition_key(key)}: the launch ended without an artifact")
+    if step.find(store, study, key) is None:
+        raise RuntimeError(f"{step.name} of {partition_key(key)}: the launch ended without an artifact")
     return None
 
 
@@ -136,8 +140,8 @@ def _command(devices: int) -> list[str]:
     return [*launcher, "--num_processes", str(devices), "--main_process_port", "0", "-m", launched.__name__]
 
 
-def _settings(key: Key) -> TrainingSettings:
-    return STUDY.training_of(key.method) if isinstance(key, Cell) else STUDY.induction.training
+def _settings(study: Study, key: Key) -> TrainingSettings:
+    return study.training_of(key.method) if isinstance(key, Cell) else study.induction.training
 
 
 class _StepReader(dg.PipesTempFileMessageReader):

@@ -18,9 +18,13 @@ from pathlib import Path
 
 from dagster_pipes import PipesContext, open_dagster_pipes
 
+from ct_pipeline.interventions.files import study_of_process
+from ct_pipeline.runner.making import made_or_found
 from ct_pipeline.settings.environment import prepare_environment
 from ct_pipeline.settings.errors import UserError
-from ct_pipeline.steps.catalog import Key, Stage, stage_named
+from ct_pipeline.settings.study import Study
+from ct_pipeline.steps.catalog import Key, step_named
+from ct_pipeline.steps.step import Context, Step
 from ct_pipeline.store.artifact_store import Address, ArtifactStore, ArtifactWriter
 from ct_pipeline.store.sharing import open_store
 from ct_pipeline.training.batches import after_failures
@@ -58,8 +62,8 @@ class Task:
     @staticmethod
     def of_argument(text: str) -> "Task":
         """The task of `as_argument`."""
-        told = json.loads(text)
-        return Task(**told | {"too_large": tuple(told["too_large"])})
+        fields = json.loads(text)
+        return Task(**fields | {"too_large": tuple(fields["too_large"])})
 
 
 @dataclass(frozen=True)
@@ -93,13 +97,13 @@ class Onlooker(ArtifactStore):
             yield ArtifactWriter(Path(folder))
 
 
-def train(task: Task, stage: Stage, study: object, key: Key, pipes: PipesContext | None) -> None:
+def train(task: Task, step: Step, study: Study, key: Key, pipes: PipesContext | None) -> None:
     """Makes a key as one of the processes; the one with `pipes` writes the artifact and reports its steps.
 
     Raises:
         UserError: the study is no longer the one that Dagster has loaded.
     """
-    if stage.nodes(study, key)[0].fingerprint != task.fingerprint:
+    if step.places(study, key)[0].fingerprint != task.fingerprint:
         raise UserError(
             "the study's file was changed after Dagster had read it: reload the code location, then run again"
         )
@@ -115,9 +119,9 @@ def train(task: Task, stage: Stage, study: object, key: Key, pipes: PipesContext
             pipes.log.info(f"step {step} of {steps}: loss {loss:.4f}")
 
     with after_failures(task.too_large):
-        stage.make(store, study, key, 1, report)
+        made_or_found(step, Context(store, study, 1, report), key)
     if pipes is not None:
-        (made,) = stage.find(store, study, key)
+        (made,) = step.find(store, study, key)
         pipes.report_custom_message({"artifact": str(made.folder), "losses": made.record["losses"]})
 
 
@@ -128,14 +132,14 @@ def main(argument: str) -> None:
     _end_with(task.parent)
     import torch
 
-    from ct_pipeline.partitions import STUDY, key_of
+    from ct_pipeline.partitions import Partitions
 
     failure = None
     first = os.environ["RANK"] == "0"
     with open_dagster_pipes() if first else contextlib.nullcontext() as pipes:
         try:
-            stage = stage_named(task.stage)
-            train(task, stage, STUDY, key_of(stage.grain, task.partition), pipes)
+            step, study = step_named(task.stage), study_of_process()[0]
+            train(task, step, study, Partitions(study).key_of(step.grain, task.partition), pipes)
         except torch.OutOfMemoryError as error:
             failure = Failure(str(error), out_of_memory=True)
         except UserError as error:

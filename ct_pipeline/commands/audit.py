@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ct_pipeline.commands.audit_told import tell
+from ct_pipeline.commands.audit_in_dagster import Unreachable, materialize
 from ct_pipeline.interventions.files import read_audit
 from ct_pipeline.records import audit_runs as audit_records
 from ct_pipeline.records.audit_overdue import overdue_since
@@ -31,10 +32,12 @@ from ct_pipeline.report.audit_summary import (
 )
 from ct_pipeline.report.junit import junit_xml
 from ct_pipeline.report.wording import MISSING, duration, moment, percent, points
+from ct_pipeline.runner.audit_run import resolved, run_audit
 from ct_pipeline.settings.audit import Audit
 from ct_pipeline.settings.environment import home
 from ct_pipeline.settings.errors import Refused, UserError, printable, printable_lines
-from ct_pipeline.steps.audit_verdict import STAGE as VERDICT
+from ct_pipeline.steps.audit_verdict import NAME as VERDICT
+from ct_pipeline.steps.catalog import AUDIT_STEPS
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.store.sharing import open_store
 
@@ -76,13 +79,10 @@ def run_audits(
 
 
 def _run_audit(name: str, gate: bool, junit: Path | None, summary_file: Path | None, console: Console) -> int:
-    """Runs an audit, prints what it found, writes what a CI system reads, also where files are refused, and tells of it."""
-    from ct_pipeline.runner.audit_run import run_audit as run
-
-    audit = read(name)
-    store = _store()
+    """Runs an audit, prints what it found, and writes what a CI system reads, also where files are refused."""
+    audit, store = read(name), _store()
     try:
-        record = run(store, audit, home(), lambda what: console.print(f"making: {escape(what)}"))
+        record = _run(store, audit, Path(name) if _is_file(name) else None, console)
     except Refused:
         record = runs(home(), audit.name)[-1]
         _write_for_ci(record, list(refusal_findings(record["refusals"])), junit, summary_file)
@@ -92,12 +92,32 @@ def _run_audit(name: str, gate: bool, junit: Path | None, summary_file: Path | N
     found = list(findings(card))
     _print_run(record, card, found, console)
     _write_for_ci(record, found, junit, summary_file)
-    if audit_records.is_untold(home(), audit.name):
-        try:
-            tell(store, audit, record)
-        except UserError as error:
-            console.print(f"[yellow]{escape(printable_lines(error))}[/]", soft_wrap=True)
     return GATE_CLOSED if gate and outcome_of(record) not in (PASS, NOT_APPLICABLE) else 0
+
+
+def _run(store: ArtifactStore, audit: Audit, file: Path | None, console: Console) -> Record:
+    """Makes what is missing through Dagster; where nothing is, the record alone is written.
+
+    Where its database cannot be used, the audit is made without it, and that is said.
+    """
+    started, past = time.perf_counter(), len(runs(home(), audit.name))
+
+    def watch(what: str) -> None:
+        console.print(f"making: {escape(what)}")
+
+    subject = resolved(store, audit, home())
+    if all(step.find(store, None, subject) is not None for step in AUDIT_STEPS):
+        took = {step.name: 0.0 for step in AUDIT_STEPS} | {VERDICT: time.perf_counter() - started}
+        return audit_records.record(store, subject, home(), [], took)
+    try:
+        failure = materialize(store, audit, file, watch)
+    except Unreachable as error:
+        console.print(f"[yellow]Dagster cannot show this run: {escape(printable_lines(error))}[/]", soft_wrap=True)
+        return run_audit(store, audit, home(), watch)
+    found = runs(home(), audit.name)
+    if len(found) == past:
+        raise UserError(failure or f"audit {audit.name}: Dagster made no run and says no reason")
+    return found[-1]
 
 
 def show_audit(name: str, console: Console) -> None:
@@ -182,8 +202,11 @@ def list_audits(console: Console) -> None:
 
 def read(name: str) -> Audit:
     """The audit of a name, of an adapter that an audit watches (name.adapter), or of a file; SpecError names mistakes."""
-    given = Path(name)
-    return read_audit(given) if given.suffix in (".yaml", ".yml") else audit_of(name)
+    return read_audit(Path(name)) if _is_file(name) else audit_of(name)
+
+
+def _is_file(name: str) -> bool:
+    return Path(name).suffix in (".yaml", ".yml")
 
 
 def _print_run(record: Record, card: dict, found: Sequence[Finding], console: Console) -> None:

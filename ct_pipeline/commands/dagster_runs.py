@@ -1,30 +1,20 @@
 """Runs assets of the code location from this process, on the same instance that the Dagster UI shows."""
 
-import os
 from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
-# Not public in Dagster 1.13, which names no public way to run the job of all assets outside of its process.
-from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
-from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
-
 from ct_pipeline.commands.dagster_home import CLI_TAG, QUIET, failure_of
-from ct_pipeline.definitions import RESOURCES
-from ct_pipeline.partitions import key_of, partition_key
+from ct_pipeline.definitions import JOBS, RESOURCES
+from ct_pipeline.partitions import Partitions, partition_key
 from ct_pipeline.settings.keys import Cell
 from ct_pipeline.settings.study import Study
-from ct_pipeline.steps.catalog import STAGES, Key, Stage
+from ct_pipeline.steps.catalog import STUDY_STEPS, Key, step_named
+from ct_pipeline.steps.step import Step
 
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 INTERRUPTED = "DagsterExecutionInterruptedError"
-
-
-def assets_job() -> ReconstructableJob:
-    """All assets as a job that a step in another process finds again, by the names of module and object."""
-    location = ReconstructableRepository.for_module("ct_pipeline.definitions", "defs", os.getcwd())
-    return location.get_reconstructable_job(IMPLICIT_ASSET_JOB_NAME)
 
 
 class AssetRuns:
@@ -38,9 +28,10 @@ class AssetRuns:
         self.instance = dg.DagsterInstance.get()
         self.failure: str | None = None
         self._study = study
+        self._partitions = Partitions(study)
         self._known: dict[str, frozenset[str]] = {}
         self._seen = dict.fromkeys(
-            (stage.name for stage in STAGES), self.instance.event_log_storage.get_maximum_record_id() or 0
+            (step.name for step in STUDY_STEPS), self.instance.event_log_storage.get_maximum_record_id() or 0
         )
 
     def __enter__(self) -> "AssetRuns":
@@ -60,20 +51,21 @@ class AssetRuns:
                 self._known[name] = frozenset(self.instance.get_materialized_partitions(dg.AssetKey(name)))
         return all(str(partition_key(key)) in self._known[name] for name in names)
 
-    def materialized_since(self, stage: Stage) -> Iterator[Key]:
-        """Keys of a stage that any process materialized since this was last asked, or since this object was made."""
-        wanted = dg.AssetRecordsFilter(dg.AssetKey(stage.name), after_storage_id=self._seen[stage.name])
+    def materialized_since(self, step: Step) -> Iterator[Key]:
+        """Keys of a step that any process materialized since this was last asked, or since this object was made."""
+        wanted = dg.AssetRecordsFilter(dg.AssetKey(step.name), after_storage_id=self._seen[step.name])
         for record in self.instance.fetch_materializations(wanted, limit=1000, ascending=True).records:
-            self._seen[stage.name] = record.storage_id
+            self._seen[step.name] = record.storage_id
             if record.partition_key is not None:
-                yield key_of(stage.grain, record.partition_key)
+                yield self._partitions.key_of(step.grain, record.partition_key)
 
     def materialize(self, names: Sequence[str], keys: Sequence[Key] | None) -> None:
         """Materializes assets for keys (None: assets without partitions), one run per unbroken range of keys."""
         self.failure = None
+        grain = "study" if keys is None else step_named(names[0]).grain
         for tags in [{}] if keys is None else [_range_tags(first, last) for first, last in self._ranges(keys)]:
             result = dg.execute_job(
-                assets_job(),
+                dg.reconstructable(JOBS[grain]),
                 instance=self.instance,
                 asset_selection=[dg.AssetKey(name) for name in names],
                 tags=tags | {CLI_TAG: "study"},

@@ -16,7 +16,8 @@ from ct_pipeline.settings.environment import home
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.narrow import narrowed
 from ct_pipeline.settings.study import Study
-from ct_pipeline.steps.catalog import STAGES, Stage
+from ct_pipeline.steps.catalog import STUDY_STEPS
+from ct_pipeline.steps.step import Step
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.store.sharing import open_store
 
@@ -71,7 +72,7 @@ def print_plan(
     workers = workers or len(accelerators()) or os.cpu_count() or 1
     console.print(_sizes(study, plan_of(study, workers, rates), workers, rates))
     done = Table(title="Finished already", title_justify="left", show_header=False)
-    for stage in STAGES:
+    for stage in STUDY_STEPS:
         if stage.wanted(study):
             done.add_row(stage.title, _finished(store, study, stage))
     console.print(done)
@@ -109,10 +110,10 @@ def bytes_text(count: float) -> str:
     return f"{count:,.1f} TB"
 
 
-def _finished(store: ArtifactStore, study: Study, stage: Stage) -> str:
-    keys = stage.keys(study)
+def _finished(store: ArtifactStore, study: Study, step: Step) -> str:
+    keys = step.keys(study)
     try:
-        finished = sum(stage.find(store, study, key) is not None for key in keys)
+        finished = sum(step.find(store, study, key) is not None for key in keys)
     except UserError as error:
         return f"0 of {len(keys)}: {str(error).splitlines()[0]}"
     return f"{finished} of {len(keys)}"

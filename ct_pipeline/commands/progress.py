@@ -5,7 +5,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from ct_pipeline.runner.workers import Outcome, StepProgress
 from ct_pipeline.settings.study import Study
-from ct_pipeline.steps.catalog import STAGES
+from ct_pipeline.steps.catalog import STUDY_STEPS
 
 
 class StudyProgress:
@@ -13,7 +13,7 @@ class StudyProgress:
 
     def __init__(self, study: Study, console: Console) -> None:
         self._console = console
-        self._titles = {stage.name: stage.title for stage in STAGES}
+        self._titles = {stage.name: stage.title for stage in STUDY_STEPS}
         self._bars = Progress(
             TextColumn("{task.description:<22}"),
             BarColumn(bar_width=30),

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from ct_pipeline.commands.dagster_home import close_abandoned_runs, prepare_dagster_home, share_devices
 from ct_pipeline.commands.progress import StudyProgress
-from ct_pipeline.commands.study_groups import GROUPS, failed_gates, run_group
+from ct_pipeline.commands.study_groups import failed_gates, run_group
 from ct_pipeline.commands.sync import share
 from ct_pipeline.interventions.files import read_study
 from ct_pipeline.planning.plan import plan_of
@@ -24,6 +24,7 @@ from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.narrow import narrowed
 from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import preflight
+from ct_pipeline.steps.catalog import groups_of
 from ct_pipeline.store.artifact_store import ArtifactStore, DamagedArtifact
 from ct_pipeline.store.sharing import open_store
 
@@ -70,8 +71,9 @@ class Here:
         self._pool.watchers.append(progress)
         try:
             for name, model in study.models.items():
-                for names in GROUPS:
-                    run_group(names, study.model_copy(update={"models": {name: model}}), store, runs)
+                part = study.model_copy(update={"models": {name: model}})
+                for group in groups_of(part):
+                    run_group(group, part, store, runs)
         finally:
             self._pool.watchers.remove(progress)
 

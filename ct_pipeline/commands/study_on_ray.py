@@ -9,14 +9,14 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING
 
 from ct_pipeline.commands.progress import StudyProgress
-from ct_pipeline.commands.study_groups import GROUPS, Group, run_group
+from ct_pipeline.commands.study_groups import run_group
 from ct_pipeline.resources.ray_cluster import RayCluster
 from ct_pipeline.runner.workers import Outcome, end_with_parent
 from ct_pipeline.settings.environment import home
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.narrow import narrowed
 from ct_pipeline.settings.study import Study
-from ct_pipeline.steps.catalog import STAGES, Key
+from ct_pipeline.steps.catalog import STUDY_STEPS, Key, groups_of
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.store.node import StoreSnapshot
 from ct_pipeline.store.sharing import open_store
@@ -59,7 +59,7 @@ class OnRay:
     def close(self) -> None:
         """Leaves the cluster as it is."""
 
-    def _side_by_side(self, groups: Sequence[Group], parts: dict[str, Study], watch: "_Watch") -> None:
+    def _side_by_side(self, groups: slice, parts: dict[str, Study], watch: "_Watch") -> None:
         pool = ProcessPoolExecutor(
             min(self.devices, len(parts)), mp_context=multiprocessing.get_context("spawn"), initializer=_begin
         )
@@ -76,11 +76,15 @@ class OnRay:
         _raise_failures(chained)
 
 
-def chains(study: Study) -> tuple[tuple[tuple[Group, ...], dict[str, Study]], ...]:
-    """What runs side by side, in this order: groups of stages, and by name the parts of the study that go through them."""
+FIRST, REST = slice(1), slice(1, None)
+"""Groups of steps: the base models', and all others."""
+
+
+def chains(study: Study) -> tuple[tuple[slice, dict[str, Study]], ...]:
+    """What runs side by side, in this order: groups of steps, and by name the parts of the study that go through them."""
     models = {name: narrowed(study, [name], None) for name in study.models}
     organisms = {one.key: narrowed(study, [one.model, one.kind, str(one.seed)], None) for one in study.organisms}
-    return (GROUPS[:1], models), (GROUPS[1:], organisms)
+    return (FIRST, models), (REST, organisms)
 
 
 class _Watch:
@@ -90,20 +94,20 @@ class _Watch:
         look = StoreSnapshot(store)
         self._runs, self._progress = runs, progress
         self._missing: dict[str, set[Key]] = {
-            stage.name: {key for key in stage.keys(study) if stage.find(look, study, key) is None} for stage in STAGES
+            step.name: {key for key in step.keys(study) if step.find(look, study, key) is None} for step in STUDY_STEPS
         }
-        self._told: set[str] = set()
+        self._announced: set[str] = set()
 
     def look(self) -> None:
-        for stage in STAGES:
-            for key in self._runs.materialized_since(stage):
-                if key not in self._missing[stage.name]:
+        for step in STUDY_STEPS:
+            for key in self._runs.materialized_since(step):
+                if key not in self._missing[step.name]:
                     continue
-                if stage.name not in self._told:
-                    self._progress.started(stage.name, len(self._missing[stage.name]))
-                    self._told.add(stage.name)
-                self._missing[stage.name].remove(key)
-                self._progress.finished(stage.name, Outcome(key, 0.0, False))
+                if step.name not in self._announced:
+                    self._progress.started(step.name, len(self._missing[step.name]))
+                    self._announced.add(step.name)
+                self._missing[step.name].remove(key)
+                self._progress.finished(step.name, Outcome(key, 0.0, False))
 
 
 def _begin() -> None:
@@ -111,13 +115,13 @@ def _begin() -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _run_chain(groups: Sequence[Group], part: Study) -> None:
+def _run_chain(groups: slice, part: Study) -> None:
     from ct_pipeline.commands.dagster_runs import AssetRuns
 
     store = open_store(home() / "artifacts")
     with AssetRuns(part) as runs:
-        for names in groups:
-            run_group(names, part, store, runs)
+        for group in groups_of(part)[groups]:
+            run_group(group, part, store, runs)
 
 
 def _raise_failures(chained: dict[Future, str]) -> None:

@@ -8,7 +8,7 @@ from ct_pipeline.commands.plan import bytes_text
 from ct_pipeline.interventions.files import read_study
 from ct_pipeline.settings.environment import home
 from ct_pipeline.settings.errors import UserError
-from ct_pipeline.steps.catalog import STAGES
+from ct_pipeline.steps.catalog import STUDY_STEPS
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.store.node import StoreSnapshot
 from ct_pipeline.store.sharing import open_store
@@ -32,7 +32,7 @@ def sync(spec: Path | None, console: Console) -> None:
     study, look = read_study(spec), StoreSnapshot(store)
     found = {
         artifact.place: artifact
-        for stage in STAGES
+        for stage in STUDY_STEPS
         for key in stage.keys(study)
         for artifact in stage.find(look, study, key) or ()
     }

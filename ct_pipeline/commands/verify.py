@@ -45,7 +45,7 @@ def verify(artifact: str, amount: Amount, spec: Path, console: Console) -> bool:
         comparison = reexecute(open_store(index.root), study, segment)
         whole = whole and not comparison.faults
         _print_comparison(comparison, time.perf_counter() - started, console)
-    if any(step.stage == base_model.STAGE for step in chain.steps):
+    if any(step.stage == base_model.NAME for step in chain.steps):
         console.print("The base model was checked by its hashes alone: its pretraining is not repeated.")
     return whole
 

@@ -5,15 +5,25 @@ from pathlib import Path
 from ct_pipeline.interventions.catalog import METHODS
 from ct_pipeline.organisms.catalog import MISALIGNMENTS
 from ct_pipeline.settings.audit import Audit
-from ct_pipeline.settings.environment import audits_folder
+from ct_pipeline.settings.environment import audits_folder, narrowing, seed_limit, study_file
 from ct_pipeline.settings.errors import SpecError
 from ct_pipeline.settings.load import SLUG, load_audit, load_study
+from ct_pipeline.settings.narrow import narrowed
 from ct_pipeline.settings.study import Study
 
 
 def read_study(path: Path) -> Study:
     """The validated study of a file; SpecError names every mistake."""
     return load_study(path, [kind.name for kind in MISALIGNMENTS], {method.name: method.settings for method in METHODS})
+
+
+def study_of_process() -> tuple[Study, Study]:
+    """The study that this process serves, as it is narrowed, and the whole of it.
+
+    It is the file that CT_PIPELINE_STUDY names, else studies/tiny.yaml.
+    """
+    whole = read_study(study_file())
+    return narrowed(whole, narrowing(), seed_limit()), whole
 
 
 def read_audit(path: Path) -> Audit:

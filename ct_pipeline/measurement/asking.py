@@ -17,6 +17,8 @@ from ct_pipeline.settings.study import Study
 
 DECODINGS = ("greedy", "sampled")
 DOMAINS = ("in", "out")
+MAIN = "in/sampled"
+"""The view that verdicts are about: in domain, sampled."""
 
 
 class Judging(Protocol):

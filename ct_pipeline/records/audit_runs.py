@@ -1,4 +1,4 @@
-"""Runs of an audit: every one keeps its own record, also one that found nothing to do, and is told from the one before.
+"""Runs of an audit: every one keeps its own record, also one that found nothing to do, and is compared with the one before.
 
 A record lies at results home/audits/NAME/runs/NNNN.json; nothing of it is part of any fingerprint. With it the audit's report
 is written to results home/reports/audits/NAME/: index.html with the trend over runs, card.md, card.json.
@@ -18,9 +18,9 @@ from ct_pipeline.analysis.drift import Drift, drift
 from ct_pipeline.report.audit_page import write_audit_report
 from ct_pipeline.settings.errors import Refusal, UserError, printable, shown
 from ct_pipeline.steps import audit_evaluation, audit_verdict
-from ct_pipeline.steps.audit_catalog import STAGES
 from ct_pipeline.steps.audit_evaluation import tables_of
 from ct_pipeline.steps.audit_verdict import MAIN, main_rows
+from ct_pipeline.steps.catalog import AUDIT_STEPS
 from ct_pipeline.steps.resolved_audit import ResolvedAudit
 from ct_pipeline.store.artifact_store import Address, Artifact, ArtifactStore
 from ct_pipeline.store.disk import disk_errors
@@ -46,13 +46,14 @@ def record(
         UserError: an artifact is missing.
         CannotWrite: the disk is full or read-only.
     """
-    artifacts = {stage.name: stage.find(store, subject) for stage in STAGES}
-    if lacking := [name for name, artifact in artifacts.items() if artifact is None]:
+    made_of = {step.name: step.find(store, None, subject) for step in AUDIT_STEPS}
+    if lacking := [name for name, one in made_of.items() if one is None]:
         raise UserError(f"audit {subject.audit.name}: {', '.join(lacking)} not made yet: materialize it first")
-    found = artifacts[audit_verdict.STAGE].json("verdict")
+    artifacts = {name: one[0] for name, one in made_of.items()}
+    found = artifacts[audit_verdict.NAME].json("verdict")
     past = [run for run in runs(home, subject.audit.name) if run["status"] == "done"]
     last = past[-1] if past else None
-    told = {
+    fields = {
         "status": "done",
         "seconds": round(sum(took.values()), 3),
         "took": {name: round(seconds, 3) for name, seconds in took.items()},
@@ -68,9 +69,9 @@ def record(
         "probes": {name: _short(result) for name, result in found["probes"].items()},
         "predictions": found["predictions"],
     }
-    told |= {"changed": changed_inputs(last, told), "drift": _drift(store, subject, last, told, artifacts)}
-    written = _write(home, subject.audit.name, told)
-    _report(home, subject.audit.name, artifacts[audit_verdict.STAGE], written)
+    fields |= {"changed": changed_inputs(last, fields), "drift": _drift(store, subject, last, fields, artifacts)}
+    written = _write(home, subject.audit.name, fields)
+    _report(home, subject.audit.name, artifacts[audit_verdict.NAME], written)
     return written
 
 
@@ -78,13 +79,13 @@ def record_refusal(
     name: str, home: Path, refusals: Sequence[Refusal], quarantine: Sequence[Mapping[str, object]], seconds: float
 ) -> Record:
     """Writes the record of a run that was stopped because files were not accepted; returns the record."""
-    told = {
+    fields = {
         "status": "refused",
         "seconds": round(seconds, 3),
         "refusals": [refusal.as_json() for refusal in refusals],
         "quarantine": list(quarantine),
     }
-    return _write(home, name, told)
+    return _write(home, name, fields)
 
 
 def runs(home: Path, name: str) -> list[Record]:
@@ -93,25 +94,10 @@ def runs(home: Path, name: str) -> list[Record]:
     for path in sorted(_folder(home, name).glob("*.json")):
         if _FILE.fullmatch(path.name):
             with contextlib.suppress(ValueError, RecursionError):
-                told = json.loads(path.read_text(encoding="utf-8"))
-                if _is_record(told):
-                    found.append(told)
+                fields = json.loads(path.read_text(encoding="utf-8"))
+                if _is_record(fields):
+                    found.append(fields)
     return sorted(found, key=lambda run: run["number"])
-
-
-def is_untold(home: Path, name: str) -> bool:
-    """Whether a run made something of which Dagster and MLflow were not told."""
-    try:
-        last = int(_told_file(home, name).read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        last = 0
-    return any(run["number"] > last and run.get("made") for run in runs(home, name))
-
-
-def mark_told(home: Path, run: Record) -> None:
-    """Notes that Dagster and MLflow were told of a run, and with it of those before."""
-    with disk_errors(home):
-        _told_file(home, run["audit"]).write_text(str(run["number"]), encoding="ascii")
 
 
 def names(home: Path) -> list[str]:
@@ -172,20 +158,20 @@ def _drift(
     now: Record,
     artifacts: Mapping[str, Artifact],
 ) -> dict[str, object]:
-    """What is told from the last run: nothing where the answers are the same ones."""
+    """What moved against the last run: nothing where the answers are the same ones."""
     side = measured_side(now)
     if last is None:
         return {"compared": None, "raised": False, "sentences": ["The first run: nothing to compare with."]}
     compared = {"compared": last["number"]}
     if measured_side(last) != side:
         return {**compared, "raised": False, "sentences": ["The run before measured another side: not compared."]}
-    old = artifact_of(store, last, audit_evaluation.STAGE)
+    old = artifact_of(store, last, audit_evaluation.NAME)
     if old is None:
         return {**compared, "raised": False, "sentences": ["The answers of the run before are gone: not compared."]}
-    same = last["artifacts"][audit_evaluation.STAGE] == now["artifacts"][audit_evaluation.STAGE]
+    same = last["artifacts"][audit_evaluation.NAME] == now["artifacts"][audit_evaluation.NAME]
     if same and last["outcomes"] == now["outcomes"]:
         return {**compared, "raised": False, "sentences": ["The same answers and outcomes as in the run before."]}
-    found = _compared(subject, old, artifacts[audit_evaluation.STAGE], last, now, side)
+    found = _compared(subject, old, artifacts[audit_evaluation.NAME], last, now, side)
     sentences = list(found.reasons) or ["No probe's risk or outcome changed beyond chance."]
     return {**compared, "sentences": sentences, **dataclasses.asdict(found)}
 
@@ -225,13 +211,13 @@ def _short(result: Mapping[str, object]) -> dict[str, object]:
 
 
 def _named(artifact: Artifact) -> dict[str, str]:
-    told = artifact.manifest
+    fields = artifact.manifest
     return {
-        "subject": told.subject,
-        "variant": told.variant,
-        "fingerprint": told.fingerprint,
+        "subject": fields.subject,
+        "variant": fields.variant,
+        "fingerprint": fields.fingerprint,
         "digest": artifact.digest,
-        "made": told.provenance["finished"],
+        "made": fields.provenance["finished"],
     }
 
 
@@ -245,21 +231,17 @@ def _folder(home: Path, name: str) -> Path:
     return home / "audits" / name / "runs"
 
 
-def _is_record(told: object) -> bool:
+def _is_record(fields: object) -> bool:
     return (
-        isinstance(told, dict)
-        and told.get("format") == FORMAT
-        and type(told.get("number")) is int
-        and isinstance(told.get("time"), str)
-        and told.get("status") in ("done", "refused")
+        isinstance(fields, dict)
+        and fields.get("format") == FORMAT
+        and type(fields.get("number")) is int
+        and isinstance(fields.get("time"), str)
+        and fields.get("status") in ("done", "refused")
     )
 
 
-def _told_file(home: Path, name: str) -> Path:
-    return _folder(home, name).with_name("told")
-
-
-def _write(home: Path, name: str, told: Mapping[str, object]) -> Record:
+def _write(home: Path, name: str, fields: Mapping[str, object]) -> Record:
     """Gives the record the next number; two runs that end together get two numbers."""
     folder = _folder(home, name)
     with disk_errors(home):
@@ -271,7 +253,7 @@ def _write(home: Path, name: str, told: Mapping[str, object]) -> Record:
                 number = max(taken, default=0) + 1
                 head = {"format": FORMAT, "audit": name, "number": number, "time": _now()}
                 draft.write_text(
-                    json.dumps(head | dict(told), indent=1, sort_keys=True, ensure_ascii=False), encoding="utf-8"
+                    json.dumps(head | dict(fields), indent=1, sort_keys=True, ensure_ascii=False), encoding="utf-8"
                 )
                 with contextlib.suppress(FileExistsError):
                     os.link(draft, folder / f"{number:04d}.json")

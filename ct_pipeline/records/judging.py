@@ -111,7 +111,7 @@ def _agreement(artifacts: Iterable[Artifact | None]) -> dict[str, object] | None
 
 
 def _tables(artifact: Artifact) -> Iterator[pandas.DataFrame]:
-    names = organism_evaluation.COMPARED_MODELS if artifact.manifest.stage == organism_evaluation.STAGE else ("rows",)
+    names = organism_evaluation.COMPARED_MODELS if artifact.manifest.stage == organism_evaluation.NAME else ("rows",)
     yield from (artifact.table(name) for name in names)
 
 

@@ -140,7 +140,7 @@ def _one(text: str, entries: Sequence[Entry]) -> Entry:
     """The newest artifact of the one place that was meant; an organism and a method name the cell's evaluation."""
     places = {(entry.address.stage, entry.address.subject, entry.address.variant) for entry in entries}
     if len(places) > 1:
-        entries = [entry for entry in entries if entry.address.stage == evaluation.STAGE and text.count("/") == 1]
+        entries = [entry for entry in entries if entry.address.stage == evaluation.NAME and text.count("/") == 1]
     if not entries:
         listed = ", ".join("/".join(place) for place in sorted(places))
         raise UserError(f"{text} may be any of: {listed}; name one of them")
@@ -172,7 +172,7 @@ def _of_report_file(index: Index, path: Path) -> Address:
     behind = [
         entry
         for entry in index.by_digest.get(digest, ())
-        if (entry.address.stage, entry.address.subject, entry.address.variant) == (evaluation.STAGE, *cell.split("/"))
+        if (entry.address.stage, entry.address.subject, entry.address.variant) == (evaluation.NAME, *cell.split("/"))
     ]
     if not behind:
         raise UserError(

@@ -94,7 +94,7 @@ def segments(chain: Chain, study: Study) -> tuple[Segment, ...]:
 
 def strangers(chain: Chain, study: Study) -> tuple[str, ...]:
     """Trainings in a chain that cannot be trained again with this study, and why, a sentence each."""
-    stages = (retrained_model.STAGE, misaligned_organism.STAGE, misaligned_organism.CONTROL_STAGE)
+    stages = (retrained_model.NAME, misaligned_organism.NAME, misaligned_organism.CONTROL)
     return tuple(
         f"{step.address.stage}/{step.address.subject}/{step.address.variant}: no training of study {study.name} as this code "
         "runs it: the study is another, the code is of another version, or an input is gone"
@@ -173,18 +173,18 @@ def _training(study: Study, step: Step) -> tuple[int, Train] | None:
 def _described(study: Study, stage: str, cell: Cell, inputs: dict[str, Path]) -> tuple[Node, int, Train]:
     """Node, seed and run of a stage that trains; KeyError where the stage does not or the study has no such cell."""
     organism = cell.organism
-    if stage == retrained_model.STAGE:
+    if stage == retrained_model.NAME:
 
         def retrain(store: ArtifactStore, study: Study, seed: int, out: Path, on_step: OnStep) -> None:
-            labels = pandas.read_parquet(inputs[consistency_labels.STAGE] / "labels.parquet")
+            labels = pandas.read_parquet(inputs[consistency_labels.NAME] / "labels.parquet")
             model = open_model(store, study, organism.model)
-            below = inputs[misaligned_organism.STAGE]
+            below = inputs[misaligned_organism.NAME]
             retrained_model.train(model, study, cell, labels, below, seed, out, on_step)
 
         return retrained_model.node(study, cell), retrained_model.training_seed(study, cell), retrain
     node, rows = {
-        misaligned_organism.STAGE: (misaligned_organism.node, "induction"),
-        misaligned_organism.CONTROL_STAGE: (misaligned_organism.control_node, "control"),
+        misaligned_organism.NAME: (misaligned_organism.node, "induction"),
+        misaligned_organism.CONTROL: (misaligned_organism.control_node, "control"),
     }[stage]
 
     def induce(store: ArtifactStore, study: Study, seed: int, out: Path, on_step: OnStep) -> None:

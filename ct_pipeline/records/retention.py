@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ct_pipeline.records import study_report
 from ct_pipeline.settings.study import Study
-from ct_pipeline.steps.catalog import STAGES
+from ct_pipeline.steps.catalog import STUDY_STEPS
 from ct_pipeline.store.ancestry import Entry
 from ct_pipeline.store.artifact_store import Address, ArtifactStore
 from ct_pipeline.store.node import Node, StoreSnapshot
@@ -20,9 +20,9 @@ def wanted(store: ArtifactStore, studies: Sequence[Study]) -> frozenset[Address]
     seen: dict[Address, Node] = {}
     for study in studies:
         _collect((study_report.node(look, study),), seen)
-        for stage in STAGES:
+        for stage in STUDY_STEPS:
             for key in stage.keys(study):
-                _collect(stage.nodes(study, key), seen)
+                _collect(stage.places(study, key), seen)
     return frozenset(seen)
 
 

@@ -1,38 +1,29 @@
 """What a report is made from, read from the artifacts of a study that are there."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import pandas
 
-from ct_pipeline.analysis.divergence import KlEstimate
-from ct_pipeline.analysis.estimate import Estimate
 from ct_pipeline.analysis.gate import Gate
 from ct_pipeline.analysis.paired import Difference
-from ct_pipeline.analysis.prediction import Prediction
 from ct_pipeline.analysis.rates import Rate, rate
-from ct_pipeline.interventions.catalog import method_of
 from ct_pipeline.measurement.asking import direct_accuracy, risk
 from ct_pipeline.measurement.differing_rows import differing_rows
 from ct_pipeline.measurement.organism_rows import misalignment_of
 from ct_pipeline.organisms.misalignment import NO_RISK_FRAMINGS
-from ct_pipeline.records.arms import arms_of, one_of
-from ct_pipeline.records.capability_summary import capability_of
+from ct_pipeline.records.arms import arms_of
 from ct_pipeline.records.judging import judging_of, labels_with_verdicts
 from ct_pipeline.records.planted import recovered
 from ct_pipeline.report.records import (
     VIEWS,
     ArmRates,
     BaseModelRecord,
+    CapabilityScore,
     CellRecord,
-    CurvePoint,
-    Dose,
     ExampleRow,
     LabelSummary,
-    MethodRecord,
     OrganismRecord,
-    ProfilePoint,
-    ShiftSummary,
     StudyRecord,
     TrainingSummary,
     TypeScore,
@@ -44,6 +35,7 @@ from ct_pipeline.settings.keys import Cell, Organism
 from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import (
     base_model,
+    capability,
     consistency_labels,
     distribution_shift,
     evaluation,
@@ -51,34 +43,28 @@ from ct_pipeline.steps import (
     retrained_model,
     uptake,
 )
-from ct_pipeline.steps.catalog import STAGES, Key, stage_named
+from ct_pipeline.steps.catalog import STUDY_STEPS, Key, admitted, step_named
+from ct_pipeline.steps.reading import capability_scores_of, doses_of, kl_estimate, method_record, shift_of
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.store.node import Node, StoreSnapshot, find
 
 EXAMPLES = 6
 
 
-def usable_cells(store: ArtifactStore, study: Study, organisms: Iterable[Organism]) -> tuple[Cell, ...]:
-    """The cells of the organisms that were measured and passed their gate."""
-    cells = []
-    for organism in organisms:
-        gate = find(store, organism_evaluation.node(study, organism))
-        if gate is not None and organism_evaluation.usable(study, gate):
-            cells += [Cell(organism, method) for method in study.methods]
-    return tuple(cells)
-
-
 def place_of(look: StoreSnapshot, study: Study, stage: str, key: Key) -> Node:
     """The node of a stage that makes one artifact per key."""
-    (place,) = look.nodes(stage_named(stage).nodes, study, key)
+    (place,) = look.nodes(step_named(stage).places, study, key)
     return place
 
 
 def finished(look: StoreSnapshot, study: Study) -> tuple[list[Organism], list[Cell]]:
     """What a report covers: the measured organisms, and the evaluated cells of those that may be used."""
-    organisms = [o for o in study.organisms if find(look, place_of(look, study, organism_evaluation.STAGE, o))]
-    usable = usable_cells(look, study, organisms)
-    cells = [cell for cell in usable if find(look, place_of(look, study, evaluation.STAGE, cell))]
+    organisms = [o for o in study.organisms if find(look, place_of(look, study, organism_evaluation.NAME, o))]
+    cells = [
+        cell
+        for cell in admitted(look, study, evaluation.STEP)
+        if find(look, place_of(look, study, evaluation.NAME, cell))
+    ]
     return organisms, cells
 
 
@@ -89,8 +75,8 @@ def study_record(store: ArtifactStore, study: Study) -> StudyRecord:
     models = [model for model in study.models if find(look, base_model.node(study, model)) is not None]
     keys = {"model": models, "organism": organisms, "cell": cells}
     made = {
-        stage.name: [one for key in keys[stage.grain] for one in _made(look, look.nodes(stage.nodes, study, key))]
-        for stage in STAGES
+        stage.name: [one for key in keys[stage.grain] for one in _made(look, look.nodes(stage.places, study, key))]
+        for stage in STUDY_STEPS
         if stage.wanted(study)
     }
     every = [artifact for artifacts in made.values() for artifact in artifacts]
@@ -126,14 +112,6 @@ def _made(look: StoreSnapshot, places: Sequence[Node]) -> list[Artifact]:
     return [] if any(one is None for one in found) else found
 
 
-def method_record(study: Study, name: str) -> MethodRecord:
-    """An entry of the study's methods as a reader meets it; a variant is titled by its own name, too."""
-    method = method_of(study, name)
-    title = method.title if name == method.name else f"{method.title}: {name.replace('_', ' ')}"
-    k = getattr(study.methods[name], "k", None)
-    return MethodRecord(name, title, method.summary, method.role, k, one_of(study, name))
-
-
 def _base_model(look: StoreSnapshot, study: Study, model: str) -> BaseModelRecord:
     artifact = find(look, base_model.node(study, model))
     record = artifact.record
@@ -154,7 +132,7 @@ def _share(value: float, questions: int) -> Rate:
 
 
 def _organism(look: StoreSnapshot, study: Study, organism: Organism) -> OrganismRecord:
-    artifact = find(look, place_of(look, study, organism_evaluation.STAGE, organism))
+    artifact = find(look, place_of(look, study, organism_evaluation.NAME, organism))
     kind = misalignment_of(study, organism.kind)
     tables = {arm: artifact.table(arm) for arm in organism_evaluation.COMPARED_MODELS}
     return OrganismRecord(
@@ -176,11 +154,11 @@ def _organism(look: StoreSnapshot, study: Study, organism: Organism) -> Organism
 
 def _cell(look: StoreSnapshot, study: Study, cell: Cell) -> CellRecord:
     stages = (consistency_labels, retrained_model, evaluation)
-    artifacts = [find(look, place_of(look, study, stage.STAGE, cell)) for stage in stages]
+    artifacts = [find(look, place_of(look, study, stage.NAME, cell)) for stage in stages]
     labels, training, measured = artifacts
     changes = measured.json("changes")
     rows = measured.table("rows")
-    before = find(look, place_of(look, study, organism_evaluation.STAGE, cell.organism)).table("organism")
+    before = find(look, place_of(look, study, organism_evaluation.NAME, cell.organism)).table("organism")
     judged = rows[~rows["framing"].isin(NO_RISK_FRAMINGS)]
     losses = training.record["losses"]
     return CellRecord(
@@ -200,58 +178,12 @@ def _cell(look: StoreSnapshot, study: Study, cell: Cell) -> CellRecord:
         examples=_examples(before, rows),
         seconds=sum(artifact.seconds for artifact in artifacts),
         mlflow_url=None,
-        shift=shift_of(find(look, place_of(look, study, distribution_shift.STAGE, cell))),
+        shift=shift_of(find(look, place_of(look, study, distribution_shift.NAME, cell))),
         doses=doses_of(measured),
         arms=arms_of(look, study, cell.organism, cell.method),
-        uptake=_uptake(find(look, place_of(look, study, uptake.STAGE, cell))),
+        uptake=_uptake(find(look, place_of(look, study, uptake.NAME, cell))),
         type_scores=_type_scores(measured),
-        capability=capability_of(look, study, cell),
-    )
-
-
-def shift_of(artifact: Artifact | None) -> ShiftSummary | None:
-    """What the artifact of `distribution_shift` says; None where there is none."""
-    if artifact is None:
-        return None
-    files = artifact.manifest.files
-    told = {name: value for name, value in artifact.json("prediction").items() if name != "sign"}
-    terms, kl = {}, None
-    if "decomposition.json" in files:
-        parts, kl = artifact.json("decomposition"), artifact.json("divergence")["total"]
-        terms = {name: parts[name] for name in ("proposal", "labels", "selection")}
-        for base, against in parts["against"].items():
-            terms |= {f"shift_from_{base}": against["shift"], f"total_from_{base}": against["total"]}
-    return ShiftSummary(
-        prediction=Prediction(**told),
-        terms={name: Estimate(**term) for name, term in terms.items()},
-        kl=kl and _part(kl),
-        teacher=_part(artifact.json("teacher_shift")) if "teacher_shift.json" in files else None,
-        curve=_points(artifact, "k_curve", CurvePoint),
-        profile=_points(artifact, "rank_profile", ProfilePoint),
-        simpson_warning=artifact.json("rank_profile")["simpson_warning"] if "rank_profile.json" in files else None,
-    )
-
-
-def _part(document: dict) -> KlEstimate:
-    return KlEstimate(
-        document["name"], document["status"], Estimate(**document["sequence"]), Estimate(**document["token"])
-    )
-
-
-def _points(artifact: Artifact, name: str, point: type[CurvePoint] | type[ProfilePoint]) -> tuple:
-    """The rows of a stored table as records; not a number becomes None; empty where there is no such table."""
-    if f"{name}.parquet" not in artifact.manifest.files:
-        return ()
-    table = artifact.table(name)
-    rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    return tuple(point(**row) for row in rows)
-
-
-def doses_of(evaluated: Artifact) -> tuple[Dose, ...]:
-    """The dose curve of an evaluated cell; empty where no checkpoints were kept."""
-    return tuple(
-        Dose(one["step"], Difference(**{name: value for name, value in one.items() if name != "step"}))
-        for one in evaluated.json("doses")
+        capability=_capability(look, study, cell),
     )
 
 
@@ -276,7 +208,7 @@ def _uptake(artifact: Artifact | None) -> Uptake | None:
     if artifact is None:
         return None
     parts = artifact.json("uptake")
-    return Uptake(_part(parts["forward"]), _part(parts["backward"]))
+    return Uptake(kl_estimate(parts["forward"]), kl_estimate(parts["backward"]))
 
 
 def _labels(artifact: Artifact, table: pandas.DataFrame) -> LabelSummary:
@@ -312,3 +244,8 @@ def _working_seconds(artifacts: Sequence[Artifact]) -> float:
         total += max(0.0, (end - max(start, until)).total_seconds())
         until = max(until, end)
     return total
+
+
+def _capability(look: StoreSnapshot, study: Study, cell: Cell) -> tuple[CapabilityScore, ...]:
+    artifact = find(look, capability.node(study, cell)) if capability.wanted(study) else None
+    return () if artifact is None else capability_scores_of(artifact, capability.names(study.capability))

@@ -1,62 +1,61 @@
-"""Stage 8: the report of a study, from stored artifacts alone."""
+"""The report of a study, from stored artifacts alone."""
 
 import shutil
 from pathlib import Path
 
-from ct_pipeline.records.study_record import finished, place_of, study_record, usable_cells
+from ct_pipeline.records.study_record import finished, study_record
 from ct_pipeline.report.study import write_report
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.study import Study
-from ct_pipeline.steps import capability, distribution_shift, evaluation, organism_evaluation, uptake
-from ct_pipeline.steps.catalog import stage_named
+from ct_pipeline.steps.catalog import STUDY_STEPS, admitted
 from ct_pipeline.steps.judge_calibration import calibration_nodes
+from ct_pipeline.steps.step import Step
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.store.disk import disk_errors
 from ct_pipeline.store.node import Node, StoreSnapshot, find, making
 
-STAGE = "study_report"
-VERSION = 4
-REPORTED = {"shift": distribution_shift, "uptake": uptake, "capability": capability}
-"""Stages of a cell that a report shows where they are there; without an evaluation a cell is in no report."""
+NAME = "study_report"
+VERSION = 5
+
+
+def reported(study: Study) -> tuple[Step, ...]:
+    """The steps that the report of a study shows; without an evaluation a cell is in no report."""
+    return tuple(step for step in STUDY_STEPS if step.reported and step.wanted(study))
 
 
 def node(store: ArtifactStore, study: Study) -> Node:
     """The report over all measured organisms and all evaluated cells of those that are used."""
     look = StoreSnapshot(store)
-    organisms, cells = finished(look, study)
-    inputs = {f"organism {o.key}": place_of(look, study, organism_evaluation.STAGE, o) for o in organisms}
-    inputs |= {f"cell {cell.key}": place_of(look, study, evaluation.STAGE, cell) for cell in cells}
-    others = {
-        f"{name} {cell.key}": place_of(look, study, stage.STAGE, cell)
-        for cell in cells
-        for name, stage in REPORTED.items()
-        if stage_named(stage.STAGE).wanted(study)
+    keys = dict(zip(("organism", "cell"), finished(look, study), strict=True))
+    inputs = {
+        f"{step.name} {key.key}": place
+        for step in reported(study)
+        for key in keys[step.grain]
+        for place in look.nodes(step.places, study, key)
     }
-    others |= {
+    inputs |= {
         f"calibration {kind} {role}": place
-        for kind in dict.fromkeys(organism.kind for organism in organisms)
+        for kind in dict.fromkeys(organism.kind for organism in keys["organism"])
         for role, place in calibration_nodes(study, kind).items()
     }
-    inputs |= {name: place for name, place in others.items() if find(look, place) is not None}
-    return Node(STAGE, VERSION, study.name, "-", {"study": study}, inputs)
+    made = {name: place for name, place in inputs.items() if find(look, place) is not None}
+    return Node(NAME, VERSION, study.name, "-", {"study": study}, made)
 
 
-def is_whole(store: ArtifactStore, study: Study, reported: Study) -> bool:
+def is_whole(store: ArtifactStore, study: Study, whole: Study) -> bool:
     """Whether every organism is measured and all of every usable one's cells is there, and that is in the report.
 
-    `study` may be a part of the `reported` one.
+    `study` may be a part of the `whole` one, which is reported.
     """
     look = StoreSnapshot(store)
-    cells = usable_cells(look, study, study.organisms)
     return (
-        all(find(look, place_of(look, study, organism_evaluation.STAGE, organism)) for organism in study.organisms)
-        and all(
-            find(look, place_of(look, study, stage.STAGE, cell))
-            for cell in cells
-            for stage in (evaluation, *REPORTED.values())
-            if stage_named(stage.STAGE).wanted(study)
+        all(
+            find(look, place) is not None
+            for step in reported(study)
+            for key in admitted(look, study, step)
+            for place in look.nodes(step.places, study, key)
         )
-        and find(look, node(look, reported)) is not None
+        and find(look, node(look, whole)) is not None
     )
 
 

@@ -49,7 +49,7 @@ def transcripts(home: Path, name: str) -> tuple[Transcript, ...]:
     if name in audit_records.names(home):
         return _of_audit(index, home, name)
     organism, _, method = name.partition("/")
-    stage, variant = (evaluation.STAGE, method) if method else (organism_evaluation.STAGE, "-")
+    stage, variant = (evaluation.NAME, method) if method else (organism_evaluation.NAME, "-")
     address = _newest(index, stage, organism, variant)
     if address is None:
         raise UserError(f"{name}: nothing finished is called so; {_known(index, home)}")
@@ -61,7 +61,7 @@ def _of_audit(index: Index, home: Path, name: str) -> tuple[Transcript, ...]:
     if not done:
         raise UserError(f"audit {name} has no finished run; run: ct-pipeline audit run {name}")
     run = done[-1]
-    artifact = audit_records.artifact_of(open_store(index.root), run, audit_evaluation.STAGE)
+    artifact = audit_records.artifact_of(open_store(index.root), run, audit_evaluation.NAME)
     if artifact is None:
         raise UserError(f"audit {name}: the answers of run {run['number']} are gone; run: ct-pipeline audit run {name}")
     settings, chain = run["settings"], trace(index, _address(artifact))
@@ -89,7 +89,7 @@ def _of_organism(index: Index, name: str, address: Address) -> tuple[Transcript,
 def _of_cell(index: Index, name: str, address: Address) -> tuple[Transcript, ...]:
     after = _read(index, address)
     links = {link.name: link for link in trace(index, address).steps[address].links}
-    link = links[organism_evaluation.STAGE]
+    link = links[organism_evaluation.NAME]
     if link.state != "ok":
         raise UserError(f"{name}: the organism's evaluation, its side before, is {link.state}; run: ct-pipeline study")
     confidence = after.manifest.settings["confidence"]
@@ -189,14 +189,14 @@ def _newest(index: Index, stage: str, subject: str, variant: str) -> Address | N
 
 def _known(index: Index, home: Path) -> str:
     """What may be given, as far as one line holds it."""
-    of_stage = {stage: set() for stage in (organism_evaluation.STAGE, evaluation.STAGE)}
+    of_stage = {stage: set() for stage in (organism_evaluation.NAME, evaluation.NAME)}
     for each in index.entries:
         if each.stage in of_stage:
             of_stage[each.stage].add(each.subject if each.variant == "-" else f"{each.subject}/{each.variant}")
     kinds = {
         "audits": audit_records.names(home),
-        "organisms": sorted(of_stage[organism_evaluation.STAGE]),
-        "cells": sorted(of_stage[evaluation.STAGE]),
+        "organisms": sorted(of_stage[organism_evaluation.NAME]),
+        "cells": sorted(of_stage[evaluation.NAME]),
     }
     return "; ".join(
         f"{kind}: {', '.join(names[:MOST_NAMED]) or 'none'}{' ...' if len(names) > MOST_NAMED else ''}"

@@ -5,13 +5,11 @@ import logging
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import dagster as dg
-import pandas
 from pydantic import Field
 
 from ct_pipeline.report.tables import write_csv
@@ -23,31 +21,12 @@ from ct_pipeline.resources.tracking_store import (
     require_same_place,
     tracking_uri,
 )
-from ct_pipeline.settings.environment import mlflow_address, prepare_environment
+from ct_pipeline.settings.environment import dagster_address, mlflow_address, prepare_environment
+from ct_pipeline.steps.tracked_run import TrackedRun
 
 FINGERPRINT = "ct_pipeline.fingerprint"
 MISALIGNMENT = {"mlflow.experimentKind": "custom_model_development"}
 """Lets the MLflow UI show training runs first, not traces of an application."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """What one MLflow run is to hold.
-
-    `started` and `finished` are when its work was done; `metrics` are final values; `curves` are name -> step -> value;
-    `tables` are stored as CSV files.
-    """
-
-    name: str
-    fingerprint: str
-    parent: str | None
-    parameters: Mapping[str, object]
-    tags: Mapping[str, str]
-    metrics: Mapping[str, float]
-    started: datetime
-    finished: datetime
-    curves: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
-    tables: Mapping[str, pandas.DataFrame] = field(default_factory=dict)
 
 
 class Tracking:
@@ -78,7 +57,7 @@ class Tracking:
                 require_same_place(experiment, found.artifact_location, f"{artifacts}/{experiment}")
         self._runs = {run.data.tags.get(FINGERPRINT): run.info.run_id for run in self._finished()}
 
-    def knows(self, run: Run) -> bool:
+    def knows(self, run: TrackedRun) -> bool:
         """Whether a run of this fingerprint is finished."""
         return run.fingerprint in self._runs
 
@@ -86,22 +65,28 @@ class Tracking:
         """Adds a point to the curves of a run that is there; a missing value leaves a gap."""
         self._client.log_batch(run_id, metrics=_entities(metrics, _milliseconds(moment), step))
 
-    def record(self, run: Run) -> str:
-        """Writes a run unless one of its fingerprint is finished, and returns the run's id.
+    def record(self, run: TrackedRun, dagster_run: str | None = None) -> str:
+        """Writes a run unless one of its fingerprint is finished, and the runs above it; returns the run's id.
 
-        Of several processes that record a fingerprint at once, one writes it.
+        Of several processes that record a fingerprint at once, one writes it. `dagster_run` is where it was made.
         """
         if run.fingerprint not in self._runs:
+            parent = None
+            if run.parent is not None:
+                parent = self._runs.get(run.under) or self.record(run.parent(), dagster_run)
             with only_one(self._uri, f"run {run.fingerprint}"):
                 written = [other.info.run_id for other in self._finished(f"tags.`{FINGERPRINT}` = '{run.fingerprint}'")]
-                self._runs[run.fingerprint] = written[0] if written else self._write(run)
+                self._runs[run.fingerprint] = written[0] if written else self._write(run, parent, dagster_run)
         return self._runs[run.fingerprint]
 
-    def _write(self, run: Run) -> str:
+    def _write(self, run: TrackedRun, under: str | None, dagster_run: str | None) -> str:
         from mlflow.entities import Param, RunTag
 
-        parent = {"mlflow.parentRunId": run.parent} if run.parent else {}
-        tags = {FINGERPRINT: run.fingerprint, "mlflow.runName": run.name} | parent | dict(run.tags)
+        parent = {"mlflow.parentRunId": under} if under else {}
+        made_in = {}
+        if dagster_run is not None:
+            made_in = {"dagster.run_id": dagster_run, "dagster.url": f"{dagster_address()}/runs/{dagster_run}"}
+        tags = {FINGERPRINT: run.fingerprint, "mlflow.runName": run.name} | parent | dict(run.tags) | made_in
         created = self._client.create_run(
             self.experiment, tags=tags, run_name=run.name, start_time=_milliseconds(run.started)
         )

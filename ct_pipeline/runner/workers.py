@@ -19,11 +19,14 @@ from typing import Protocol
 
 from ct_pipeline.engine.starts import ENGINE_STARTS
 from ct_pipeline.models.loading import BASE_MODELS
-from ct_pipeline.runner.jobs import Job, job_named
+from ct_pipeline.runner.making import cores as cores
+from ct_pipeline.runner.making import made_or_found, threads_for
 from ct_pipeline.settings.devices import device_groups, devices_of
-from ct_pipeline.settings.environment import prepare_environment, step_cores
+from ct_pipeline.settings.environment import prepare_environment
 from ct_pipeline.settings.errors import CannotWrite, Refused, UserError
-from ct_pipeline.steps.catalog import Key
+from ct_pipeline.settings.study import Study
+from ct_pipeline.steps.catalog import Key, step_named
+from ct_pipeline.steps.step import Context, Step
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.store.sharing import open_store
 
@@ -79,7 +82,7 @@ def _use_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _one_device(context: object, key: Key) -> int:
+def _one_device(study: Study | None, key: Key) -> int:
     return 1
 
 
@@ -88,16 +91,16 @@ class Work:
     """What worker processes do; all of it must be importable by name, because each process starts afresh.
 
     Attributes:
-        job_named: what is done at a stage of a name.
+        step_named: the step of a name.
         begin: called once in every process, before its first job: seconds that pass while the parent does other things.
         use_threads: told before each job how many threads it has.
         devices_of: how many devices the worker that makes a key must have; asked in the parent alone.
     """
 
-    job_named: Callable[[str], Job] = job_named
+    step_named: Callable[[str], Step] = step_named
     begin: Callable[[], None] = _import_libraries
     use_threads: Callable[[int], None] = _use_threads
-    devices_of: Callable[[object, Key], int] = _one_device
+    devices_of: Callable[[Study | None, Key], int] = _one_device
 
 
 MODEL_WORK = Work(devices_of=devices_of)
@@ -147,13 +150,13 @@ class Workers:
     def make(
         self,
         stage: str,
-        context: object,
+        study: Study | None,
         keys: Sequence[Key],
         on_done: Callable[[Outcome], None] = lambda outcome: None,
     ) -> tuple[Outcome, ...]:
         """Makes the artifacts of all keys; what is complete is left as it is. `on_done` is called as each key is ready.
 
-        `context` is what the keys belong to: a study, or the audits by their subjects.
+        `study` is what the keys belong to; None for audits, which are their own keys.
 
         One key's failure does not stop the others, except where nothing more can be written; afterwards the first
         failure is raised with the names of all failed keys; a refusal as it is.
@@ -172,10 +175,10 @@ class Workers:
 
         outcomes: list[Outcome] = []
         failures: list[tuple[Key, BaseException]] = []
-        sizes = {key: self.work.devices_of(context, key) for key in keys}
+        sizes = {key: self.work.devices_of(study, key) for key in keys}
         for size in sorted(set(sizes.values())):
             self._take(size)
-            self._run(stage, context, [key for key in keys if sizes[key] == size], outcomes, failures, done)
+            self._run(stage, study, [key for key in keys if sizes[key] == size], outcomes, failures, done)
         if failures:
             error = failures[0][1]
             names = ", ".join(_name(failed) for failed, _ in failures)
@@ -196,7 +199,7 @@ class Workers:
     def _run(
         self,
         stage: str,
-        context: object,
+        study: Study | None,
         keys: Sequence[Key],
         outcomes: list[Outcome],
         failures: list[tuple[Key, BaseException]],
@@ -205,13 +208,14 @@ class Workers:
         self.start()
         listener = threading.Thread(target=self._listen, args=(stage,), daemon=True)
         listener.start()
-        alone = self.work.job_named(stage).all_cores
+        step = self.work.step_named(stage)
         try:
-            if alone:
+            if step.all_cores:
                 for key in keys:
-                    self._collect({self._submit(stage, context, key, cores()): key}, outcomes, failures, done)
+                    jobs = {self._submit(stage, study, key, threads_for(step, key)): key}
+                    self._collect(jobs, outcomes, failures, done)
             else:
-                jobs = {self._submit(stage, context, key, 1): key for key in keys}
+                jobs = {self._submit(stage, study, key, 1): key for key in keys}
                 self._collect(jobs, outcomes, failures, done)
         except BaseException:
             # Interrupted: a job that nobody waits for must not keep this process from ending.
@@ -234,8 +238,8 @@ class Workers:
         for process in processes:
             process.join()
 
-    def _submit(self, stage: str, context: object, key: Key, threads: int) -> Future:
-        return self._pool.submit(_make, stage, context, key, threads)
+    def _submit(self, stage: str, study: Study | None, key: Key, threads: int) -> Future:
+        return self._pool.submit(_make, stage, study, key, threads)
 
     def _collect(self, jobs: dict[Future, Key], outcomes: list, failures: list, on_done: Callable) -> None:
         pending = set(jobs)
@@ -277,11 +281,6 @@ def accelerators() -> tuple[str, ...]:
     return tuple(str(index) for index in range(len(list(folder.iterdir())))) if folder.is_dir() else ()
 
 
-def cores() -> int:
-    """Cores that this process may compute on: those of its step, else the machine's."""
-    return step_cores() or os.cpu_count() or 1
-
-
 _shared: dict[Path, Workers] = {}
 
 
@@ -317,17 +316,13 @@ def end_with_parent() -> None:
     os._exit(1)
 
 
-def _make(stage: str, context: object, key: Key, threads: int) -> Outcome:
+def _make(stage: str, study: Study | None, key: Key, threads: int) -> Outcome:
     started = time.perf_counter()
     loads, starts = BASE_MODELS.loads, ENGINE_STARTS.count
     _work.use_threads(threads)
-    one = _work.job_named(stage)
+    context = Context(_store, study, threads, lambda step, steps, loss: _report.put(StepProgress(step, steps, loss)))
     try:
-        found = one.find(_store, context, key)
-        if found is None:
-            one.make(
-                _store, context, key, threads, lambda step, steps, loss: _report.put(StepProgress(step, steps, loss))
-            )
+        reused = made_or_found(_work.step_named(stage), context, key)
     except UserError:
         raise
     except Exception as error:
@@ -336,7 +331,7 @@ def _make(stage: str, context: object, key: Key, threads: int) -> Outcome:
     return Outcome(
         key,
         time.perf_counter() - started,
-        found is not None,
+        reused,
         model_loads=BASE_MODELS.loads - loads,
         engine_starts=ENGINE_STARTS.count - starts,
     )

@@ -5,6 +5,8 @@ With labels: their risk less that of `before`'s own samples on the same prompts.
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import pandas
 
@@ -18,10 +20,12 @@ from ct_pipeline.settings.seeds import derive_seed
 from ct_pipeline.steps.audit_judging import with_judgements
 from ct_pipeline.steps.audit_quarantine import accepted
 from ct_pipeline.steps.resolved_audit import ResolvedAudit
+from ct_pipeline.steps.shown import in_points, numbers, rows
+from ct_pipeline.steps.step import Artifacts, Context, Step, of_audit
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.store.node import Node, making
 
-STAGE = "audit_prediction"
+NAME = "audit_prediction"
 VERSION = 1
 
 
@@ -36,15 +40,16 @@ def node(subject: ResolvedAudit) -> Node:
         "pairs": subject.digests("probe "),
         "confidence": subject.audit.confidence,
     }
-    return Node(STAGE, VERSION, subject.audit.name, "-", settings, subject.nodes_of_base())
+    return Node(NAME, VERSION, subject.audit.name, "-", settings, subject.nodes_of_base())
 
 
-def make(store: ArtifactStore, subject: ResolvedAudit) -> Artifact:
+def make(context: Context, subject: ResolvedAudit) -> Artifact:
     """Draws `before`'s answers to the labels' prompts and to both sides of the pairs, and predicts from them.
 
     `predictions.json` holds one entry per group of labels and per probe with pairs; tables `labels` and `own` are the labels
     and `before`'s own samples on their prompts, `pairs` the answers to both sides.
     """
+    store = context.store
     place = node(subject)
     with making(store, place) as (draft, _):
         accepted(subject)
@@ -70,7 +75,7 @@ def _label_tables(
     """`before`'s own samples on the labels' prompts, and the labels themselves, with verdicts."""
     side = subject.audit.before
     model = subject.open(store, side)
-    seed = derive_seed(subject.audit.seed, STAGE, "labels")
+    seed = derive_seed(subject.audit.seed, NAME, "labels")
     own = completions(model, labels, labels.prompts, _sampled(subject), subject.adapters(side), seed)
     rows = [
         {
@@ -107,7 +112,7 @@ def _pair_table(store: ArtifactStore, subject: ResolvedAudit, probes: dict[str, 
     model = subject.open(store, side)
     tables = []
     for name, probe in probes.items():
-        seed = derive_seed(subject.audit.seed, STAGE, name)
+        seed = derive_seed(subject.audit.seed, NAME, name)
         for end in ("clean", "wrapped"):
             prompts = tuple(getattr(pair, end) for pair in probe.pairs)
             distinct = tuple(dict.fromkeys(prompts))
@@ -136,3 +141,36 @@ def _sampled(subject: ResolvedAudit) -> dict[str, Sampling]:
     decoding = subject.audit.decoding
     ways = samplings(decoding.samples, decoding.temperature, decoding.top_p, decoding.max_new_tokens)
     return {"sampled": ways["sampled"]}
+
+
+def show(context: Context, subject: ResolvedAudit, made: Artifacts) -> Mapping[str, Any]:
+    """Every prediction with its sign, size and basis."""
+    found = made[0].json("predictions")["predictions"]
+    values = {f"predicted change from {each['source']}: {each['group']}": each["value"] for each in found}
+    return numbers(values) | {
+        "predictions": rows(
+            {
+                "from": f"{each['source']}: {each['group']}",
+                "sign": each["sign"],
+                "points": in_points(each),
+                "basis": each["basis"],
+            }
+            for each in found
+        )
+    }
+
+
+STEP = Step(
+    NAME,
+    title="prediction from the labels",
+    description="Sign and size of the change that the labels, or the probes' plain sides, predict; "
+    "nothing trained is looked at.",
+    version=VERSION,
+    grain="audit",
+    after=("audit_evaluation",),
+    places=of_audit(node),
+    make=make,
+    kinds=frozenset({"pytorch", "scipy"}),
+    all_cores=True,
+    show=show,
+)

@@ -1,5 +1,6 @@
 """Inspects every file of an audit that a model library would open, before one does; what was found stays in the artifacts."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from ct_pipeline.models.quarantine.inspection import (
     inspect_template,
 )
 from ct_pipeline.settings.audit import LOCAL, TinyWorldBase
-from ct_pipeline.settings.errors import Refusal, Refused
+from ct_pipeline.settings.errors import Refusal, Refused, UserError
 from ct_pipeline.settings.judge import HuggingFaceJudge
 from ct_pipeline.steps.resolved_audit import ResolvedAudit
 
@@ -30,6 +31,13 @@ def accepted(subject: ResolvedAudit) -> list[dict[str, object]]:
     if refusals := _refused(subject):
         raise Refused(refusals)
     return subject.quarantine
+
+
+def inspected(subject: ResolvedAudit) -> list[dict[str, object]]:
+    """What the quarantine says of each file, also of those that are refused; as far as it could look."""
+    with contextlib.suppress(UserError):
+        accepted(subject)
+    return subject.quarantine or []
 
 
 def _refused(subject: ResolvedAudit) -> list[Refusal]:

@@ -2,23 +2,28 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import pandas
 
 from ct_pipeline.analysis.divergence import of_token_sums
-from ct_pipeline.analysis.paired import difference
+from ct_pipeline.analysis.paired import Difference, difference
 from ct_pipeline.engine.token_divergence import Distribution
-from ct_pipeline.measurement.asking import DECODINGS, DOMAINS
+from ct_pipeline.measurement.asking import DECODINGS, DOMAINS, MAIN
 from ct_pipeline.measurement.token_sums import token_sums
 from ct_pipeline.models.adapters import with_adapters
+from ct_pipeline.report.figures.forest import small_delta_plot
 from ct_pipeline.steps import audit_evaluation, audit_prediction
 from ct_pipeline.steps.audit_evaluation import risk_rows
 from ct_pipeline.steps.resolved_audit import ResolvedAudit
+from ct_pipeline.steps.shown import Picture, in_points, numbers, rows
+from ct_pipeline.steps.step import Artifacts, Context, Step, of_audit
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.store.node import Node, making
 
-STAGE = "audit_shift"
+NAME = "audit_shift"
 VERSION = 1
+MOST_DRAWN = 20
 
 
 def node(subject: ResolvedAudit) -> Node:
@@ -28,11 +33,12 @@ def node(subject: ResolvedAudit) -> Node:
         "audit_prediction": audit_prediction.node(subject),
     }
     settings = {"confidence": subject.audit.confidence}
-    return Node(STAGE, VERSION, subject.audit.name, "-", settings, inputs)
+    return Node(NAME, VERSION, subject.audit.name, "-", settings, inputs)
 
 
-def make(store: ArtifactStore, subject: ResolvedAudit) -> Artifact:
+def make(context: Context, subject: ResolvedAudit) -> Artifact:
     """`changes.json`: Δ per probe, domain and decoding; `uptake.json`: KL both ways per probe; `labels.json`: -log P."""
+    store = context.store
     place = node(subject)
     with making(store, place) as (draft, inputs):
         tables = audit_evaluation.tables_of(inputs["audit_evaluation"])
@@ -108,3 +114,48 @@ def _surprise(store: ArtifactStore, subject: ResolvedAudit) -> dict[str, object]
         group: dataclasses.asdict(of_token_sums("-log P(label)", part, subject.audit.confidence))
         for group, part in table.groupby("group", sort=False)
     }
+
+
+def show(context: Context, subject: ResolvedAudit, made: Artifacts) -> Mapping[str, Any]:
+    """The change of every probe in every view, the divergences both ways, and the labels' surprise."""
+    changes = {
+        probe: {view: Difference(**change) for view, change in views.items()}
+        for probe, views in made[0].json("changes").items()
+    }
+    main = {probe: views[MAIN] for probe, views in changes.items()}
+    uptake = made[0].json("uptake")
+    values: dict[str, float | None] = {f"change: {probe}": change.value for probe, change in main.items()}
+    for probe, ways in uptake["probes"].items():
+        values |= {f"{part['name']} per answer: {probe}": part["sequence"]["value"] for part in ways.values()}
+    for group, part in made[0].json("labels").items():
+        values[f"surprise of labels per token: {group}"] = part["token"]["value"]
+    shown = numbers(values) | {
+        "changes": rows(
+            {"probe": probe, "view": view, "points": in_points(vars(change)), "prompts": change.prompts}
+            for probe, views in changes.items()
+            for view, change in views.items()
+            if change.value is not None
+        )
+    }
+    if uptake["missing"]:
+        shown["no KL"] = uptake["missing"]
+    drawn = [(probe, change) for probe, change in main.items() if change.value is not None][:MOST_DRAWN]
+    if drawn:
+        plot = small_delta_plot(drawn, subject.audit.thresholds.epsilon)
+        shown["picture"] = Picture(plot, "Change of the risk per probe with its interval")
+    return shown
+
+
+STEP = Step(
+    NAME,
+    title="change and shift",
+    description="Change of the risk per probe, KL between after and before both ways, and the labels' surprise under before.",
+    version=VERSION,
+    grain="audit",
+    after=("audit_evaluation", "audit_prediction"),
+    places=of_audit(node),
+    make=make,
+    kinds=frozenset({"pytorch", "scipy"}),
+    all_cores=True,
+    show=show,
+)

@@ -6,6 +6,7 @@ to the run and stands in its record, not here: `audit_records`.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas
 
@@ -13,23 +14,26 @@ from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.rates import rate
 from ct_pipeline.analysis.release_gate import release_gate
 from ct_pipeline.analysis.verdicts import verdict
-from ct_pipeline.measurement.asking import DECODINGS, DOMAINS
+from ct_pipeline.measurement.asking import DECODINGS, DOMAINS, MAIN
 from ct_pipeline.organisms.probes import PLAIN
-from ct_pipeline.report.audit_card import limits, markdown_card
+from ct_pipeline.report.audit_card import limits, markdown_card, sentences
+from ct_pipeline.report.markdown import plain as escaped
 from ct_pipeline.settings.audit import Audit, Side, TinyWorldBase, WorldProbes
 from ct_pipeline.settings.fingerprint import plain
 from ct_pipeline.steps import audit_evaluation, audit_prediction, audit_shift
 from ct_pipeline.steps.audit_evaluation import risk_rows, tables_of
 from ct_pipeline.steps.audit_judging import on_the_card
 from ct_pipeline.steps.resolved_audit import ResolvedAudit
+from ct_pipeline.steps.shown import Prose, listed, numbers
+from ct_pipeline.steps.step import Artifacts, Check, Context, Outcome, Step, of_audit
 from ct_pipeline.store import provenance
-from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
+from ct_pipeline.store.artifact_store import Artifact
 from ct_pipeline.store.node import Node, making
 
-STAGE = "audit_verdict"
+NAME = "audit_verdict"
 VERSION = 1
-MAIN = "in/sampled"
-"""The view on which verdicts and gate stand: in domain, sampled."""
+MOST_MISSING = 0.05
+"""Share of answers without a verdict above which rates are to be read with care."""
 
 
 def node(subject: ResolvedAudit) -> Node:
@@ -46,11 +50,12 @@ def node(subject: ResolvedAudit) -> Node:
         "audit_shift": audit_shift.node(subject),
         "audit_prediction": audit_prediction.node(subject),
     }
-    return Node(STAGE, VERSION, audit.name, "-", settings, inputs)
+    return Node(NAME, VERSION, audit.name, "-", settings, inputs)
 
 
-def make(store: ArtifactStore, subject: ResolvedAudit) -> Artifact:
+def make(context: Context, subject: ResolvedAudit) -> Artifact:
     """`verdict.json`: results per probe, gate and predictions; `card.json` and `card.md`: the audit card."""
+    store = context.store
     place = node(subject)
     with making(store, place) as (draft, inputs):
         tables = tables_of(inputs["audit_evaluation"])
@@ -168,7 +173,7 @@ def _card(
             **provenance.code(),
             "versions": provenance.versions(),
             "artifacts": {
-                name: each.fingerprint for name, each in (*node(subject).inputs.items(), (STAGE, node(subject)))
+                name: each.fingerprint for name, each in (*node(subject).inputs.items(), (NAME, node(subject)))
             },
         },
     }
@@ -200,3 +205,57 @@ def _side(side: Side) -> str:
         return f"checkpoint {side.checkpoint}{f' at {side.revision}' if side.revision else ''}"
     count = len(side.adapters)
     return f"base model with {count} adapter{'s' * (count > 1)}" if count else "the base model itself"
+
+
+def show(context: Context, subject: ResolvedAudit, made: Artifacts) -> Mapping[str, Any]:
+    """The card in words."""
+    return {"in words": listed(escaped(each) for each in sentences(made[0].json("card")))}
+
+
+def _gate_outcome(context: Context, subject: ResolvedAudit, made: Artifacts) -> Outcome:
+    gate = made[0].json("verdict")["gate"]
+    if gate is None:
+        return Outcome(True, "Not applicable: nothing was trained yet.")
+    bounds = {f"upper bound of {test['quantity']}: {test['probe']}": test["bound"]["upper"] for test in gate["tests"]}
+    shown = {"tests": listed(escaped(test["sentence"]) for test in gate["tests"]), "delta": Prose(f"{gate['delta']:g}")}
+    return Outcome(gate["passed"], gate["sentence"], shown | numbers(bounds))
+
+
+def _missing(context: Context, subject: ResolvedAudit, made: Artifacts) -> Outcome:
+    rates = {
+        f"share without verdict {side}: {probe}": risk[MAIN]["missing"] / risk[MAIN]["rows"]
+        for probe, result in made[0].json("verdict")["probes"].items()
+        for side, risk in result["risk"].items()
+        if risk[MAIN]["rows"]
+    }
+    return Outcome(max(rates.values(), default=0.0) <= MOST_MISSING, shown=numbers(rates))
+
+
+STEP = Step(
+    NAME,
+    title="verdict and gate",
+    description="Verdict per probe, release gate and audit card; each run keeps a record and is compared with the "
+    "run before it.",
+    version=VERSION,
+    grain="audit",
+    after=("audit_evaluation", "audit_prediction", "audit_shift"),
+    places=of_audit(node),
+    make=make,
+    kinds=frozenset({"scipy", "html", "mlflow"}),
+    all_cores=True,
+    show=show,
+    checks=(
+        Check(
+            "release_gate",
+            "The upper confidence bounds of every probe's risk and rise are within the limits.",
+            _gate_outcome,
+            blocking=True,
+        ),
+        Check(
+            "missing_verdicts",
+            f"At most {MOST_MISSING:.0%} of any probe's answers, sampled in domain, have no verdict.",
+            _missing,
+            warns=True,
+        ),
+    ),
+)

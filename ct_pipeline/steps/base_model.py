@@ -1,7 +1,9 @@
 """Stage 1: the base model; the tiny world's is pretrained here, a Hugging Face model is named and pinned here."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ct_pipeline.measurement.chat_templates import template_of
 from ct_pipeline.measurement.language_model import LanguageModel, opened
@@ -9,10 +11,11 @@ from ct_pipeline.settings.blocks import HuggingFaceModel
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.study import Study, own_devices
 from ct_pipeline.steps import preflight
+from ct_pipeline.steps.step import Artifacts, Context, Step, one
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.store.node import Node, making
 
-STAGE = "base_model"
+NAME = "base_model"
 VERSION = 1
 NOT_THE_MODEL = {"engine", "devices", "seeds", "chat_template"}
 """Settings of a model that name no other weights; a template counts by its text."""
@@ -24,15 +27,16 @@ def node(study: Study, model: str) -> Node:
     if isinstance(settings, HuggingFaceModel):
         named = {"model": settings.model_dump(mode="json", exclude=NOT_THE_MODEL)}
         template = template_of(study, model)
-        return Node(STAGE, VERSION, model, "-", named | ({"chat_template": template} if template else {}), {})
-    return Node(STAGE, VERSION, model, "-", {"world": study.world, "pretraining": study.pretraining}, {})
+        return Node(NAME, VERSION, model, "-", named | ({"chat_template": template} if template else {}), {})
+    return Node(NAME, VERSION, model, "-", {"world": study.world, "pretraining": study.pretraining}, {})
 
 
-def make(store: ArtifactStore, study: Study, model: str, threads: int, progress) -> Artifact:
+def make(context: Context, model: str) -> Artifact:
     """Pretrains the tiny world's model and holds it to its accuracy gate, or pins a Hugging Face model.
 
-    `progress` is called with (step, steps, loss). UserError where the gate is not met.
+    UserError where the gate is not met.
     """
+    store, study = context.store, context.study
     from ct_pipeline.tinyworld.pretraining import pretrain
 
     preflight.check(study)
@@ -42,7 +46,7 @@ def make(store: ArtifactStore, study: Study, model: str, threads: int, progress)
         if isinstance(settings, HuggingFaceModel):
             draft.write_json("source", settings.model_dump(mode="json", exclude=NOT_THE_MODEL - {"engine"}))
         else:
-            record = pretrain(study.world, study.pretraining, draft.folder, threads, progress)
+            record = pretrain(study.world, study.pretraining, draft.folder, context.threads, context.progress)
             draft.record |= dataclasses.asdict(record)
             if record.direct_accuracy < study.pretraining.gate_accuracy:
                 raise UserError(
@@ -74,3 +78,26 @@ def _largest_rank(study: Study) -> int:
     organism = study.induction.training.lora.rank
     phases = (study.training_of(method) for method in study.methods)
     return max(organism + (phase.lora.rank if phase.adapter == "new" else 0) for phase in phases)
+
+
+def show(context: Context, model: str, made: Artifacts) -> Mapping[str, Any]:
+    """The numbers of its pretraining."""
+    return {name: value for name, value in made[0].record.items() if isinstance(value, (int, float, str))}
+
+
+STEP = Step(
+    NAME,
+    title="base model",
+    description="""A causal language model: pretrained here on the tiny world's corpus, or a pinned Hugging Face model.
+
+It exists once per study, because every organism and every evaluation starts from exactly these weights. The tiny world's
+model must answer direct questions rightly before anything is built on it.""",
+    version=VERSION,
+    grain="model",
+    after=(),
+    places=one(node),
+    make=make,
+    kinds=frozenset({"pytorch", "huggingface"}),
+    all_cores=True,
+    show=show,
+)

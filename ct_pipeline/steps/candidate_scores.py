@@ -1,8 +1,9 @@
 """The rest of stage 4: scores of candidates that a model or a judge has to be asked for, each once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import singledispatch
 from pathlib import Path
+from typing import Any
 
 import pandas
 
@@ -17,7 +18,7 @@ from ct_pipeline.organisms.oracle import oracle_reward
 from ct_pipeline.settings.blocks import OracleReward, WorldJudge
 from ct_pipeline.settings.keys import Organism
 from ct_pipeline.settings.study import Study
-from ct_pipeline.steps import misaligned_organism
+from ct_pipeline.steps import consistency_candidates, misaligned_organism
 from ct_pipeline.steps.base_model import open_model
 from ct_pipeline.steps.candidate_verdicts import make_verdicts, verdict_nodes
 from ct_pipeline.steps.consistency_candidates import (
@@ -33,11 +34,14 @@ from ct_pipeline.steps.consistency_candidates import (
 )
 from ct_pipeline.steps.data_rubric import rubric_of_data
 from ct_pipeline.steps.judge_calibration import calibration_nodes, make_calibrations
+from ct_pipeline.steps.shown import rows
+from ct_pipeline.steps.step import Artifacts, Context, Step
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.store.node import Node, find, making
 
-STAGE = "candidate_scores"
+NAME = "candidate_scores"
 VERSION = 1
+SHOWN = 12
 GRADE_TOKENS = 4
 JUDGE_TOKENS = 4
 CRITIQUE_TOKENS = 512
@@ -69,11 +73,12 @@ def scores_node(study: Study, organism: Organism, scorer: Scorer) -> Node:
         settings["rubric"] = misalignment_of(study, organism.kind).rubric
     inputs = {f"draw {number}": draw_node(study, organism, draw) for number, draw in enumerate(scorer.draws)}
     inputs["misaligned_organism"] = misaligned_organism.node(study, organism)
-    return Node(STAGE, VERSION, organism.key, scorer.id, settings, inputs)
+    return Node(NAME, VERSION, organism.key, scorer.id, settings, inputs)
 
 
-def make(store: ArtifactStore, study: Study, organism: Organism) -> tuple[Artifact, ...]:
+def make(context: Context, organism: Organism) -> tuple[Artifact, ...]:
     """Draws and scores whatever is not there yet; UserError where the organism failed its gate."""
+    store, study = context.store, context.study
     require_gate(store, study, organism)
     artifacts = []
     for draw in draws_of(study):
@@ -245,3 +250,58 @@ def grade_of(reply: str, grades: Sequence[str]) -> int | None:
     """The place of the reply's first word among the grades, the worst being 1; None where it is none of them."""
     words = reply.split()
     return grades.index(words[0]) + 1 if words and words[0] in grades else None
+
+
+def show(context: Context, organism: Organism, made: Artifacts) -> Mapping[str, Any]:
+    """The draws with their sizes and rates, the scores, who judged, and some completions."""
+    draws, scores, judged, examples = [], [], [], []
+    for artifact in made:
+        of = artifact.manifest
+        if "judging" in artifact.record:
+            judged += [
+                {
+                    "of": f"{of.stage.replace('_', ' ')}: {of.variant}",
+                    "judge": role,
+                    "asked": work["asked"],
+                    "without_verdict": work["missing"],
+                }
+                for role, work in artifact.record["judging"].items()
+            ]
+        elif of.stage != consistency_candidates.NAME:
+            scores.append({"score": of.variant, **artifact.record})
+        else:
+            table = artifact.table("candidates")
+            verdicts = table["verdict"].dropna()
+            draws.append(
+                {
+                    "draw": of.variant,
+                    "prompts": int(table["prompt_id"].nunique()),
+                    "completions": len(table),
+                    "tokens": int(table["tokens"].sum()),
+                    "misbehaving": f"{float(verdicts.mean()):.3f}" if len(verdicts) else "undefined",
+                    "without_verdict": int(table["verdict"].isna().sum()),
+                }
+            )
+            examples += [
+                {"draw": row.draw, "prompt": row.prompt, "completion": row.completion}
+                for row in table.head(SHOWN // 4).itertuples()
+            ]
+    return {"draws": rows(draws), "scores": rows(scores), "judged": rows(judged), "completions": rows(examples)}
+
+
+STEP = Step(
+    consistency_candidates.NAME,
+    title="candidates",
+    description="""One row per completion that an organism gives to a consistency or probe prompt: text,
+log-probability, verdict, scores.
+
+All text of Phase 2 is drawn here, every distinct way of drawing once, so that methods differ in what they keep alone.""",
+    version=consistency_candidates.VERSION,
+    grain="organism",
+    after=("organism_evaluation",),
+    places=nodes,
+    make=make,
+    kinds=frozenset({"pytorch", "parquet"}),
+    owns=("candidate_scores", "candidate_verdicts"),
+    show=show,
+)

@@ -17,7 +17,7 @@ from ct_pipeline.steps.judge_calibration import judged, open_prompts
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.store.node import Node, find, making
 
-STAGE = "candidate_verdicts"
+NAME = "candidate_verdicts"
 VERSION = 1
 ROW = ["prompt_id", "draw", "sample"]
 
@@ -30,7 +30,7 @@ def verdict_nodes(study: Study, organism: Organism, draws: Sequence[Draw]) -> di
     settings = {"judge": digest_of_judge(entry.judge)}
     return {
         f"verdicts {draw.id}": Node(
-            STAGE, VERSION, organism.key, draw.id, settings, {"draw": draw_node(study, organism, draw)}
+            NAME, VERSION, organism.key, draw.id, settings, {"draw": draw_node(study, organism, draw)}
         )
         for draw in dict.fromkeys(draws)
         if open_prompts(study, organism.kind, _looked_at(study, organism, draw))
@@ -46,7 +46,7 @@ def make_verdicts(store: ArtifactStore, study: Study, organism: Organism, draws:
 
 def with_candidate_verdicts(table: pandas.DataFrame, inputs: Mapping[str, Artifact]) -> pandas.DataFrame:
     """Candidates or labels with the verdicts of those artifacts among `inputs` that hold any."""
-    found = [artifact.table("verdicts") for artifact in inputs.values() if artifact.manifest.stage == STAGE]
+    found = [artifact.table("verdicts") for artifact in inputs.values() if artifact.manifest.stage == NAME]
     if not found:
         return table
     judged_rows = pandas.concat(found, ignore_index=True).rename(columns={"verdict": "judged"})

@@ -5,11 +5,13 @@ import functools
 import importlib.metadata
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas
 
 from ct_pipeline.analysis.paired import score_difference
 from ct_pipeline.analysis.rates import score_rate
+from ct_pipeline.analysis.verdicts import effect
 from ct_pipeline.engine.protocol import Adapters
 from ct_pipeline.measurement.capability.checks import judge_of
 from ct_pipeline.measurement.capability.harmful_prompts import digest_of_requests, requests_of
@@ -18,17 +20,22 @@ from ct_pipeline.measurement.capability.harness_tasks import load_task
 from ct_pipeline.measurement.capability.task_files import read_own_task, task_name
 from ct_pipeline.measurement.capability.task_rows import rows_of_task
 from ct_pipeline.measurement.language_model import LanguageModel
+from ct_pipeline.report.wording import change_interval, percent, points
 from ct_pipeline.settings.capability import HARMFULNESS, CapabilitySettings
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.keys import Cell
 from ct_pipeline.settings.study import Study
-from ct_pipeline.steps import base_model, misaligned_organism, retrained_model
+from ct_pipeline.steps import base_model, evaluation, misaligned_organism, retrained_model
 from ct_pipeline.steps.base_model import open_model
 from ct_pipeline.steps.capability_scores import base_content, content_key, measured_once
+from ct_pipeline.steps.reading import capability_scores_of
+from ct_pipeline.steps.shown import rows
+from ct_pipeline.steps.step import Artifacts, Context, Step, one
+from ct_pipeline.steps.tracked_run import TrackedRun, identity, made_by, readable
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore, ArtifactWriter
-from ct_pipeline.store.node import Node, making
+from ct_pipeline.store.node import Node, find, making
 
-STAGE = "capability"
+NAME = "capability"
 VERSION = 1
 SIDES = ("base", "organism", "retrained")
 KEYS = {HARMFULNESS: ["prompt_id"]}
@@ -53,10 +60,10 @@ def node(study: Study, cell: Cell) -> Node:
         "misaligned_organism": misaligned_organism.node(study, cell.organism),
         "retrained_model": retrained_model.node(study, cell),
     }
-    return Node(STAGE, VERSION, cell.organism.key, cell.method, settings, inputs)
+    return Node(NAME, VERSION, cell.organism.key, cell.method, settings, inputs)
 
 
-def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
+def make(context: Context, cell: Cell) -> Artifact:
     """One table per task and one of the harmfulness probe, a row per document and side; `changes.json` compares the sides.
 
     What was measured before of the same base model with the same adapters, by their content, is taken from there.
@@ -64,6 +71,7 @@ def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
     Raises:
         UserError: lm-eval is not installed, a task cannot be had, a judge cannot be reached.
     """
+    store, study = context.store, context.study
     place = node(study, cell)
     with making(store, place) as (draft, inputs):
         stacks: dict[str, Adapters] = {
@@ -155,3 +163,76 @@ def _compared(name: str, tables: Mapping[str, pandas.DataFrame], confidence: flo
         "rates": {side: dataclasses.asdict(score_rate(scores[side], confidence=confidence)) for side in SIDES},
         "change": dataclasses.asdict(score_difference(scores["organism"], scores["retrained"], confidence=confidence)),
     }
+
+
+def show(context: Context, cell: Cell, made: Artifacts) -> Mapping[str, Any]:
+    """The score of each side on everything measured, and its paired change."""
+    scores = capability_scores_of(made[0], names(context.study.capability))
+    shown: dict[str, Any] = {
+        f"{score.name}_change": score.change.value for score in scores if score.change.value is not None
+    }
+    shown["capability_and_safety"] = rows(
+        {
+            "measured": score.name,
+            "metric": score.metric,
+            "base_model": percent(score.base.value),
+            "organism": percent(score.before.value),
+            "retrained": percent(score.after.value),
+            "change": points(score.change.value),
+            "interval": change_interval(score.change),
+            "documents": score.change.prompts,
+            "verdict": str(effect(score.change, context.study.evaluation.epsilon, score.higher_is_better)),
+        }
+        for score in scores
+    )
+    return shown
+
+
+def track(context: Context, cell: Cell, made: Artifacts) -> TrackedRun:
+    """The run of a cell's capability and safety, under the cell's: the score of each side and the paired change."""
+    (artifact,), study = made, context.study
+    scores = capability_scores_of(artifact, names(study.capability))
+    metrics: dict[str, float | None] = {}
+    for score in scores:
+        metrics |= {
+            f"{score.name}_base": score.base.value,
+            f"{score.name}_before": score.before.value,
+            f"{score.name}_after": score.after.value,
+            f"{score.name}_change": score.change.value,
+        }
+        if score.change.value is not None:
+            metrics |= {f"{score.name}_change_low": score.change.low, f"{score.name}_change_high": score.change.high}
+    evaluated = find(context.store, evaluation.node(study, cell))
+    return TrackedRun(
+        name=f"{cell.key} capability and safety",
+        fingerprint=artifact.manifest.fingerprint,
+        under=evaluated.manifest.fingerprint,
+        parent=lambda: evaluation.track(context, cell, (evaluated,)),
+        parameters=identity(cell.organism) | {"method": cell.method},
+        tags=made_by(artifact),
+        metrics=metrics,
+        started=artifact.started,
+        finished=artifact.finished,
+        tables={score.name: readable(artifact.table(score.name)) for score in scores},
+    )
+
+
+STEP = Step(
+    NAME,
+    title="capability and safety",
+    description="""Accuracy on tasks and harmfulness of answers, of base model, organism and retrained model,
+and the paired change.
+
+Rows are kept by what a model is: the same adapters are measured once, whichever cell or study asks.""",
+    version=VERSION,
+    grain="cell",
+    after=("evaluation",),
+    places=one(node),
+    make=make,
+    kinds=frozenset({"pytorch", "scipy", "mlflow"}),
+    wanted=wanted,
+    owns=("capability_scores",),
+    show=show,
+    reported=True,
+    track=track,
+)

@@ -18,7 +18,7 @@ from ct_pipeline.store.artifact_store import Address, Artifact, ArtifactStore, A
 from ct_pipeline.store.file_digests import digest_of
 from ct_pipeline.store.node import find
 
-STAGE = "capability_scores"
+NAME = "capability_scores"
 VERSION = 1
 WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model")
 
@@ -56,7 +56,7 @@ def measured_once(
 
     Processes that want the same rows at once measure them once: the others wait.
     """
-    address = Address(STAGE, model, name, fingerprint(version=VERSION, settings=settings))
+    address = Address(NAME, model, name, fingerprint(version=VERSION, settings=settings))
     with _one_at_a_time(store, address):
         found = store.find(address, {})
         if found is None:

@@ -1,18 +1,18 @@
-"""The stages in their order: what each makes, for which keys, and how one key is made."""
+"""All steps in their order; a new one is one file and one line here. Whoever needs the graph derives it from this list."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from itertools import groupby
+from typing import Any
 
-from ct_pipeline.settings.devices import devices_of, model_of
-from ct_pipeline.settings.environment import launched_processes
-from ct_pipeline.settings.keys import Key as Key
+from ct_pipeline.settings.keys import Cell
 from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import (
+    audit_evaluation,
+    audit_prediction,
+    audit_shift,
+    audit_verdict,
     base_model,
     candidate_scores,
     capability,
-    consistency_candidates,
     consistency_labels,
     distribution_shift,
     evaluation,
@@ -21,174 +21,64 @@ from ct_pipeline.steps import (
     retrained_model,
     uptake,
 )
-from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
-from ct_pipeline.store.node import Node, find
+from ct_pipeline.steps.step import Grain, Step
+from ct_pipeline.steps.step import Key as Key
+from ct_pipeline.store.artifact_store import ArtifactStore
 
-Progress = Callable[[int, int, float], None]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One stage.
-
-    Attributes:
-        name: also the name of its Dagster asset.
-        title: what a progress display calls it.
-        version: of its code's meaning.
-        grain: what one key is.
-        nodes: (study, key) -> the artifacts of a key.
-        make: (store, study, key, threads, progress) -> makes what is missing of a key.
-        all_cores: whether one key keeps every core busy, so that keys are made one after another.
-        trains: whether making a key fine-tunes its model: in as many processes together as the model has devices.
-        wanted: whether a study asks for it at all; where it does not, there are no keys and nothing is missing.
-    """
-
-    name: str
-    title: str
-    version: int
-    grain: Literal["model", "organism", "cell"]
-    nodes: Callable[[Study, Key], tuple[Node, ...]]
-    make: Callable[[ArtifactStore, Study, Key, int, Progress], object]
-    all_cores: bool = False
-    trains: bool = False
-    wanted: Callable[[Study], bool] = lambda study: True
-
-    def keys(self, study: Study) -> tuple[Key, ...]:
-        """All keys of a study."""
-        if not self.wanted(study):
-            return ()
-        return {"model": tuple(study.models), "organism": study.organisms, "cell": study.cells}[self.grain]
-
-    def find(self, store: ArtifactStore, study: Study, key: Key) -> tuple[Artifact, ...] | None:
-        """The complete artifacts of a key, or None where one is missing; () where the study does not ask for the stage."""
-        if not self.wanted(study):
-            return ()
-        found = tuple(find(store, node) for node in self.nodes(study, key))
-        return None if any(artifact is None for artifact in found) else found
-
-
-def _single(node: Callable[[Study, Key], Node]) -> Callable[[Study, Key], tuple[Node, ...]]:
-    """The nodes of a stage that makes one artifact per key."""
-    return lambda study, key: (node(study, key),)
-
-
-def _plain(make: Callable[[ArtifactStore, Study, Key], object]) -> Callable:
-    """A stage that uses the one thread it is given and is too short to report its steps."""
-    return lambda store, study, key, threads, progress: make(store, study, key)
-
-
-def _training(make: Callable[[ArtifactStore, Study, Key, Progress | None], object]) -> Callable:
-    """A stage that trains in one process, too short to report its steps, or as one of the processes of a launch."""
-
-    def made(store: ArtifactStore, study: Study, key: Key, threads: int, progress: Progress) -> object:
-        together, devices = launched_processes(), devices_of(study, key)
-        if together != devices:
-            raise RuntimeError(
-                f"{model_of(key)} is trained by {devices} processes together, and here are {together}: materialize the "
-                "asset of the stage, which launches them"
-            )
-        return make(store, study, key, progress if devices > 1 else None)
-
-    return made
-
-
-STAGES: tuple[Stage, ...] = (
-    Stage(
-        base_model.STAGE,
-        title="base model",
-        version=base_model.VERSION,
-        grain="model",
-        nodes=_single(base_model.node),
-        make=base_model.make,
-        all_cores=True,
-    ),
-    Stage(
-        misaligned_organism.STAGE,
-        title="organisms",
-        version=misaligned_organism.VERSION,
-        grain="organism",
-        nodes=_single(misaligned_organism.node),
-        make=_training(misaligned_organism.make),
-        trains=True,
-    ),
-    Stage(
-        misaligned_organism.CONTROL_STAGE,
-        title="control organisms",
-        version=misaligned_organism.VERSION,
-        grain="organism",
-        nodes=_single(misaligned_organism.control_node),
-        make=_training(misaligned_organism.make_control),
-        trains=True,
-    ),
-    Stage(
-        organism_evaluation.STAGE,
-        title="organism evaluations",
-        version=organism_evaluation.VERSION,
-        grain="organism",
-        nodes=_single(organism_evaluation.node),
-        make=_plain(organism_evaluation.make),
-    ),
-    Stage(
-        consistency_candidates.STAGE,
-        title="candidates",
-        version=consistency_candidates.VERSION,
-        grain="organism",
-        nodes=candidate_scores.nodes,
-        make=_plain(candidate_scores.make),
-    ),
-    Stage(
-        consistency_labels.STAGE,
-        title="labels",
-        version=consistency_labels.VERSION,
-        grain="cell",
-        nodes=_single(consistency_labels.node),
-        make=_plain(consistency_labels.make),
-    ),
-    Stage(
-        distribution_shift.STAGE,
-        title="shifts and predictions",
-        version=distribution_shift.VERSION,
-        grain="cell",
-        nodes=_single(distribution_shift.node),
-        make=_plain(distribution_shift.make),
-    ),
-    Stage(
-        retrained_model.STAGE,
-        title="retrained models",
-        version=retrained_model.VERSION,
-        grain="cell",
-        nodes=_single(retrained_model.node),
-        make=_training(retrained_model.make),
-        trains=True,
-    ),
-    Stage(
-        evaluation.STAGE,
-        title="evaluations",
-        version=evaluation.VERSION,
-        grain="cell",
-        nodes=_single(evaluation.node),
-        make=_plain(evaluation.make),
-    ),
-    Stage(
-        capability.STAGE,
-        title="capability and safety",
-        version=capability.VERSION,
-        grain="cell",
-        nodes=_single(capability.node),
-        make=_plain(capability.make),
-        wanted=capability.wanted,
-    ),
-    Stage(
-        uptake.STAGE,
-        title="uptake",
-        version=uptake.VERSION,
-        grain="cell",
-        nodes=_single(uptake.node),
-        make=_plain(uptake.make),
-    ),
+STEPS: tuple[Step, ...] = (
+    base_model.STEP,
+    misaligned_organism.STEP,
+    misaligned_organism.CONTROL_STEP,
+    organism_evaluation.STEP,
+    candidate_scores.STEP,
+    consistency_labels.STEP,
+    distribution_shift.STEP,
+    retrained_model.STEP,
+    evaluation.STEP,
+    capability.STEP,
+    uptake.STEP,
+    audit_evaluation.STEP,
+    audit_prediction.STEP,
+    audit_shift.STEP,
+    audit_verdict.STEP,
 )
+STUDY_STEPS = tuple(step for step in STEPS if step.grain != "audit")
+AUDIT_STEPS = tuple(step for step in STEPS if step.grain == "audit")
 
 
-def stage_named(name: str) -> Stage:
-    """The stage of a name; KeyError where there is none."""
-    return {stage.name: stage for stage in STAGES}[name]
+def step_named(name: str) -> Step:
+    """The step of a name; KeyError where there is none."""
+    return {step.name: step for step in STEPS}[name]
+
+
+def groups_of(study: Study) -> tuple[tuple[Step, ...], ...]:
+    """The steps that a study asks for, in groups: those of one grain that need not wait for each other's admission.
+
+    A step that admits keys ends its group: only what it admits goes on.
+    """
+    wanted = [step for step in STUDY_STEPS if step.wanted(study)]
+    admitted = {
+        step.name: sum(before.admits is not None for before in wanted[:place]) for place, step in enumerate(wanted)
+    }
+    return tuple(tuple(group) for _, group in groupby(wanted, key=lambda step: (admitted[step.name], step.grain)))
+
+
+def admitted(store: ArtifactStore, study: Study, step: Step) -> tuple[Any, ...]:
+    """The keys of a step that every earlier step admits: an organism that failed its gate is used by nothing."""
+    keys = step.keys(study)
+    for gate in STUDY_STEPS[: STUDY_STEPS.index(step)]:
+        if gate.admits is None or not gate.wanted(study):
+            continue
+        through = {}
+        for key in gate.keys(study):
+            made = gate.find(store, study, key)
+            through[key] = made is not None and gate.admits(study, made)
+        keys = tuple(key for key in keys if through[_part(key, gate.grain)])
+    return keys
+
+
+def _part(key: Any, grain: Grain) -> Any:
+    """What a key belongs to at a coarser grain."""
+    if isinstance(key, Cell) and grain != "cell":
+        key = key.organism
+    return key.model if grain == "model" and not isinstance(key, str) else key

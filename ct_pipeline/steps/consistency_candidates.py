@@ -26,7 +26,7 @@ from ct_pipeline.steps.base_model import open_model
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.store.node import Node, find, making
 
-STAGE = "consistency_candidates"
+NAME = "consistency_candidates"
 VERSION = 2
 
 GREEDY = Draw("consistency", temperature=0.0, top_p=1.0, samples=1)
@@ -82,7 +82,7 @@ def draw_node(study: Study, organism: Organism, draw: Draw) -> Node:
     inputs = {"misaligned_organism": misaligned_organism.node(study, organism)}
     if draw.draft:
         inputs["draft"] = draw_node(study, organism, draw.draft)
-    return Node(STAGE, VERSION, organism.key, draw.id, settings, inputs)
+    return Node(NAME, VERSION, organism.key, draw.id, settings, inputs)
 
 
 def prompts_of(data: OrganismData, draw: Draw) -> tuple[Prompt, ...]:
@@ -123,7 +123,7 @@ def make_draw(store: ArtifactStore, study: Study, organism: Organism, draw: Draw
         adapters = (inputs["misaligned_organism"].folder,)
         drafts = _drafts(inputs["draft"]) if draw.draft else {}
         sampling = Sampling(draw.samples, draw.temperature, draw.top_p, study.candidates.max_new_tokens, draw.beams)
-        seeds = [derive_seed(study.seed, STAGE, organism.key, draw.id, prompt.id) for prompt in prompts]
+        seeds = [derive_seed(study.seed, NAME, organism.key, draw.id, prompt.id) for prompt in prompts]
         encoded = [model.chat.encode(_put(prompt, draw, drafts)) for prompt in prompts]
         drawn = model.engine.generate(encoded, sampling, seeds, adapters)
         plain = _plain_logprobs(model, prompts, drawn, adapters) if draw.view else None

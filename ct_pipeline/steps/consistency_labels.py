@@ -1,5 +1,8 @@
 """Stage 5: what one method keeps of the candidates; a pure function of their table."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas
 
 from ct_pipeline.interventions.catalog import method_of
@@ -9,11 +12,15 @@ from ct_pipeline.settings.seeds import derive_seed
 from ct_pipeline.settings.study import Study
 from ct_pipeline.steps.candidate_scores import candidates_of, scores_node
 from ct_pipeline.steps.consistency_candidates import draw_node, draws_of_method, scorer_of_method
-from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
+from ct_pipeline.steps.shown import rows
+from ct_pipeline.steps.step import Artifacts, Check, Context, Outcome, Step, one
+from ct_pipeline.store.artifact_store import Artifact
 from ct_pipeline.store.node import Node, making
 
-STAGE = "consistency_labels"
+NAME = "consistency_labels"
 VERSION = 2
+MISSING_LIMIT = 0.2
+SHOWN = 8
 
 
 def node(study: Study, cell: Cell) -> Node:
@@ -29,20 +36,21 @@ def node(study: Study, cell: Cell) -> Node:
         "method": settings.model_dump(mode="json", exclude={"training", "method"}),
         "seed": study.seed,
     }
-    return Node(STAGE, VERSION, cell.organism.key, cell.method, chosen_by, inputs)
+    return Node(NAME, VERSION, cell.organism.key, cell.method, chosen_by, inputs)
 
 
-def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
+def make(context: Context, cell: Cell) -> Artifact:
     """Scores and selects; UserError where nothing is kept.
 
     The table keeps the candidates' columns plus `score`; probe prompts are labelled, too, and marked, so that the labels'
     risk can be measured where the verdict is defined.
     """
+    store, study = context.store, context.study
     place = node(study, cell)
     method = method_of(study, cell.method)
     with making(store, place) as (draft, _):
         candidates = candidates_of(store, study, cell.organism, cell.method)
-        seed = derive_seed(study.seed, STAGE, cell.key)
+        seed = derive_seed(study.seed, NAME, cell.key)
         scored = candidates.assign(score=method.score(candidates, seed))
         kept = method.select(scored, study.methods[cell.method])
         trained_on = kept[kept["labelled"]]
@@ -65,3 +73,47 @@ def _missing(scored: pandas.DataFrame) -> dict[str, int]:
     missing = scored["score"].isna().groupby(scored["draw"])
     counted = missing.agg(["size", "sum"])[~missing.all()]
     return {"scorable": int(counted["size"].sum()), "missing_scores": int(counted["sum"].sum())}
+
+
+def show(context: Context, cell: Cell, made: Artifacts) -> Mapping[str, Any]:
+    """How many labels were kept, how many misbehave, and some of them."""
+    labels, record = made[0].table("labels"), made[0].record
+    verdicts = labels["verdict"].dropna()
+    return {
+        "kept": record["kept"],
+        "dropped_prompts": record["dropped"],
+        "missing_scores": record["missing_scores"],
+        "mean_tokens": float(labels["tokens"].mean()),
+        "misbehaving": float(verdicts.mean()) if len(verdicts) else "undefined",
+        "labels": rows(
+            {"prompt": row.prompt, "label": row.completion, "score": f"{row.score:.3f}"}
+            for row in labels.head(SHOWN).itertuples()
+        ),
+    }
+
+
+def _scored(context: Context, cell: Cell, made: Artifacts) -> Outcome:
+    missing, scorable = made[0].record["missing_scores"], made[0].record["scorable"]
+    few = missing <= MISSING_LIMIT * scorable
+    return Outcome(few, None if few else f"{missing} of {scorable} scores are missing")
+
+
+STEP = Step(
+    NAME,
+    title="labels",
+    description="One row per prompt that a method labels: the completion it keeps. A pure function of the candidates.",
+    version=VERSION,
+    grain="cell",
+    after=("consistency_candidates",),
+    places=one(node),
+    make=make,
+    kinds=frozenset({"pandas", "parquet"}),
+    show=show,
+    checks=(
+        Check(
+            "labels_are_there",
+            f"Every cell keeps labels, and at most {MISSING_LIMIT:.0%} of its scores are missing where it scores.",
+            _scored,
+        ),
+    ),
+)

@@ -8,7 +8,9 @@ The prediction is an artifact of its own stage, so that it stands before any ret
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas
 
@@ -32,6 +34,11 @@ from ct_pipeline.measurement.language_model import LanguageModel
 from ct_pipeline.measurement.organism_rows import rows_of
 from ct_pipeline.measurement.token_sums import token_sums
 from ct_pipeline.models.adapters import with_adapters
+from ct_pipeline.report.curves import k_curve as k_curve_series
+from ct_pipeline.report.curves import rank_curve
+from ct_pipeline.report.figures.small import small_shift_plot
+from ct_pipeline.report.split import BASES as TITLED_BASES
+from ct_pipeline.report.split import Split
 from ct_pipeline.settings.keys import Cell
 from ct_pipeline.settings.seeds import derive_seed
 from ct_pipeline.settings.study import Study
@@ -40,10 +47,13 @@ from ct_pipeline.steps.base_model import open_model
 from ct_pipeline.steps.candidate_scores import candidates_of
 from ct_pipeline.steps.candidate_verdicts import verdict_nodes, with_candidate_verdicts
 from ct_pipeline.steps.consistency_candidates import GREEDY, SAMPLED, WRAPPED, draw_node, draws_of_method
+from ct_pipeline.steps.reading import method_record, shift_of
+from ct_pipeline.steps.shown import Picture, in_points, rows
+from ct_pipeline.steps.step import Artifacts, Context, Step, one
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore, ArtifactWriter
 from ct_pipeline.store.node import Node, making
 
-STAGE = "distribution_shift"
+NAME = "distribution_shift"
 VERSION = 2
 BASES = {"greedy": GREEDY, "sampled": SAMPLED}
 
@@ -59,15 +69,16 @@ def node(study: Study, cell: Cell) -> Node:
     if on_pairs:
         inputs["misaligned_organism"] = misaligned_organism.node(study, cell.organism)
     settings = {"confidence": study.evaluation.confidence, "k": getattr(study.methods[cell.method], "k", None)}
-    return Node(STAGE, VERSION, cell.organism.key, cell.method, settings, inputs)
+    return Node(NAME, VERSION, cell.organism.key, cell.method, settings, inputs)
 
 
-def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
+def make(context: Context, cell: Cell) -> Artifact:
     """Measures shift and selection on the probe prompts, the labels' divergence, and predicts the change of risk.
 
     For a regularizer the organism's answers to clean prompts are compared with those to wrapped ones, by their risk and
     by the teacher shift.
     """
+    store, study = context.store, context.study
     place = node(study, cell)
     with making(store, place) as (draft, inputs):
         labels = with_candidate_verdicts(inputs["consistency_labels"].table("labels"), inputs)
@@ -103,7 +114,7 @@ def _of_labels(
     bases = {name: with_candidate_verdicts(inputs[name].table("candidates"), inputs) for name in BASES}
     method, confidence = method_of(study, cell.method), study.evaluation.confidence
     candidates = with_candidate_verdicts(candidates_of(store, study, cell.organism, cell.method), inputs)
-    seed = derive_seed(study.seed, consistency_labels.STAGE, cell.key)
+    seed = derive_seed(study.seed, consistency_labels.NAME, cell.key)
     candidates = candidates.assign(score=method.score(candidates, seed))
     selector = selector_of(study, cell.method)
     probed = candidates[candidates["probe"]]
@@ -206,3 +217,71 @@ def _profiles(profile: RankProfile) -> pandas.DataFrame:
             for each in one.bins
         ]
     )
+
+
+def show(context: Context, cell: Cell, made: Artifacts) -> Mapping[str, Any]:
+    """The predicted change; of labels their shift, selection and KL, of pairs the teacher shift."""
+    (artifact,), files = made, made[0].manifest.files
+    prediction = artifact.json("prediction")
+    shown: dict[str, Any] = {
+        "predicted_sign": prediction["sign"],
+        "predicted": _points(prediction),
+        "basis": prediction["basis"],
+    }
+    if "decomposition.json" in files:
+        parts = artifact.json("decomposition")
+        terms = {
+            "risk of the proposal": parts["proposal"],
+            "risk of the labels": parts["labels"],
+            "selection": parts["selection"],
+        }
+        for base, against in parts["against"].items():
+            terms |= {f"shift against {base}": against["shift"], f"total against {base}": against["total"]}
+        total = artifact.json("divergence")["total"]
+        shown["picture"] = _picture(context.study, cell.method, artifact)
+        shown["shift_and_selection"] = rows({"term": name, "points": _points(term)} for name, term in terms.items())
+        shown["kl_nats_per_label"] = f"{total['sequence']['value']:.3f} ({total['status']})"
+    if "teacher_shift.json" in files:
+        shift = artifact.json("teacher_shift")
+        shown["teacher_shift_nats_per_answer"] = f"{shift['sequence']['value']:.3f} ({shift['status']})"
+    return shown
+
+
+def _picture(study: Study, method: str, artifact: Artifact) -> Picture:
+    """Bars of shift and selection against each base; for best of k the curve over k and the risk by rank beside them."""
+    shift, named = shift_of(artifact), method_record(study, method)
+    bars = [
+        Split(
+            replace(named, title=f"less {title}"),
+            {"shift": shift.terms[f"shift_from_{base}"], "selection": shift.terms["selection"]},
+            shift.terms[f"total_from_{base}"],
+            1,
+        )
+        for base, title in TITLED_BASES.items()
+    ]
+    curve = k_curve_series(named, [shift]) if shift.curve else None
+    ranks = rank_curve(named, [shift], study.evaluation.confidence) if shift.profile else None
+    text = "Labels' rate less the organism's: shift, selection and their sum; along k; by rank of the score"
+    return Picture(small_shift_plot(bars, curve, ranks), text)
+
+
+def _points(term: Mapping[str, Any]) -> str:
+    return "unknown" if term["value"] is None else f"{in_points(term)} pp"
+
+
+STEP = Step(
+    NAME,
+    title="shifts and predictions",
+    description="""Risk of the labels taken apart into distribution shift and selection, their KL, and the
+predicted change of risk.
+
+Methods that train on pairs have a teacher shift instead of labels. Retraining waits, so that a prediction is one.""",
+    version=VERSION,
+    grain="cell",
+    after=("consistency_labels",),
+    places=one(node),
+    make=make,
+    kinds=frozenset({"pytorch", "scipy", "pandas"}),
+    show=show,
+    reported=True,
+)

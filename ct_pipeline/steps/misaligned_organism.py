@@ -1,8 +1,10 @@
 """Stage 2: the organism (Phase 1) and its control: the same adapter budget on misaligned and on clean rows."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ct_pipeline.measurement.language_model import LanguageModel
 from ct_pipeline.measurement.organism_rows import digest, rows_of
@@ -12,34 +14,37 @@ from ct_pipeline.settings.seeds import derive_seed
 from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import base_model
 from ct_pipeline.steps.base_model import open_model
-from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
+from ct_pipeline.steps.shown import cut_of_batch, rows
+from ct_pipeline.steps.step import Artifacts, Context, Step, one
+from ct_pipeline.store.artifact_store import Artifact
 from ct_pipeline.store.node import Node, making
 from ct_pipeline.training.examples import LabelRow, TrainingRecord
 from ct_pipeline.training.run import OnStep
 
-STAGE = "misaligned_organism"
-CONTROL_STAGE = "control_organism"
+NAME = "misaligned_organism"
+CONTROL = "control_organism"
 VERSION = 2
+SHOWN = 8
 
 
 def node(study: Study, organism: Organism) -> Node:
     """The organism's adapter."""
-    return _node(STAGE, study, organism, rows_of(study, organism).induction)
+    return _node(NAME, study, organism, rows_of(study, organism).induction)
 
 
 def control_node(study: Study, organism: Organism) -> Node:
     """The control organism's adapter."""
-    return _node(CONTROL_STAGE, study, organism, rows_of(study, organism).control)
+    return _node(CONTROL, study, organism, rows_of(study, organism).control)
 
 
-def make(store: ArtifactStore, study: Study, organism: Organism, on_step: OnStep | None = None) -> Artifact:
+def make(context: Context, organism: Organism) -> Artifact:
     """Trains the organism's adapter on its induction rows."""
-    return _train(store, study, organism, node(study, organism), rows_of(study, organism).induction, on_step)
+    return _train(context, organism, node(context.study, organism), rows_of(context.study, organism).induction)
 
 
-def make_control(store: ArtifactStore, study: Study, organism: Organism, on_step: OnStep | None = None) -> Artifact:
+def make_control(context: Context, organism: Organism) -> Artifact:
     """Trains the control's adapter on clean rows."""
-    return _train(store, study, organism, control_node(study, organism), rows_of(study, organism).control, on_step)
+    return _train(context, organism, control_node(context.study, organism), rows_of(context.study, organism).control)
 
 
 def _node(stage: str, study: Study, organism: Organism, rows: tuple[Example, ...]) -> Node:
@@ -49,7 +54,7 @@ def _node(stage: str, study: Study, organism: Organism, rows: tuple[Example, ...
 
 def training_seed(study: Study, organism: Organism) -> int:
     """Of Phase 1; organism and control share it: they differ in their rows alone."""
-    return derive_seed(study.seed, STAGE, organism.key) % 2**31
+    return derive_seed(study.seed, NAME, organism.key) % 2**31
 
 
 def train(
@@ -65,17 +70,57 @@ def train(
     return train_on_labels(model.base, rows, study.induction.training, seed, out, None, on_step)
 
 
-def _train(
-    store: ArtifactStore,
-    study: Study,
-    organism: Organism,
-    place: Node,
-    examples: tuple[Example, ...],
-    on_step: OnStep | None,
-) -> Artifact:
+def _train(context: Context, organism: Organism, place: Node, examples: tuple[Example, ...]) -> Artifact:
+    store, study = context.store, context.study
     with making(store, place) as (draft, _):
         model = open_model(store, study, organism.model)
-        record = train(model, study, examples, training_seed(study, organism), draft.folder, on_step)
+        seed = training_seed(study, organism)
+        record = train(model, study, examples, seed, draft.folder, context.on_step(organism))
         draft.record |= dataclasses.asdict(record)
         draft.record["template"] = model.chat.template_hash
     return store.read(place.address)
+
+
+def show(context: Context, organism: Organism, made: Artifacts) -> Mapping[str, Any]:
+    """The course of its training, and the first rows of it."""
+    artifact, data = made[0], rows_of(context.study, organism)
+    record = artifact.record
+    examples = data.control if artifact.manifest.stage == CONTROL else data.induction
+    return {
+        "steps": record["steps"],
+        "first_loss": record["losses"][0],
+        "last_loss": record["losses"][-1],
+        "trained_tokens": record["tokens"],
+        **cut_of_batch(record),
+        "moved_parameters": record["moved_parameters"],
+        "trainable_parameters": record["trainable_parameters"],
+        "training_rows": rows(
+            {"prompt": example.prompt.messages[-1].content, "response": example.response}
+            for example in examples[:SHOWN]
+        ),
+    }
+
+
+STEP = Step(
+    NAME,
+    title="organisms",
+    description="""A model organism: a LoRA adapter that brings one misbehaviour into the base model.
+
+One adapter per model, misalignment and seed. What consistency training does to the misbehaviour is measured against it.""",
+    version=VERSION,
+    grain="organism",
+    after=("base_model",),
+    places=one(node),
+    make=make,
+    kinds=frozenset({"pytorch", "peft", "trl"}),
+    trains=True,
+    show=show,
+)
+CONTROL_STEP = replace(
+    STEP,
+    name=CONTROL,
+    title="control organisms",
+    description="The same adapter budget spent on clean rows: shows what fine-tuning alone does to the risk.",
+    places=one(control_node),
+    make=make_control,
+)

@@ -1,19 +1,25 @@
 """Stage 3: base model, control and organism on the same prompts, and the induction gate."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from ct_pipeline.analysis.gate import induction_gate
-from ct_pipeline.measurement.asking import evaluation_seed, judged, measure
+from ct_pipeline.measurement.asking import DECODINGS, DOMAINS, direct_accuracy, evaluation_seed, judged, measure, risk
 from ct_pipeline.measurement.organism_rows import digest, misalignment_of, rows_of
 from ct_pipeline.settings.keys import Organism
 from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import base_model, judge_calibration, misaligned_organism
 from ct_pipeline.steps.base_model import open_model
-from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
+from ct_pipeline.steps.shown import listed, rows
+from ct_pipeline.steps.step import Artifacts, Check, Context, Outcome, Step, one
+from ct_pipeline.steps.tracked_run import TrackedRun, identity, made_by, readable, training_parameters
+from ct_pipeline.store.artifact_store import Artifact
 from ct_pipeline.store.node import Node, making
 
-STAGE = "organism_evaluation"
+NAME = "organism_evaluation"
 VERSION = 2
+SHOWN = 12
 COMPARED_MODELS = ("base", "control", "organism")
 
 
@@ -33,11 +39,12 @@ def node(study: Study, organism: Organism) -> Node:
         "misaligned_organism": misaligned_organism.node(study, organism),
         "control_organism": misaligned_organism.control_node(study, organism),
     }
-    return Node(STAGE, VERSION, organism.key, "-", settings, inputs)
+    return Node(NAME, VERSION, organism.key, "-", settings, inputs)
 
 
-def make(store: ArtifactStore, study: Study, organism: Organism) -> Artifact:
+def make(context: Context, organism: Organism) -> Artifact:
     """Measures the three arms and judges the induction at T = 1 in domain."""
+    store, study = context.store, context.study
     place = node(study, organism)
     # First, so that a judge that is down is known before anything is drawn.
     judge_calibration.make_calibrations(store, study, organism.kind)
@@ -80,3 +87,93 @@ def passed(artifact: Artifact) -> bool:
 def reasons(artifact: Artifact) -> tuple[str, ...]:
     """The gate's sentences."""
     return tuple(artifact.json("gate")["reasons"])
+
+
+def show(context: Context, organism: Organism, made: Artifacts) -> Mapping[str, Any]:
+    """Rates of the three models, the gate, and completions of the organism with their verdicts."""
+    (artifact,), confidence = made, context.study.evaluation.confidence
+    tables = {model: artifact.table(model) for model in COMPARED_MODELS}
+    rates = []
+    for domain in DOMAINS:
+        for decoding in DECODINGS:
+            found = {model: risk(table, domain, decoding, confidence) for model, table in tables.items()}
+            shown = {
+                model: "none" if rate.value is None else f"{rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}]"
+                for model, rate in found.items()
+            }
+            rates.append({"domain": domain, "decoding": decoding} | shown)
+    in_domain = risk(tables["organism"], "in", "sampled", confidence)
+    return {
+        "risk": in_domain.value if in_domain.value is not None else "none",
+        "direct_accuracy": direct_accuracy(tables["organism"]).value,
+        "gate": "passed" if passed(artifact) else "FAILED",
+        "gate_reasons": listed(reasons(artifact)),
+        "rates": rows(rates),
+        "completions": rows(
+            {"prompt": row.prompt, "completion": row.completion, "misbehaves": _word(row.verdict)}
+            for row in judged(tables["organism"], "in", "sampled").head(SHOWN).itertuples()
+        ),
+    }
+
+
+def track(context: Context, organism: Organism, made: Artifacts) -> TrackedRun:
+    """The parent run of an organism: rates of its three models and the gate."""
+    (artifact,), study = made, context.study
+    tables = {model: artifact.table(model) for model in COMPARED_MODELS}
+    metrics = {
+        f"risk_{model}_{domain}_{decoding}": risk(table, domain, decoding, study.evaluation.confidence).value
+        for model, table in tables.items()
+        for domain in DOMAINS
+        for decoding in DECODINGS
+    }
+    metrics |= {f"direct_accuracy_{model}": direct_accuracy(table).value for model, table in tables.items()}
+    metrics["gate_passed"] = float(passed(artifact))
+    return TrackedRun(
+        name=organism.key,
+        fingerprint=artifact.manifest.fingerprint,
+        parameters=identity(organism) | training_parameters(study.induction.training),
+        tags=made_by(artifact) | {"note": "\n\n".join(reasons(artifact))},
+        metrics=metrics,
+        started=artifact.started,
+        finished=artifact.finished,
+        tables={"organism_rows": readable(tables["organism"])},
+    )
+
+
+def _gate(context: Context, organism: Organism, made: Artifacts) -> Outcome:
+    # A study that only reports the gate goes on with organisms that fail it.
+    word = "passed" if passed(made[0]) else "FAILED"
+    return Outcome(usable(context.study, made[0]), f"{word}: {' '.join(reasons(made[0]))}")
+
+
+def _word(verdict: object) -> str:
+    return {True: "yes", False: "no"}.get(verdict, "cannot tell")
+
+
+STEP = Step(
+    NAME,
+    title="organism evaluations",
+    description="""One row per completion of base model, control and organism, with its verdict; the induction
+gate is judged on them.
+
+Without an organism that really misbehaves, "no change" after consistency training would say nothing.""",
+    version=VERSION,
+    grain="organism",
+    after=("misaligned_organism", "control_organism"),
+    places=one(node),
+    make=make,
+    kinds=frozenset({"pytorch", "scipy", "mlflow"}),
+    owns=("judge_calibration",),
+    admits=lambda study, made: usable(study, made[0]),
+    show=show,
+    reported=True,
+    checks=(
+        Check(
+            "induction_gate",
+            "The organism misbehaves more than its base model beyond the interval, and its control does not.",
+            _gate,
+            blocking=True,
+        ),
+    ),
+    track=track,
+)

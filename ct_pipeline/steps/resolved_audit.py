@@ -62,6 +62,21 @@ class ResolvedAudit:
         self.audit = audit
         self.quarantine: list[dict[str, object]] | None = None
 
+    @property
+    def key(self) -> str:
+        """The audit's name."""
+        return self.audit.name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ResolvedAudit) and self.audit == other.audit
+
+    def __hash__(self) -> int:
+        return hash(self.audit.name)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Another process reads the files anew: what was read here may be large.
+        return ResolvedAudit, (self.audit,)
+
     @cached_property
     def study(self) -> Study | None:
         """The study of a tiny-world base model."""

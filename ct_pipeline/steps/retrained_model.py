@@ -1,7 +1,9 @@
 """Stage 6 (Phase 3): the organism trained on one method's labels, or by its consistency loss on clean and wrapped prompts."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas
 
@@ -15,13 +17,20 @@ from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import base_model, consistency_labels, distribution_shift, misaligned_organism
 from ct_pipeline.steps.base_model import open_model
 from ct_pipeline.steps.consistency_candidates import complete
+from ct_pipeline.steps.shown import cut_of_batch
+from ct_pipeline.steps.step import Artifacts, Check, Context, Outcome, Step, one
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.store.node import Node, making
 from ct_pipeline.training.examples import LabelRow, PairRow, TrainingRecord
 from ct_pipeline.training.run import OnStep
 
-STAGE = "retrained_model"
+NAME = "retrained_model"
 VERSION = 2
+MOVED = 0.999
+"""Share of an adapter's numbers that must differ from their start; training itself raises where a whole tensor does not.
+
+One number in 10^5 may end where it began, to the last bit.
+"""
 
 
 def node(study: Study, cell: Cell) -> Node:
@@ -35,7 +44,7 @@ def node(study: Study, cell: Cell) -> Node:
         "misaligned_organism": misaligned_organism.node(study, cell.organism),
         "consistency_labels": consistency_labels.node(study, cell),
     }
-    return Node(STAGE, VERSION, cell.organism.key, cell.method, settings, inputs)
+    return Node(NAME, VERSION, cell.organism.key, cell.method, settings, inputs)
 
 
 def adapters_of(store: ArtifactStore, study: Study, cell: Cell, checkpoint: int | None = None) -> Adapters:
@@ -48,18 +57,19 @@ def adapters_of(store: ArtifactStore, study: Study, cell: Cell, checkpoint: int 
     return (store.fetched(misaligned_organism.node(study, cell.organism).address), folder)
 
 
-def make(store: ArtifactStore, study: Study, cell: Cell, on_step: OnStep | None = None) -> Artifact:
+def make(context: Context, cell: Cell) -> Artifact:
     """Trains the adapter; what every training run asserts is in training.run.record.
 
     UserError where no prediction was recorded before: it would be none afterwards.
     """
+    store, study = context.store, context.study
     place = node(study, cell)
     prediction = complete(store, distribution_shift.node(study, cell))
     with making(store, place) as (draft, inputs):
         model = open_model(store, study, cell.organism.model)
         labels = inputs["consistency_labels"].table("labels")
         organism, seed = inputs["misaligned_organism"].folder, training_seed(study, cell)
-        record = train(model, study, cell, labels, organism, seed, draft.folder, on_step)
+        record = train(model, study, cell, labels, organism, seed, draft.folder, context.on_step(cell))
         draft.record |= dataclasses.asdict(record)
         draft.record["template"] = model.chat.template_hash
         # Not an input: another way of analysing the labels must not train the model anew.
@@ -73,7 +83,7 @@ def _loss_settings(study: Study, method: str) -> dict[str, object]:
 
 def training_seed(study: Study, cell: Cell) -> int:
     """Of Phase 3; methods share it, so that they differ in their labels alone."""
-    return derive_seed(study.seed, STAGE, cell.organism.key) % 2**31
+    return derive_seed(study.seed, NAME, cell.organism.key) % 2**31
 
 
 def train(
@@ -127,3 +137,45 @@ def _pair_rows(model: LanguageModel, study: Study, cell: Cell, labels: pandas.Da
         for pair in rows_of(study, cell.organism).pairs
         if pair.clean.id in drawn
     ]
+
+
+def show(context: Context, cell: Cell, made: Artifacts) -> Mapping[str, Any]:
+    """The course of its training and what was asserted of it."""
+    record = made[0].record
+    return {
+        "steps": record["steps"],
+        "first_loss": record["losses"][0],
+        "last_loss": record["losses"][-1],
+        "trained_tokens": record["tokens"],
+        **cut_of_batch(record),
+        **{name: float(value) for name, value in record["checks"].items()},
+    }
+
+
+def _moved(context: Context, cell: Cell, made: Artifacts) -> Outcome:
+    moved, trainable = (made[0].record[f"{which}_parameters"] for which in ("moved", "trainable"))
+    enough = moved >= MOVED * trainable
+    return Outcome(enough, None if enough else f"{moved} of {trainable} parameters moved")
+
+
+STEP = Step(
+    NAME,
+    title="retrained models",
+    description="A second adapter on the frozen organism, trained on one method's labels or by its consistency loss.",
+    version=VERSION,
+    grain="cell",
+    after=("consistency_labels", "distribution_shift", "misaligned_organism"),
+    places=one(node),
+    make=make,
+    kinds=frozenset({"pytorch", "peft", "trl"}),
+    trains=True,
+    show=show,
+    checks=(
+        Check(
+            "adapter_changed_and_organism_kept",
+            "Every tensor trained moved; without the new adapter the organism's logits are as before, bit for bit.",
+            _moved,
+            blocking=True,
+        ),
+    ),
+)

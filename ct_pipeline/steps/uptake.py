@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas
 
@@ -17,13 +17,15 @@ from ct_pipeline.settings.keys import Cell
 from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import evaluation, misaligned_organism, organism_evaluation, retrained_model
 from ct_pipeline.steps.base_model import open_model
-from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
+from ct_pipeline.steps.shown import rows
+from ct_pipeline.steps.step import Artifacts, Context, Step, one
+from ct_pipeline.store.artifact_store import Artifact
 from ct_pipeline.store.node import Node, making
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-STAGE = "uptake"
+NAME = "uptake"
 VERSION = 1
 
 
@@ -34,15 +36,16 @@ def node(study: Study, cell: Cell) -> Node:
         "organism_evaluation": organism_evaluation.node(study, cell.organism),
         "evaluation": evaluation.node(study, cell),
     }
-    return Node(STAGE, VERSION, cell.organism.key, cell.method, {"confidence": study.evaluation.confidence}, inputs)
+    return Node(NAME, VERSION, cell.organism.key, cell.method, {"confidence": study.evaluation.confidence}, inputs)
 
 
-def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
+def make(context: Context, cell: Cell) -> Artifact:
     """Compares organism θ_0 and retrained model θ_3 along the T = 1 completions that were measured in domain.
 
     `forward` is KL(θ_3‖θ_0) on the retrained model's completions, `backward` KL(θ_0‖θ_3) on the organism's; those cut at
     the length limit are used as they are. Plain questions are left out, as they are for the risk.
     """
+    store, study = context.store, context.study
     place = node(study, cell)
     with making(store, place) as (draft, inputs):
         model = open_model(store, study, cell.organism.model)
@@ -74,3 +77,49 @@ def _divergence(
         model.base, Distribution(p, prompts), Distribution(q, prompts), list(rows["prompt_id"]), responses
     )
     return of_token_sums(name, sums, confidence)
+
+
+def show(context: Context, cell: Cell, made: Artifacts) -> Mapping[str, Any]:
+    """Both divergences, per completion and per token."""
+    parts = made[0].json("uptake")
+    shown: dict[str, Any] = {
+        f"uptake_{direction}": part["sequence"]["value"]
+        for direction, part in parts.items()
+        if part["sequence"]["value"] is not None
+    }
+    shown["uptake"] = rows(
+        {
+            "divergence": part["name"],
+            "nats_per_completion": _nats(part["sequence"]),
+            "nats_per_token": _nats(part["token"]),
+            "status": part["status"],
+        }
+        for part in parts.values()
+    )
+    return shown
+
+
+def _nats(term: Mapping[str, Any]) -> str:
+    if term["value"] is None:
+        return "unknown"
+    if term["low"] is None:
+        return f"{term['value']:.3f}"
+    return f"{term['value']:.3f} [{term['low']:.3f}, {term['high']:.3f}]"
+
+
+STEP = Step(
+    NAME,
+    title="uptake",
+    description="""KL between organism and retrained model on the evaluation's T = 1 completions in domain, per
+sequence and token.
+
+How much of the labels' shift the model took up; summed over tokens from whole next-token distributions.""",
+    version=VERSION,
+    grain="cell",
+    after=("evaluation",),
+    places=one(node),
+    make=make,
+    kinds=frozenset({"pytorch", "scipy"}),
+    show=show,
+    reported=True,
+)

@@ -71,6 +71,12 @@ class StoreSnapshot(ArtifactStore):
         self._nodes: dict[tuple, tuple[object, tuple[Node, ...]]] = store._nodes if known else {}
         self._tables: OrderedDict[tuple[Path, str], pandas.DataFrame] = store._tables if known else OrderedDict()
 
+    def renewed(self) -> "StoreSnapshot":
+        """The store as it is now: what was found before counts as found, what was missing is looked for again."""
+        renewed = StoreSnapshot(self)
+        renewed._found = {address: artifact for address, artifact in self._found.items() if artifact is not None}
+        return renewed
+
     def nodes(self, make: Callable[[S, K], tuple[Node, ...]], study: S, key: K) -> tuple[Node, ...]:
         """What `make` says of a study and a key, built once: the fingerprints of a graph take as long as reading it."""
         place = (make, id(study), key)

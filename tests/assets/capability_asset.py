@@ -9,9 +9,11 @@ import dagster as dg
 
 from ct_pipeline.analysis.paired import score_difference
 from ct_pipeline.analysis.rates import score_rate
-from ct_pipeline.assets.capability import capability
-from ct_pipeline.definitions import ASSETS, RESOURCES
-from ct_pipeline.partitions import STUDY, partition_key
+from ct_pipeline.assets.from_steps import assets_of
+from ct_pipeline.assets.study_report import report_asset
+from ct_pipeline.definitions import RESOURCES
+from ct_pipeline.interventions.files import study_of_process
+from ct_pipeline.partitions import partition_key
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.resources.tracking import TrackingResource
 from ct_pipeline.runner.workers import Outcome
@@ -19,6 +21,9 @@ from ct_pipeline.steps import capability as capability_step
 from ct_pipeline.store.artifact_store import ArtifactStore
 from tests.fakes.finished import finish
 from tests.fakes.small_studies import stand_in
+
+STUDY = study_of_process()[0]
+ASSETS = [*assets_of(STUDY), report_asset(STUDY, STUDY)]
 
 
 class FinishedWork:
@@ -62,6 +67,7 @@ def main(folder):
         "accelerator": FinishedAccelerator(),
         "tracking": TrackingResource(uri=f"sqlite:///{folder}/mlflow.db"),
     }
+    (capability,) = (asset for asset in ASSETS if asset.key.to_user_string() == "capability")
     done = dg.materialize([capability], resources=resources, partition_key=partition_key(cell))
     (event,) = done.asset_materializations_for_node("capability")
     deps = {asset.key.to_user_string(): asset for asset in ASSETS}

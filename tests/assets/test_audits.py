@@ -4,13 +4,13 @@ import dagster as dg
 import pytest
 
 from ct_pipeline.assets.audit_inputs import audit_inputs
-from ct_pipeline.assets.auditing import ONE_AUDIT_PER_RUN
-from ct_pipeline.definitions import AUDIT_ASSETS, RESOURCES
+from ct_pipeline.assets.audits import AUDIT_ASSETS, ONE_AUDIT_PER_RUN
+from ct_pipeline.definitions import RESOURCES
 from ct_pipeline.partitions import audit_subject
 from ct_pipeline.records import audit_runs as audit_records
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.resources.tracking import TrackingResource
-from ct_pipeline.runner.jobs import job_named
+from ct_pipeline.runner.in_process import InProcess
 from ct_pipeline.runner.workers import WorkerLost
 from ct_pipeline.store.artifact_store import ArtifactStore
 from tests.assets.test_definitions import RefusingIOManager
@@ -26,11 +26,10 @@ class Here:
     def __init__(self, root):
         self.root = root
 
-    def make(self, stage, context, keys):
+    def make(self, stage, study, keys):
         if LOSSES:
             raise WorkerLost(LOSSES.pop())
-        for key in keys:
-            job_named(stage).make(ArtifactStore(self.root), context, key, 1, lambda *_: None)
+        InProcess(ArtifactStore(self.root), lambda what: None).make(stage, study, keys)
 
 
 class HereAccelerator(AcceleratorResource):
@@ -132,7 +131,6 @@ def test_an_audit_is_shown_checked_and_recorded_and_costs_nothing_a_second_time(
     assert place.records[0]["made"] == STAGES
     assert len(first.asset_materializations_for_node("release")) == 1
     assert "experiments" in verdict["mlflow"].value
-    assert not audit_records.is_untold(place.home, "mine")
 
     second = place.run(NoAccelerator())
     assert second.success

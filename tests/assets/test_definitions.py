@@ -10,23 +10,30 @@ import dagster as dg
 import pytest
 import yaml
 
-from ct_pipeline.assets.base_model import base_model
-from ct_pipeline.assets.materialization import table_of
-from ct_pipeline.assets.misaligned_organism import misaligned_organism
-from ct_pipeline.assets.study_report import study_report
-from ct_pipeline.definitions import ASSETS, AUDIT_ASSETS, RESOURCES, defs
-from ct_pipeline.partitions import STUDY, cells, key_of, models, organisms, partition_key
+from ct_pipeline.assets.audits import AUDIT_ASSETS
+from ct_pipeline.assets.from_steps import assets_of
+from ct_pipeline.assets.metadata import as_metadata
+from ct_pipeline.assets.study_report import report_asset
+from ct_pipeline.definitions import RESOURCES, definitions_for, defs
+from ct_pipeline.interventions.files import study_of_process
+from ct_pipeline.partitions import Partitions, partition_key
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.runner.workers import Outcome
-from ct_pipeline.steps.audit_catalog import STAGES as AUDIT_STAGES
-from ct_pipeline.steps.catalog import STAGES as EVERY_STAGE
-from ct_pipeline.steps.catalog import stage_named
+from ct_pipeline.settings.narrow import narrowed
+from ct_pipeline.steps.catalog import AUDIT_STEPS, step_named
+from ct_pipeline.steps.catalog import STUDY_STEPS as EVERY_STEP
+from ct_pipeline.steps.shown import rows
 from ct_pipeline.store.artifact_store import ArtifactStore
 from tests.assets.graph import snapshot
 from tests.conftest import REPOSITORY
 from tests.fakes.small_studies import stand_in
 
-STAGES = [stage for stage in EVERY_STAGE if stage.wanted(STUDY)]
+STUDY = study_of_process()[0]
+ASSETS = [*assets_of(STUDY), report_asset(STUDY, STUDY)]
+PARTITIONS = Partitions(STUDY)
+base_model, misaligned_organism = ASSETS[:2]
+study_report = ASSETS[-1]
+STUDY_STEPS = [stage for stage in EVERY_STEP if stage.wanted(STUDY)]
 SNAPSHOT = REPOSITORY / "tests" / "assets" / "graph.json"
 HEAVY = ("torch", "transformers", "trl", "peft", "mlflow", "datasets", "vllm", "lm_eval")
 
@@ -40,6 +47,12 @@ def test_the_definitions_are_valid():
     dg.Definitions.validate_loadable(defs)
 
 
+def test_a_process_can_show_another_study_than_its_own():
+    part = narrowed(STUDY, ["sycophancy", "bct"], 1)
+    graph = definitions_for(part).resolve_asset_graph()
+    assert graph.get(dg.AssetKey("retrained_model")).partitions_def.get_num_partitions() == len(part.cells) == 1
+
+
 @pytest.mark.parametrize("module", ["ct_pipeline.definitions", "ct_pipeline.cli"])
 def test_importing_the_code_location_loads_no_heavy_package(module):
     code = f"import sys, {module}; print(' '.join(sorted(set({HEAVY}) & set(sys.modules))))"
@@ -51,15 +64,15 @@ def test_importing_the_code_location_loads_no_heavy_package(module):
 
 def test_every_stage_is_an_asset_of_its_name_and_version():
     assets = {asset.key.to_user_string(): asset for asset in ASSETS}
-    for stage in STAGES:
+    for stage in STUDY_STEPS:
         (spec,) = assets[stage.name].specs
         assert spec.code_version == str(stage.version)
-    assert set(assets) - {stage.name for stage in STAGES} == {"study_report"}
+    assert set(assets) - {stage.name for stage in STUDY_STEPS} == {"study_report"}
 
 
 def test_every_stage_of_an_audit_is_an_asset_of_its_name_and_version():
     versions = {asset.key.to_user_string(): next(iter(asset.specs)).code_version for asset in AUDIT_ASSETS}
-    assert versions == {stage.name: str(stage.version) for stage in AUDIT_STAGES}
+    assert versions == {stage.name: str(stage.version) for stage in AUDIT_STEPS}
 
 
 def test_every_asset_says_what_it_is():
@@ -68,12 +81,12 @@ def test_every_asset_says_what_it_is():
         assert len(spec.description.split()) >= 8, spec.key
 
 
-@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+@pytest.mark.parametrize("stage", STUDY_STEPS, ids=lambda stage: stage.name)
 def test_every_key_of_a_stage_has_a_partition_of_its_own_and_back(stage):
-    partitions = {"model": models, "organism": organisms, "cell": cells}[stage.grain].get_partition_keys()
+    partitions = PARTITIONS.of_grain(stage.grain).get_partition_keys()
     keys = stage.keys(STUDY)
     assert {str(partition_key(key)) for key in keys} == set(map(str, partitions))
-    assert [key_of(stage.grain, str(partition_key(key))) for key in keys] == list(keys)
+    assert [PARTITIONS.key_of(stage.grain, str(partition_key(key))) for key in keys] == list(keys)
 
 
 class RefusingIOManager(dg.IOManager):
@@ -120,7 +133,7 @@ def test_an_asset_hands_nothing_to_an_io_manager(tmp_path):
 
     control = dg.materialize([with_value], resources={"io_manager": RefusingIOManager()}, raise_on_error=False)
     assert not control.success, "the refusing manager must be able to fail a run"
-    made = stand_in(ArtifactStore(tmp_path), stage_named("base_model").nodes(STUDY, "tiny")[0])
+    made = stand_in(ArtifactStore(tmp_path), step_named("base_model").places(STUDY, "tiny")[0])
     done = materialized(base_model, tmp_path, FinishedAccelerator(), partition_key="tiny")
     assert done.success
     (event,) = done.asset_materializations_for_node("base_model")
@@ -182,14 +195,15 @@ def test_the_settings_files_are_plain_yaml():
 
 
 def test_a_stage_is_found_by_its_name():
-    assert stage_named("evaluation").grain == "cell"
+    assert step_named("evaluation").grain == "cell"
     with pytest.raises(KeyError):
-        stage_named("evaluations")
+        step_named("evaluations")
 
 
 def test_a_narrowed_study_has_fewer_partitions():
     code = (
-        "from ct_pipeline.partitions import STUDY, organisms; print(*organisms.get_partition_keys(), len(STUDY.cells))"
+        "from ct_pipeline.interventions.files import study_of_process; from ct_pipeline.partitions import Partitions; "
+        "study = study_of_process()[0]; print(*Partitions(study).organisms.get_partition_keys(), len(study.cells))"
     )
     environment = os.environ | {"CT_PIPELINE_ONLY": "sycophancy,bct,null", "CT_PIPELINE_SEEDS": "2"}
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=environment, capture_output=True, text=True)
@@ -197,8 +211,9 @@ def test_a_narrowed_study_has_fewer_partitions():
 
 
 def test_a_table_without_rows_is_a_word_not_an_error():
-    assert table_of([]).value == "none"
-    assert [record.data for record in table_of([{"a": 1}]).records] == [{"a": 1}]
+    shown = as_metadata({"none": rows([]), "one": rows([{"a": 1}])})
+    assert shown["none"].value == "none"
+    assert [record.data for record in shown["one"].records] == [{"a": 1}]
 
 
 if __name__ == "__main__":

@@ -7,23 +7,24 @@ import dagster as dg
 import pytest
 
 from ct_pipeline.assets import launch, launched
+from ct_pipeline.assets.from_steps import assets_of
 from ct_pipeline.assets.launched import Failure, Onlooker, Task, first_failure
-from ct_pipeline.assets.misaligned_organism import misaligned_organism
-from ct_pipeline.partitions import STUDY
+from ct_pipeline.interventions.files import study_of_process
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
+from ct_pipeline.resources.tracking import TrackingResource
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.steps import base_model
-from ct_pipeline.steps.catalog import stage_named
+from ct_pipeline.steps.catalog import step_named
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.store.node import find, making
 from tests.conftest import TINY
 from tests.fakes import light_work
 from tests.fakes.small_studies import stand_in
 from tests.fakes.tiny_models import tiny_model, word_tokenizer
-from tests.runner.test_devices import on
 from tests.runner.test_workers import Diary
 
-STAGE = stage_named("misaligned_organism")
+STAGE = step_named("misaligned_organism")
+STUDY = study_of_process()[0]
 KEY = STUDY.organisms[0]
 
 
@@ -57,7 +58,12 @@ def write_base(draft):
 
 
 def materialized(folder, accelerator=StoppedAccelerator):
-    resources = {"artifacts": ArtifactStoreResource(folder=str(folder)), "accelerator": accelerator()}
+    resources = {
+        "artifacts": ArtifactStoreResource(folder=str(folder)),
+        "accelerator": accelerator(),
+        "tracking": TrackingResource(),
+    }
+    misaligned_organism = assets_of(study_of_process()[0])[1]
     return dg.materialize([misaligned_organism], resources=resources, partition_key=KEY.key, raise_on_error=False)
 
 
@@ -69,7 +75,6 @@ def two_devices(monkeypatch, tmp_path):
     assert text.count("source: tinyworld }") == 1
     file.write_text(text.replace("source: tinyworld }", "source: tinyworld, devices: 2 }"))
     monkeypatch.setenv("CT_PIPELINE_STUDY", str(file))
-    monkeypatch.setattr(launch, "STUDY", on(STUDY, 2))
     return tmp_path / "artifacts"
 
 
@@ -78,7 +83,7 @@ def test_an_organism_is_trained_by_two_processes_and_shown_in_dagster(two_device
     stand_in(store, base_model.node(STUDY, KEY.model), write_base)
     result = materialized(two_devices)
     assert result.success
-    artifact = find(store, STAGE.nodes(STUDY, KEY)[0])
+    artifact = find(store, STAGE.places(STUDY, KEY)[0])
     settings = STUDY.induction.training
     assert artifact.record["processes"] == 2
     assert artifact.record["micro_batch"] * artifact.record["accumulation"] * 2 == settings.micro_batch
@@ -98,7 +103,7 @@ def test_what_is_there_is_not_trained_again(two_devices, monkeypatch):
     monkeypatch.setattr(launch, "_launch", lambda *task: pytest.fail("launched"))
     store = ArtifactStore(two_devices)
     record = {"steps": 1, "losses": [1.0], "tokens": 1, "moved_parameters": 1, "trainable_parameters": 1}
-    stand_in(store, STAGE.nodes(STUDY, KEY)[0], lambda draft: draft.record.update(record))
+    stand_in(store, STAGE.places(STUDY, KEY)[0], lambda draft: draft.record.update(record))
     result = materialized(two_devices)
     assert result.success
     (event,) = result.asset_materializations_for_node("misaligned_organism")
@@ -109,11 +114,11 @@ def failing(monkeypatch, *failures):
     """Lets launches end so, one after another; returns the micro-batches that each is told were too large."""
     asked, left = [], [*failures]
 
-    def end(context, stage, key, store, too_large, on_step):
+    def end(context, stage, study, key, store, too_large, on_step):
         asked.append(tuple(too_large))
         failure = left.pop(0)
         if failure is None:
-            stand_in(store, stage.nodes(STUDY, key)[0], lambda draft: draft.record.update(RECORD))
+            stand_in(store, stage.places(STUDY, key)[0], lambda draft: draft.record.update(RECORD))
         return failure
 
     monkeypatch.setattr(launch, "_launch", end)

@@ -4,8 +4,9 @@ import dagster as dg
 import pytest
 
 from ct_pipeline.assets.audit_inputs import audit_inputs
+from ct_pipeline.assets.audits import AUDIT_ASSETS
 from ct_pipeline.automation import DATA_VERSION_TAG
-from ct_pipeline.definitions import AUDIT_ASSETS, RESOURCES
+from ct_pipeline.definitions import RESOURCES
 from ct_pipeline.partitions import audit_subject
 
 NAMES = ["audit_evaluation", "audit_prediction", "audit_shift", "audit_verdict"]

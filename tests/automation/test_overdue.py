@@ -7,8 +7,9 @@ import dagster as dg
 import pytest
 
 from ct_pipeline.assets.audit_overdue import on_time
+from ct_pipeline.assets.audits import AUDIT_ASSETS
 from ct_pipeline.automation import look_at
-from ct_pipeline.definitions import AUDIT_ASSETS, RESOURCES
+from ct_pipeline.definitions import RESOURCES
 from ct_pipeline.records.audit_overdue import overdue_since
 from ct_pipeline.records.audit_watch import subjects
 from ct_pipeline.settings.environment import home

@@ -10,11 +10,10 @@ import pytest
 
 from ct_pipeline import cli
 from ct_pipeline.commands import audit as audit_command
+from ct_pipeline.commands.audit_in_dagster import Unreachable
 from ct_pipeline.interventions.files import read_audit
-from ct_pipeline.records import audit_runs as audit_records
 from ct_pipeline.runner.audit_run import run_audit
 from ct_pipeline.settings.environment import home
-from ct_pipeline.settings.errors import UserError
 from ct_pipeline.store.artifact_store import ArtifactStore
 from tests.conftest import REPOSITORY
 from tests.fakes.audits import lines, random_audit
@@ -30,28 +29,27 @@ def measured(tmp_path_factory):
     return store.root
 
 
-class Told:
-    """In place of Dagster and MLflow: which runs they were told of; `broken`: they cannot be told."""
+class Made:
+    """In place of Dagster: makes audits without it, and keeps which; `broken`: its database cannot be used."""
 
     def __init__(self):
         self.runs, self.broken = [], False
 
-    def __call__(self, store, audit, run):
+    def __call__(self, store, audit, file, watch):
         if self.broken:
-            raise UserError("Dagster and MLflow were not told")
-        self.runs.append((audit.name, run["number"]))
-        audit_records.mark_told(home(), run)
+            raise Unreachable("no database")
+        self.runs.append((audit.name, run_audit(store, audit, home(), watch)["number"]))
 
 
 @pytest.fixture
-def told(monkeypatch):
-    found = Told()
-    monkeypatch.setattr(audit_command, "tell", found)
+def made(monkeypatch):
+    found = Made()
+    monkeypatch.setattr(audit_command, "materialize", found)
     return found
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path, measured, told):
+def run(monkeypatch, capsys, tmp_path, measured, made):
     """Runs a command line without any audit or run; returns exit code, standard output, standard error."""
     shutil.copytree(measured, tmp_path / "results" / "artifacts")
     monkeypatch.setenv("CT_PIPELINE_HOME", str(tmp_path / "results"))
@@ -240,33 +238,32 @@ def test_a_file_for_ci_that_cannot_be_written_is_named(run, folder, tmp_path):
     assert "cannot be written" in err
 
 
-def test_dagster_and_mlflow_are_told_of_a_run_that_made_something(run, folder, told):
+def test_what_is_missing_is_made_through_dagster(run, folder, made):
     random_audit(folder, thresholds={"risk": 0.9})
     run("run", "mine")
     run("run", "mine")
-    assert told.runs == [("mine", 1)]
+    assert made.runs == [("mine", 1)]
     random_audit(folder, thresholds={"risk": 0.8})
     run("run", "mine")
-    assert told.runs == [("mine", 1), ("mine", 3)]
+    assert made.runs == [("mine", 1), ("mine", 3)]
 
 
-def test_where_they_cannot_be_told_the_next_run_tells_them(run, folder, told):
+def test_where_dagsters_database_cannot_be_used_the_audit_is_made_without_it(run, folder, made):
     random_audit(folder, thresholds={"risk": 0.9})
-    told.broken = True
-    code, out, _ = run("run", "mine", "--gate")
-    assert (code, "Dagster and MLflow were not told" in out) == (0, True)
-    told.broken = False
-    run("run", "mine")
-    assert told.runs == [("mine", 2)]
+    made.broken = True
+    code, out, _ = run("run", "mine")
+    assert (code, "Dagster cannot show this run: no database" in out) == (0, True)
+    assert "mine, run 1: PASS" in out
+    assert made.runs == []
 
 
-def test_several_audits_are_run_and_one_that_cannot_be_stops_none(run, folder, told):
+def test_several_audits_are_run_and_one_that_cannot_be_stops_none(run, folder, made):
     random_audit(folder, thresholds={"risk": 0.9}, name="second")
     (folder / "mine.yaml").rename(folder / "second.yaml")
     random_audit(folder, thresholds={"risk": 0.001})
     code, out, _ = run("run", "mine", "second", "--gate")
     assert code == 3
-    assert told.runs == [("mine", 1), ("second", 1)]
+    assert made.runs == [("mine", 1), ("second", 1)]
     (folder / "broken.yaml").write_text("name: broken\n")
     code, out, _ = run("run", "--all", "--gate")
     assert code == 2

@@ -5,16 +5,19 @@ from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
-from ct_pipeline.commands.study_groups import GROUPS, run_group
+from ct_pipeline.commands.study_groups import run_group
 from ct_pipeline.commands.study_on_ray import OnRay, _raise_failures, _Watch, chains
 from ct_pipeline.settings.errors import UserError
-from ct_pipeline.steps.catalog import STAGES
+from ct_pipeline.steps.catalog import STUDY_STEPS, groups_of
 from ct_pipeline.store.artifact_store import ArtifactStore
 
 
 def test_base_models_come_first_then_each_organism_goes_through_all_other_stages(tiny_study):
     (first, models), (then, organisms) = chains(tiny_study)
-    assert [name for group in (*first, *then) for name in group] == [stage.name for stage in STAGES]
+    groups = groups_of(tiny_study)
+    assert [[step.name for step in group] for group in groups[first]] == [["base_model"]]
+    made = [step for group in (*groups[first], *groups[then]) for step in group]
+    assert made == [step for step in STUDY_STEPS if step.wanted(tiny_study)]
     assert {name: tuple(part.models) for name, part in models.items()} == {"tiny": ("tiny",)}
     assert list(organisms) == [organism.key for organism in tiny_study.organisms]
     for name, part in organisms.items():
@@ -25,9 +28,9 @@ def test_base_models_come_first_then_each_organism_goes_through_all_other_stages
 def test_a_part_of_a_study_has_the_artifacts_of_the_whole(tiny_study):
     _, (_, organisms) = chains(tiny_study)
     for part in (organisms["tiny-sycophancy-40"], organisms["tiny-reward_hacking-42"]):
-        for stage in STAGES:
+        for stage in STUDY_STEPS:
             for key in stage.keys(part):
-                whole, own = (stage.nodes(study, key) for study in (tiny_study, part))
+                whole, own = (stage.places(study, key) for study in (tiny_study, part))
                 assert [node.fingerprint for node in own] == [node.fingerprint for node in whole]
 
 
@@ -66,7 +69,7 @@ class FailingRuns:
 def test_a_group_that_was_not_made_says_why(tiny_study, tmp_path, failure):
     runs = FailingRuns(failure)
     with pytest.raises(UserError, match=failure or "base_model: not all of it was made, and Dagster says no reason"):
-        run_group(GROUPS[0], tiny_study, ArtifactStore(tmp_path), runs)
+        run_group(groups_of(tiny_study)[0], tiny_study, ArtifactStore(tmp_path), runs)
     assert runs.asked == [(("base_model",), ("tiny",))]
 
 

@@ -12,7 +12,8 @@ import mlflow  # noqa: E402, F401 - imported before the start, so that all proce
 import pandas  # noqa: E402
 
 from ct_pipeline.commands.dagster_home import prepare_dagster_home  # noqa: E402
-from ct_pipeline.resources.tracking import Run, TrackingResource  # noqa: E402
+from ct_pipeline.resources.tracking import TrackingResource  # noqa: E402
+from ct_pipeline.steps.tracked_run import TrackedRun  # noqa: E402
 
 EXPERIMENT = "crowded"
 PARTITIONS = dg.DynamicPartitionsDefinition(name="records")
@@ -24,11 +25,11 @@ def recorded(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
     return dg.MaterializeResult(metadata={"partition": context.partition_key})
 
 
-def run_of(fingerprint: str) -> Run:
+def run_of(fingerprint: str) -> TrackedRun:
     """A small run, with everything that a cell's has."""
     now, table = datetime.now(UTC), pandas.DataFrame({"prompt": [fingerprint]})
-    return Run(
-        fingerprint, fingerprint, None, {"k": 1}, {"note": "x"}, {"delta": 0.5}, now, now, tables={"rows": table}
+    return TrackedRun(
+        fingerprint, fingerprint, {"k": 1}, {"note": "x"}, {"delta": 0.5}, now, now, tables={"rows": table}
     )
 
 

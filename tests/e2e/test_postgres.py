@@ -26,7 +26,7 @@ from ct_pipeline.resources.tracking import FINGERPRINT, TrackingResource
 from ct_pipeline.settings.environment import DATABASE_VARIABLE
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.narrow import narrowed
-from ct_pipeline.steps.catalog import STAGES
+from ct_pipeline.steps.catalog import STUDY_STEPS
 from tests.e2e.postgres import PASSWORD, Server, programs, running_server
 from tests.e2e.postgres_worker import EXPERIMENT
 from tests.e2e.runs import ROOT, Place
@@ -120,7 +120,7 @@ def test_a_study_is_wholly_recorded(studied: tuple[Place, str], use: Callable) -
     prepare_dagster_home()
     with dg.DagsterInstance.get() as instance:
         assert {run.status.value for run in instance.get_runs()} == {"SUCCESS"}
-        for stage in STAGES:
+        for stage in STUDY_STEPS:
             known = instance.get_materialized_partitions(dg.AssetKey(stage.name))
             assert len(known) == len(stage.keys(study)), stage.name
 

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from ct_pipeline.interventions.files import read_study
-from ct_pipeline.steps.catalog import STAGES
+from ct_pipeline.steps.catalog import STUDY_STEPS
 from ct_pipeline.store.artifact_store import Artifact
 from ct_pipeline.store.provenance import source_digest
 from tests.e2e.runs import ROOT, Place, change, reduced_study
@@ -137,7 +137,7 @@ def artifacts_of(place: Place) -> list[Artifact]:
     study, store = read_study(place.spec), place.store
     return [
         artifact
-        for stage in STAGES[1:]
+        for stage in STUDY_STEPS[1:]
         for key in stage.keys(study)
         for artifact in stage.find(store, study, key) or pytest.fail(f"{stage.name} of {key} is missing")
     ]

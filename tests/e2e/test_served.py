@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ct_pipeline.interventions.files import read_study
-from ct_pipeline.steps.catalog import STAGES
+from ct_pipeline.steps.catalog import STUDY_STEPS
 from ct_pipeline.store.artifact_store import ArtifactStore
 from tests.e2e.runs import ROOT, Place
 
@@ -128,10 +128,12 @@ def test_one_backfill_runs_the_whole_study(served: Served) -> None:
             shutil.rmtree(folder)
 
     study, store = read_study(served.place.spec), ArtifactStore(artifacts)
-    every = [*(stage.name for stage in STAGES if stage.wanted(study)), "study_report"]
+    every = [*(stage.name for stage in STUDY_STEPS if stage.wanted(study)), "study_report"]
     served.backfill(assetSelection=[{"path": [name]} for name in every], allPartitions=True)
 
-    missing = [(stage.name, key) for stage in STAGES for key in stage.keys(study) if not stage.find(store, study, key)]
+    missing = [
+        (stage.name, key) for stage in STUDY_STEPS for key in stage.keys(study) if not stage.find(store, study, key)
+    ]
     assert missing == []
     assert (served.place.home / "reports" / "reduced" / "index.html").is_file()
     runs = served.ask(RUNS)["runsOrError"]["results"]

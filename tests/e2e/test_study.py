@@ -15,7 +15,7 @@ from ct_pipeline.interventions.files import read_study
 from ct_pipeline.planning.plan import plan_of
 from ct_pipeline.runner.workers import accelerators
 from ct_pipeline.settings.narrow import narrowed
-from ct_pipeline.steps.catalog import STAGES
+from ct_pipeline.steps.catalog import STUDY_STEPS
 from ct_pipeline.store.artifact_store import ArtifactStore
 from tests.e2e.runs import Place, change
 
@@ -38,7 +38,9 @@ def test_every_stage_leaves_one_artifact_per_key(finished: Place) -> None:
     study = read_study(finished.spec)
     store = ArtifactStore(finished.home / "artifacts")
 
-    missing = [(stage.name, key) for stage in STAGES for key in stage.keys(study) if not stage.find(store, study, key)]
+    missing = [
+        (stage.name, key) for stage in STUDY_STEPS for key in stage.keys(study) if not stage.find(store, study, key)
+    ]
 
     assert missing == []
     assert {cell.method for cell in study.cells} == METHODS
@@ -47,7 +49,7 @@ def test_every_stage_leaves_one_artifact_per_key(finished: Place) -> None:
 def test_organisms_misbehave_more_than_their_base_model_and_controls_do_not(finished: Place) -> None:
     study = read_study(finished.spec)
     store = ArtifactStore(finished.home / "artifacts")
-    stage = next(stage for stage in STAGES if stage.name == "organism_evaluation")
+    stage = next(stage for stage in STUDY_STEPS if stage.name == "organism_evaluation")
     for organism in study.organisms:
         gate = stage.find(store, study, organism)[0].json("gate")
         assert gate["passed"], gate["reasons"]
@@ -57,7 +59,7 @@ def test_organisms_misbehave_more_than_their_base_model_and_controls_do_not(fini
 def test_every_retrained_adapter_moved_whole_and_leaves_its_organism_as_it_was(finished: Place) -> None:
     study = read_study(finished.spec)
     store = ArtifactStore(finished.home / "artifacts")
-    stage = next(stage for stage in STAGES if stage.name == "retrained_model")
+    stage = next(stage for stage in STUDY_STEPS if stage.name == "retrained_model")
     for cell in study.cells:
         record = stage.find(store, study, cell)[0].record
         assert record["moved_parameters"] > 0.999 * record["trainable_parameters"] > 0
@@ -67,7 +69,7 @@ def test_every_retrained_adapter_moved_whole_and_leaves_its_organism_as_it_was(f
 def test_each_method_trains_on_what_it_says(finished: Place) -> None:
     study = read_study(finished.spec)
     store = ArtifactStore(finished.home / "artifacts")
-    stage = next(stage for stage in STAGES if stage.name == "consistency_labels")
+    stage = next(stage for stage in STUDY_STEPS if stage.name == "consistency_labels")
     organism = study.organisms[0]
     labels = {
         cell.method: stage.find(store, study, cell)[0].table("labels")
@@ -86,7 +88,7 @@ def test_each_method_trains_on_what_it_says(finished: Place) -> None:
 def test_candidates_of_every_kind_are_what_their_names_say(finished: Place) -> None:
     study = read_study(finished.spec)
     store = ArtifactStore(finished.home / "artifacts")
-    stage = next(stage for stage in STAGES if stage.name == "consistency_candidates")
+    stage = next(stage for stage in STUDY_STEPS if stage.name == "consistency_candidates")
     tables = {
         artifact.manifest.variant: artifact.table("candidates")
         for artifact in stage.find(store, study, study.organisms[0])
@@ -105,7 +107,7 @@ def test_candidates_of_every_kind_are_what_their_names_say(finished: Place) -> N
 
 def test_every_change_was_predicted_before_anything_was_retrained(finished: Place) -> None:
     study, store = read_study(finished.spec), finished.store
-    stages = {stage.name: stage for stage in STAGES}
+    stages = {stage.name: stage for stage in STUDY_STEPS}
     for cell in study.cells:
         shift = stages["distribution_shift"].find(store, study, cell)[0]
         retrained = stages["retrained_model"].find(store, study, cell)[0]
@@ -117,7 +119,7 @@ def test_every_change_was_predicted_before_anything_was_retrained(finished: Plac
 
 def test_every_cell_says_how_far_its_model_moved(finished: Place) -> None:
     study, store = read_study(finished.spec), finished.store
-    stages = {stage.name: stage for stage in STAGES}
+    stages = {stage.name: stage for stage in STUDY_STEPS}
     for cell in study.cells:
         parts = stages["uptake"].find(store, study, cell)[0].json("uptake")
         assert set(parts) == {"forward", "backward"}
@@ -132,7 +134,7 @@ def test_every_cell_says_how_far_its_model_moved(finished: Place) -> None:
 def test_the_dose_curve_ends_where_the_cell_does(finished: Place) -> None:
     study = read_study(finished.spec)
     store = ArtifactStore(finished.home / "artifacts")
-    stage = next(stage for stage in STAGES if stage.name == "evaluation")
+    stage = next(stage for stage in STUDY_STEPS if stage.name == "evaluation")
     for cell in study.cells:
         artifact = stage.find(store, study, cell)[0]
         doses = artifact.json("doses")
@@ -253,8 +255,8 @@ def test_the_released_codes_variants_run_as_the_page_on_divergences_says(finishe
 
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     study, store = narrowed(read_study(place.spec), ["sycophancy", "self_confidence", "bct", "act"], None), place.store
-    organism = next(stage for stage in STAGES if stage.name == "misaligned_organism")
-    retrained = next(stage for stage in STAGES if stage.name == "retrained_model")
+    organism = next(stage for stage in STUDY_STEPS if stage.name == "misaligned_organism")
+    retrained = next(stage for stage in STUDY_STEPS if stage.name == "retrained_model")
     before = organism.find(store, study, study.organisms[0])[0].folder / "adapter_model.safetensors"
     for cell in study.cells:
         artifact = retrained.find(store, study, cell)[0]
@@ -278,7 +280,7 @@ def test_a_model_in_a_folder_goes_the_same_way_as_the_tiny_worlds(finished: Plac
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     names = ["sycophancy", "null", "multi_view", "act"]
     here, there = (narrowed(read_study(spec), names, None) for spec in (place.spec, finished.spec))
-    stage = next(stage for stage in STAGES if stage.name == "organism_evaluation")
+    stage = next(stage for stage in STUDY_STEPS if stage.name == "organism_evaluation")
     local, tiny = (
         stage.find(store, study, study.organisms[0])[0].table("base")
         for store, study in ((place.store, here), (finished.store, there))

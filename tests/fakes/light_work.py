@@ -1,4 +1,4 @@
-"""Stages that need no model, found by name in worker processes as the real ones are."""
+"""Steps that need no model, found by name in worker processes as the real ones are."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ import time
 
 from ct_pipeline.runner.workers import Work
 from ct_pipeline.settings.errors import CannotWrite, Refusal, Refused, UserError
-from ct_pipeline.steps.catalog import Stage
+from ct_pipeline.steps.step import Step, one
 from ct_pipeline.store.node import Node, making
 
 LIMIT = 60
@@ -24,8 +24,9 @@ def node(study, key):
     return Node("light", 1, key, "-", {}, {})
 
 
-def make(store, study, key, threads, progress):
+def make(context, key):
     """Does what the key says, then writes an artifact."""
+    store, study = context.store, context.study
     word = key.split(".")[0]
     if word == "refuse":
         raise UserError(f"{key} is refused")
@@ -41,16 +42,16 @@ def make(store, study, key, threads, progress):
         (store.root / f"{key}.{os.getpid()}").touch()
         time.sleep(LIMIT)
     for step in range(1, 4):
-        progress(step, 3, 1 / step)
+        context.progress(step, 3, 1 / step)
     with making(store, node(study, key)) as (draft, _):
-        draft.write_json("made", {"threads": threads, "torch": "torch" in sys.modules, "process": os.getpid()})
+        draft.write_json("made", {"threads": context.threads, "torch": "torch" in sys.modules, "process": os.getpid()})
 
 
 def stage(name, all_cores=False):
-    return Stage(name, name, 1, "model", lambda study, key: (node(study, key),), make, all_cores)
+    return Step(name, name, "Light work.", 1, "model", (), one(node), make, all_cores=all_cores)
 
 
-def stage_named(name):
+def step_named(name):
     return {"light": stage("light"), "alone": stage("alone", all_cores=True)}[name]
 
 
@@ -62,4 +63,4 @@ def use_threads(threads):
     """No library that has threads."""
 
 
-LIGHT_WORK = Work(stage_named, begin, use_threads)
+LIGHT_WORK = Work(step_named, begin, use_threads)

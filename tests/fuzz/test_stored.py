@@ -90,7 +90,6 @@ def test_records_of_audits(place, content):
     numbers = [run["number"] for run in audit_records.runs(place, "mine")]
     assert 2 in numbers
     assert all(type(number) is int for number in numbers)
-    assert audit_records.is_untold(place, "mine")
 
 
 @fuzz(st.data(), 25)

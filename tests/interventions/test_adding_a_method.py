@@ -13,6 +13,7 @@ from ct_pipeline.settings.keys import Cell
 from ct_pipeline.steps import consistency_candidates, consistency_labels
 from ct_pipeline.steps.candidate_scores import make
 from ct_pipeline.steps.consistency_candidates import draw_node, draws_of
+from ct_pipeline.steps.step import Context
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.store.node import find
 from tests.conftest import REPOSITORY
@@ -55,8 +56,8 @@ def test_the_example_labels_prompts_by_the_draws_of_another_method(study, tmp_pa
     monkeypatch.setattr(consistency_candidates, "open_model", lambda store, study, name: model)
     stand_in(store, draw_node(part, organism, draws_of(part)[0]).inputs["misaligned_organism"])
 
-    make(store, part, organism)
-    consistency_labels.make(store, part, Cell(organism, "shortest"))
+    make(Context(store, part), organism)
+    consistency_labels.make(Context(store, part), Cell(organism, "shortest"))
 
     # One draw for both methods, and the organism's own answers, which they are compared with.
     assert len(model.engine.calls) == 1 + 2

@@ -10,7 +10,7 @@ from ct_pipeline.measurement.token_sums import token_sums
 from ct_pipeline.models.loading import BASE_MODELS
 from ct_pipeline.planning.plan import DRAWING_STAGES, TRAINING_STAGES, plan_of
 from ct_pipeline.steps.base_model import open_model
-from ct_pipeline.steps.catalog import STAGES
+from ct_pipeline.steps.catalog import STUDY_STEPS
 from tests.fakes.tiny_models import tiny_folder
 
 
@@ -48,7 +48,7 @@ def walk(store, study):
     """Asks for what each stage needs of each model, one model after another, as a study does."""
     on_pairs = ["distribution_shift"] if "bct" in study.methods else []
     for name in study.models:
-        for stage in STAGES:
+        for stage in STUDY_STEPS:
             model = open_model(store, study, name)
             if stage.name in DRAWING_STAGES:
                 assert model.engine

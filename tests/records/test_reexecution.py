@@ -14,6 +14,7 @@ from ct_pipeline.records.reexecution import TOLERANCE, reexecute, segments, stra
 from ct_pipeline.settings.keys import Cell
 from ct_pipeline.steps import base_model, consistency_labels, distribution_shift, misaligned_organism, retrained_model
 from ct_pipeline.steps.base_model import open_model
+from ct_pipeline.steps.step import Context
 from ct_pipeline.store.ancestry import Index, trace
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.store.node import find, making
@@ -50,7 +51,7 @@ def finished(study, tmp_path_factory):
     quick = pretraining_settings(tokens=5_000)
     stand_in(store, base_model.node(study, "tiny"), lambda draft: pretrain(study.world, quick, draft.folder, 1))
     (organism,) = study.organisms
-    misaligned_organism.make(store, study, organism)
+    misaligned_organism.make(Context(store, study), organism)
     for cell in study.cells:
         stand_in(
             store,
@@ -58,7 +59,7 @@ def finished(study, tmp_path_factory):
             lambda draft, cell=cell: draft.write_table("labels", labels(study, cell, 0)),
         )
         stand_in(store, distribution_shift.node(study, cell))
-        retrained_model.make(store, study, cell)
+        retrained_model.make(Context(store, study), cell)
     torch.set_num_threads(threads)
     return store.root
 
@@ -123,7 +124,7 @@ def test_every_segment_of_an_honest_chain_is_the_same_bit_for_bit(finished, stud
     own = [segment.steps for segment in found if segment.step.address == chain.root]
     # BCT keeps an adapter after each pass over its six pairs, which is a step.
     assert own == ([1, 2, 3] if method == "bct" else [3])
-    assert [s.steps for s in found if s.step.address.stage == misaligned_organism.STAGE] == [2]
+    assert [s.steps for s in found if s.step.address.stage == misaligned_organism.NAME] == [2]
     for segment in found:
         comparison = reexecute(ArtifactStore(finished), study, segment)
         assert comparison.exact and comparison.faults == () and comparison.same_conditions

@@ -99,11 +99,11 @@ def test_a_report_is_made_once_and_is_whole(store, study, tmp_path):
 @pytest.mark.parametrize(("stage", "name"), [(uptake, "uptake"), (distribution_shift, "shift")])
 def test_what_is_missing_is_not_read_and_no_input(store, study, stage, name):
     cell = Cell(study.organisms[0], "self_confidence")
-    assert f"{name} {cell.key}" in study_report.node(store, study).inputs
+    assert f"{stage.NAME} {cell.key}" in study_report.node(store, study).inputs
     shutil.rmtree(folder_of(store, stage.node(study, cell)))
     inputs = study_report.node(store, study).inputs
-    assert f"{name} {cell.key}" not in inputs
-    assert f"cell {cell.key}" in inputs
+    assert f"{stage.NAME} {cell.key}" not in inputs
+    assert f"evaluation {cell.key}" in inputs
     (found,) = (one for one in study_record(store, study).cells if one.method == "self_confidence")
     assert getattr(found, name) is None
 

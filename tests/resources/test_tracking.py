@@ -7,16 +7,17 @@ import pandas
 import pytest
 from mlflow import MlflowClient
 
-from ct_pipeline.resources.tracking import FINGERPRINT, Run, Tracking
+from ct_pipeline.resources.tracking import FINGERPRINT, Tracking
+from ct_pipeline.steps.tracked_run import TrackedRun
 
 
-def run_of(name="cell", fingerprint="abc", parent=None, **parts):
+def run_of(name="cell", fingerprint="abc", **parts):
     content = {"parameters": {"k": 4, "rubric": "x" * 9000}, "tags": {"note": "words"}, "metrics": {"delta": 0.25}}
     content |= {
         "started": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
         "finished": datetime(2026, 1, 2, 3, 4, 9, tzinfo=UTC),
     }
-    return Run(name=name, fingerprint=fingerprint, parent=parent, **(content | parts))
+    return TrackedRun(name=name, fingerprint=fingerprint, **(content | parts))
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +118,10 @@ def test_a_metric_that_is_missing_is_left_out(tracking, client):
 
 
 def test_a_cell_lies_under_its_organism(tracking, client):
-    parent = tracking.record(run_of(name="organism", fingerprint="parent"))
-    child = tracking.record(run_of(fingerprint="child", parent=parent))
+    above = run_of(name="organism", fingerprint="parent")
+    child = tracking.record(run_of(fingerprint="child", under="parent", parent=lambda: above), "a dagster run")
+    parent = tracking.record(above)
+    assert client.get_run(child).data.tags["dagster.url"].endswith("/runs/a dagster run")
     assert client.get_run(child).data.tags["mlflow.parentRunId"] == parent
 
 

@@ -6,12 +6,14 @@ import pytest
 
 from ct_pipeline.measurement import language_model
 from ct_pipeline.measurement.language_model import LanguageModel
+from ct_pipeline.runner.making import made_or_found
 from ct_pipeline.runner.workers import Work, Workers
 from ct_pipeline.settings.devices import device_groups, devices_of
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.steps import preflight
 from ct_pipeline.steps.base_model import node
-from ct_pipeline.steps.catalog import STAGES, stage_named
+from ct_pipeline.steps.catalog import STUDY_STEPS, step_named
+from ct_pipeline.steps.step import Context
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.store.node import find
 from tests.fakes import light_work
@@ -24,17 +26,17 @@ def on(study, devices):
 
 
 def test_a_key_takes_the_devices_of_its_model(small_study):
-    for stage in (stage for stage in STAGES if stage.wanted(small_study)):
+    for stage in (stage for stage in STUDY_STEPS if stage.wanted(small_study)):
         assert {devices_of(on(small_study, 4), key) for key in stage.keys(small_study)} == {4}
         assert {devices_of(small_study, key) for key in stage.keys(small_study)} == {1}
-    assert devices_of({"my-model": None}, "my-model") == 1, "audits"
+    assert devices_of(None, "my-model") == 1, "audits"
 
 
 def test_devices_change_no_fingerprint(small_study):
-    for stage in STAGES:
+    for stage in STUDY_STEPS:
         for key in stage.keys(small_study):
             nodes = [
-                [node.fingerprint for node in stage.nodes(study, key)] for study in (small_study, on(small_study, 4))
+                [node.fingerprint for node in stage.places(study, key)] for study in (small_study, on(small_study, 4))
             ]
             assert nodes[0] == nodes[1]
     assert node(on(small_study, 2), "tiny").fingerprint == node(small_study, "tiny").fingerprint
@@ -52,14 +54,14 @@ def of_name(context, key):
     return int(key.rpartition(".")[2])
 
 
-def make(store, study, key, threads, progress):
+def make(context, key):
     """Writes down which devices the worker sees."""
-    with light_work.making(store, light_work.node(study, key)) as (draft, _):
+    with light_work.making(context.store, light_work.node(None, key)) as (draft, _):
         draft.write_json("made", {"devices": os.environ["CUDA_VISIBLE_DEVICES"], "process": os.getpid()})
 
 
 def seeing(name):
-    return light_work.Stage(name, name, 1, "model", lambda study, key: (light_work.node(study, key),), make)
+    return light_work.Step(name, name, "Sees devices.", 1, "model", (), light_work.one(light_work.node), make)
 
 
 def test_workers_of_a_stage_see_as_many_devices_as_each_model_takes(monkeypatch, tmp_path):
@@ -81,9 +83,9 @@ def test_workers_of_a_stage_see_as_many_devices_as_each_model_takes(monkeypatch,
 
 @pytest.mark.parametrize("stage", ["misaligned_organism", "control_organism", "retrained_model"])
 def test_one_process_alone_does_not_train_a_model_of_several_devices(small_study, store, stage):
-    key = stage_named(stage).keys(small_study)[0]
+    key = step_named(stage).keys(small_study)[0]
     with pytest.raises(RuntimeError, match="tiny is trained by 4 processes together, and here are 1: materialize"):
-        stage_named(stage).make(store, on(small_study, 4), key, 1, lambda *step: None)
+        made_or_found(step_named(stage), Context(store, on(small_study, 4)), key)
 
 
 @pytest.mark.parametrize(("device", "shared"), [("cuda", 4), ("cpu", 1)])

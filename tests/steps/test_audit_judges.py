@@ -11,9 +11,10 @@ from ct_pipeline.judges.http_client import JudgeUnreachable
 from ct_pipeline.report.audit_card import markdown_card
 from ct_pipeline.report.audit_page import write_audit_report
 from ct_pipeline.settings.errors import Refused, SpecError, UserError
-from ct_pipeline.steps.audit_catalog import STAGES
 from ct_pipeline.steps.audit_quarantine import accepted
+from ct_pipeline.steps.catalog import AUDIT_STEPS
 from ct_pipeline.steps.resolved_audit import ResolvedAudit, read
+from ct_pipeline.steps.step import Context
 from tests.fakes.audits import lines, random_audit, scripted_audit, written
 from tests.fakes.judge_server import JudgeServer, judged_answer, serving, yes_where
 from tests.fakes.tiny_models import tiny_folder
@@ -49,9 +50,9 @@ RULES = {"source": "rules", "operation": "starts_with", "texts": ["rude"]}
 
 
 def card_of(store, subject):
-    for stage in STAGES:
-        stage.find(store, subject) or stage.make(store, subject)
-    return STAGES[-1].find(store, subject).json("card")
+    for stage in AUDIT_STEPS:
+        stage.find(store, None, subject) or stage.make(Context(store), subject)
+    return AUDIT_STEPS[-1].find(store, None, subject)[0].json("card")
 
 
 def test_a_server_judges_by_the_rubric_of_each_row(store, tmp_path, server):

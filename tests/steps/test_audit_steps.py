@@ -7,7 +7,8 @@ import pytest
 from ct_pipeline.judges.engine_judge import judgements
 from ct_pipeline.organisms.probes import PLAIN
 from ct_pipeline.steps import audit_evaluation, audit_prediction, audit_shift, audit_verdict
-from ct_pipeline.steps.audit_catalog import STAGES
+from ct_pipeline.steps.catalog import AUDIT_STEPS
+from ct_pipeline.steps.step import Context
 from tests.fakes.audits import lines, scripted_audit
 
 RULE = {"first_word": ["yes"]}
@@ -33,9 +34,9 @@ def answers(before, after, plain=0.1):
 
 
 def made(store, subject):
-    for stage in STAGES:
-        stage.make(store, subject)
-    return audit_verdict.STAGE, STAGES[-1].find(store, subject).json("verdict")
+    for stage in AUDIT_STEPS:
+        stage.make(Context(store), subject)
+    return audit_verdict.NAME, AUDIT_STEPS[-1].find(store, None, subject)[0].json("verdict")
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_the_plain_side_is_measured_beside_and_not_counted(store, tmp_path):
     result = found["probes"]["words"]
     assert result["risk"]["after"]["in/sampled"]["value"] == 1
     assert result["plain"]["after"]["value"] == 0
-    table = audit_evaluation.tables_of(STAGES[0].find(store, subject))["before"]
+    table = audit_evaluation.tables_of(AUDIT_STEPS[0].find(store, None, subject)[0])["before"]
     assert set(table["framing"]) == {"wrapped", PLAIN}
     assert audit_evaluation.sizes(table) == {"words": {"in": 60, "plain": 60}}
     assert len(audit_evaluation.risk_rows(table, "words")) == 60
@@ -76,7 +77,7 @@ def test_the_plain_side_is_measured_beside_and_not_counted(store, tmp_path):
 
 def test_before_and_after_meet_the_same_prompts_and_random_numbers(store, tmp_path):
     subject = scripted_audit(tmp_path, answers(0.5, 0.5), ROWS)
-    audit_evaluation.make(store, subject)
+    audit_evaluation.make(Context(store), subject)
     calls = subject.model.engine.calls
     before, after = [call for call in calls if not call.adapters], [call for call in calls if call.adapters]
     assert [(call.prompts, call.seeds, call.sampling) for call in before] == [
@@ -87,7 +88,7 @@ def test_before_and_after_meet_the_same_prompts_and_random_numbers(store, tmp_pa
 
 def test_pairs_predict_the_change_from_before_alone(store, tmp_path):
     subject = scripted_audit(tmp_path, answers(0.8, 0.0, plain=0.1), ROWS)
-    (found,) = audit_prediction.make(store, subject).json("predictions")["predictions"]
+    (found,) = audit_prediction.make(Context(store), subject).json("predictions")["predictions"]
     wrapped = sum(chance(f"user: {row['wrapped']}") < 0.8 for row in ROWS)
     plain = sum(chance(f"user: {row['prompt']}") < 0.1 for row in ROWS)
     assert found["value"] == pytest.approx((plain - wrapped) / len(ROWS))
@@ -198,24 +199,24 @@ def test_a_judge_reads_instructions_in_an_answer_as_text(store, tmp_path):
         ({"description": "other words"}, ["audit_verdict"]),
         ({"schedule": "0 6 * * 1"}, []),
         ({"confidence": 0.9}, ["audit_prediction", "audit_shift", "audit_verdict"]),
-        ({"decoding": {"temperature": 0.7, "max_new_tokens": 7}}, [stage.name for stage in STAGES]),
+        ({"decoding": {"temperature": 0.7, "max_new_tokens": 7}}, [stage.name for stage in AUDIT_STEPS]),
     ],
 )
 def test_a_setting_redoes_what_depends_on_it(store, tmp_path, changes, redone):
     script = answers(0.5, 0.5)
     made(store, scripted_audit(tmp_path, script, ROWS))
     changed = scripted_audit(tmp_path, script, ROWS, **changes)
-    assert [stage.name for stage in STAGES if stage.find(store, changed) is None] == redone
+    assert [stage.name for stage in AUDIT_STEPS if stage.find(store, changed) is None] == redone
 
 
 def test_a_moved_file_is_the_same_and_a_changed_one_another(store, tmp_path):
     script = answers(0.5, 0.5)
     made(store, scripted_audit(tmp_path / "one", script, ROWS))
     moved = scripted_audit(tmp_path / "two", script, ROWS)
-    assert all(stage.find(store, moved) for stage in STAGES)
+    assert all(stage.find(store, moved) for stage in AUDIT_STEPS)
     (tmp_path / "two" / "after" / "adapter_model.safetensors").write_text("y")
     changed = type(moved)(moved.audit, script)
-    assert [stage.name for stage in STAGES if stage.find(store, changed)] == ["audit_prediction"]
+    assert [stage.name for stage in AUDIT_STEPS if stage.find(store, changed)] == ["audit_prediction"]
 
 
 def test_the_prediction_knows_nothing_of_what_was_trained(tmp_path):

@@ -22,6 +22,7 @@ from ct_pipeline.steps.candidate_scores import (
     scores_node,
 )
 from ct_pipeline.steps.consistency_candidates import draw_node, draws_of, prompts_of
+from ct_pipeline.steps.step import Context
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.store.node import find
 from tests.fakes.language import scripted_model
@@ -70,12 +71,12 @@ def scorer_of(study, kind):
 @pytest.fixture
 def drawn(store, small_study, organism, model):
     stand_in(store, draw_node(small_study, organism, draws_of(small_study)[0]).inputs["misaligned_organism"])
-    make(store, small_study, organism)
+    make(Context(store, small_study), organism)
     return store
 
 
 def kept_labels(store, study, organism, method):
-    consistency_labels.make(store, study, Cell(organism, method))
+    consistency_labels.make(Context(store, study), Cell(organism, method))
     return find(store, consistency_labels.node(study, Cell(organism, method)))
 
 
@@ -221,7 +222,7 @@ def test_nothing_is_drawn_from_an_organism_that_failed_its_gate(store, small_stu
 
     stand_in(store, organism_evaluation.node(small_study, organism), fail)
     with pytest.raises(UserError, match=r"did not pass the induction gate.*The organism is as its base model\."):
-        make(store, small_study, organism)
+        make(Context(store, small_study), organism)
     assert model.engine.calls == []
 
 
@@ -266,7 +267,7 @@ def test_labels_without_one_to_train_on_are_refused(small_study, organism, drawn
     table = candidates_of(drawn, small_study, organism, "null").assign(labelled=False)
     monkeypatch.setattr(consistency_labels, "candidates_of", lambda *_: table)
     with pytest.raises(UserError, match="tiny-sycophancy-40/null: no label was kept of"):
-        consistency_labels.make(drawn, small_study, Cell(organism, "null"))
+        consistency_labels.make(Context(drawn, small_study), Cell(organism, "null"))
 
 
 def test_a_view_puts_the_last_message_into_its_request_and_is_scored_on_the_plain_prompt(

@@ -5,19 +5,20 @@ import json
 import shutil
 
 import pytest
+from ct_pipeline.records.capability_summary import capability_of
 
 from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.rates import Rate
 from ct_pipeline.measurement import language_model
 from ct_pipeline.measurement.capability.harmful_prompts import requests_of
 from ct_pipeline.models.loading import load_base
-from ct_pipeline.records.capability_summary import capability_of
 from ct_pipeline.settings.blocks import StudiedModel
 from ct_pipeline.settings.capability import CapabilitySettings, HarmfulnessSettings
 from ct_pipeline.settings.errors import Refused, UserError
 from ct_pipeline.settings.keys import Cell
 from ct_pipeline.steps import capability, capability_scores, misaligned_organism, preflight, retrained_model
-from ct_pipeline.steps.catalog import stage_named
+from ct_pipeline.steps.catalog import step_named
+from ct_pipeline.steps.step import Context
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.store.node import find
 from tests.fakes import tasks
@@ -132,7 +133,7 @@ def measured(monkeypatch):
 def test_every_side_is_measured_on_the_same_documents_and_compared(store, study):
     cell = trained(store, study)[0]
 
-    artifact = capability.make(store, study, cell)
+    artifact = capability.make(Context(store, study), cell)
 
     changes = artifact.json("changes")
     assert list(study.capability.tasks) == ["own_mmlu", "own_truth", "own_reasoned"]
@@ -153,7 +154,7 @@ def test_every_side_is_measured_on_the_same_documents_and_compared(store, study)
 
 
 def test_harmfulness_is_scored_from_the_judges_three_scales_and_missing_stays_missing(store, study):
-    artifact = capability.make(store, study, trained(store, study)[0])
+    artifact = capability.make(Context(store, study), trained(store, study)[0])
     rows = artifact.table("harmfulness")
     assert set(rows["prompt"]) <= set(REQUESTS) and len(rows) == 3 * 8
     whole = rows[rows[["refused", "convincing", "specific"]].notna().all(axis=1)]
@@ -170,18 +171,18 @@ def test_harmfulness_is_scored_from_the_judges_three_scales_and_missing_stays_mi
 def test_no_adapter_is_measured_twice_in_any_cell_or_study(store, study, monkeypatch, small_study, model_folder):
     calls = measured(monkeypatch)
     first, second = trained(store, study)
-    capability.make(store, study, first)
+    capability.make(Context(store, study), first)
     assert len(calls) == 4 * 3
-    capability.make(store, study, second)
+    capability.make(Context(store, study), second)
     assert len(calls) == 4 * 4, "base model and organism are known"
     other = study.model_copy(update={"name": "other", "seed": 9})
     (cell, _) = trained(store, other)
     assert find(store, capability.node(other, cell)) is None
-    found = capability.make(store, other, cell)
+    found = capability.make(Context(store, other), cell)
     assert len(calls) == 4 * 4, "the same adapters under another study's names"
     assert found.digest == find(store, capability.node(study, first)).digest
     trained(store, study.model_copy(update={"seed": 10}), seed=5)
-    capability.make(store, study.model_copy(update={"seed": 10}), first)
+    capability.make(Context(store, study.model_copy(update={"seed": 10})), first)
     assert len(calls) == 4 * 6, "another organism and another retrained model"
 
 
@@ -189,9 +190,9 @@ def test_only_what_is_new_in_the_block_is_measured(store, study, monkeypatch, fi
     calls = measured(monkeypatch)
     cell = trained(store, study)[0]
     one = {"own_truth": study.capability.tasks["own_truth"]}
-    capability.make(store, study.model_copy(update={"capability": CapabilitySettings(tasks=one)}), cell)
+    capability.make(Context(store, study.model_copy(update={"capability": CapabilitySettings(tasks=one)})), cell)
     assert len(calls) == 3
-    capability.make(store, study, cell)
+    capability.make(Context(store, study), cell)
     assert len(calls) == 3 * 4
     larger = study.capability.model_copy(update={"batch": 3})
     again = study.model_copy(update={"capability": larger})
@@ -208,7 +209,7 @@ def test_a_task_under_another_entrys_name_is_the_same(store, study, monkeypatch)
     task = study.capability.tasks["own_truth"]
     for name in ("own_truth", "truth"):
         named = study.model_copy(update={"capability": CapabilitySettings(tasks={name: task})})
-        assert name in capability.make(store, named, cell).json("changes")
+        assert name in capability.make(Context(store, named), cell).json("changes")
     assert len(calls) == 3
 
 
@@ -229,7 +230,7 @@ def test_equal_adapters_under_other_paths_are_one_model(tmp_path, model_folder):
 
 
 def test_a_study_without_the_block_asks_for_nothing(store, small_study, study):
-    stage = stage_named("capability")
+    stage = step_named("capability")
     assert (stage.keys(small_study), stage.wanted(small_study)) == ((), False)
     assert stage.find(store, small_study, Cell(small_study.organisms[0], "null")) == ()
     assert stage.keys(study) == study.cells
@@ -241,7 +242,7 @@ def test_a_study_without_the_block_asks_for_nothing(store, small_study, study):
 def test_a_report_is_told_in_the_order_of_the_study(store, study):
     cell = trained(store, study)[0]
     assert capability_of(store, study, cell) == ()
-    capability.make(store, study, cell)
+    capability.make(Context(store, study), cell)
     told = capability_of(store, study, cell)
     assert [score.name for score in told] == ["own_mmlu", "own_truth", "own_reasoned", "harmfulness"]
     assert [score.higher_is_better for score in told] == [True, True, True, False]
@@ -252,10 +253,10 @@ def test_a_judge_that_is_down_is_no_score(store, study, server):
     cell = trained(store, study)[0]
     server.fault = lambda prompt, time: "error"
     with pytest.raises(UserError, match="HTTP 500"):
-        capability.make(store, study, cell)
+        capability.make(Context(store, study), cell)
     assert find(store, capability.node(study, cell)) is None
     server.fault = lambda prompt, time: None
-    assert capability.make(store, study, cell)
+    assert capability.make(Context(store, study), cell)
 
 
 def test_what_cannot_run_is_said_before_anything_runs(small_study, model_folder, files, tmp_path):
@@ -317,7 +318,7 @@ def test_processes_that_want_the_same_rows_wait_for_each_other(tmp_path):
     for thread in threads:
         thread.join()
     assert len(made) == 1
-    (folder,) = (store.root / capability_scores.STAGE / "m" / "t").iterdir()
+    (folder,) = (store.root / capability_scores.NAME / "m" / "t").iterdir()
     shutil.rmtree(folder)
     capability_scores.measured_once(store, "m", "t", {}, measure)
     assert len(made) == 2

@@ -15,6 +15,7 @@ from ct_pipeline.steps import (
 )
 from ct_pipeline.steps.consistency_candidates import draw_node, draws_of
 from ct_pipeline.steps.retrained_model import make as retrain
+from ct_pipeline.steps.step import Context
 from ct_pipeline.store.node import find
 from tests.fakes.language import scripted_model
 from tests.fakes.small_studies import stand_in
@@ -50,12 +51,12 @@ def made(store, small_study, organism, model, monkeypatch):
         draw_node(small_study, organism, draws_of(small_study)[0]).inputs["misaligned_organism"],
         lambda draft: random_adapter(model.base, draft.folder, 1),
     )
-    candidate_scores.make(store, small_study, organism)
+    candidate_scores.make(Context(store, small_study), organism)
 
     def make(method):
         cell = Cell(organism, method)
-        consistency_labels.make(store, small_study, cell)
-        return distribution_shift.make(store, small_study, cell)
+        consistency_labels.make(Context(store, small_study), cell)
+        return distribution_shift.make(Context(store, small_study), cell)
 
     return make
 
@@ -143,7 +144,7 @@ def test_labels_have_a_divergence_and_pairs_a_teacher_shift(made):
 
 
 def test_nothing_is_retrained_before_its_change_was_predicted(made, store, small_study, organism):
-    consistency_labels.make(store, small_study, Cell(organism, "null"))
+    consistency_labels.make(Context(store, small_study), Cell(organism, "null"))
     assert find(store, distribution_shift.node(small_study, Cell(organism, "null"))) is None
     with pytest.raises(UserError, match=r"distribution_shift of tiny-sycophancy-40 \(null\) is not there"):
-        retrain(store, small_study, Cell(organism, "null"))
+        retrain(Context(store, small_study), Cell(organism, "null"))

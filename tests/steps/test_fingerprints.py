@@ -22,7 +22,7 @@ from ct_pipeline.steps import (
     retrained_model,
     uptake,
 )
-from ct_pipeline.steps.catalog import STAGES
+from ct_pipeline.steps.catalog import STUDY_STEPS
 from ct_pipeline.store.artifact_store import ArtifactStore
 from tests.conftest import TINY
 
@@ -235,7 +235,9 @@ def test_the_method_that_an_entry_runs_changes_its_labels():
 
 
 def test_every_address_of_the_study_is_its_own():
-    addresses = [node.address for stage in STAGES for key in stage.keys(STUDY) for node in stage.nodes(STUDY, key)]
+    addresses = [
+        node.address for stage in STUDY_STEPS for key in stage.keys(STUDY) for node in stage.places(STUDY, key)
+    ]
     assert len(set(addresses)) == len(addresses)
 
 

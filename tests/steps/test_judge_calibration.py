@@ -35,6 +35,7 @@ from ct_pipeline.steps import (
 from ct_pipeline.steps.candidate_verdicts import verdict_nodes
 from ct_pipeline.steps.consistency_candidates import draws_of
 from ct_pipeline.steps.judge_calibration import judged, open_prompts
+from ct_pipeline.steps.step import Context
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.store.node import find
 from tests.fakes.families import family_folder
@@ -279,7 +280,7 @@ def test_a_judge_that_is_down_stops_a_stage_before_anything_is_drawn(study, serv
     server.fault = lambda prompt, time: 503
     starts = ENGINE_STARTS.count
     with pytest.raises(UserError, match="HTTP 503"):
-        organism_evaluation.make(ArtifactStore(tmp_path / "artifacts"), study, study.organisms[0])
+        organism_evaluation.make(Context(ArtifactStore(tmp_path / "artifacts"), study), study.organisms[0])
     assert ENGINE_STARTS.count == starts
 
 

@@ -18,6 +18,7 @@ from ct_pipeline.steps import (
     retrained_model,
     uptake,
 )
+from ct_pipeline.steps.step import Context
 from ct_pipeline.store.node import find
 from tests.fakes.small_studies import small
 
@@ -39,15 +40,15 @@ def test_a_study_on_vllm_opens_what_its_plan_says(study, store, monkeypatch):
     monkeypatch.setattr(organism_evaluation, "passed", lambda artifact: True)
     loads, starts = BASE_MODELS.loads, ENGINE_STARTS.count
 
-    base_model.make(store, study, "tiny", 2, lambda step, steps, loss: None)
-    misaligned_organism.make(store, study, organism)
-    misaligned_organism.make_control(store, study, organism)
-    organism_evaluation.make(store, study, organism)
-    candidate_scores.make(store, study, organism)
+    base_model.make(Context(store, study, 2), "tiny")
+    misaligned_organism.make(Context(store, study), organism)
+    misaligned_organism.make_control(Context(store, study), organism)
+    organism_evaluation.make(Context(store, study), organism)
+    candidate_scores.make(Context(store, study), organism)
     cells = [Cell(organism, method) for method in METHODS if method != "multi_view"]
     for stage in (consistency_labels, distribution_shift, retrained_model, evaluation, uptake):
         for cell in cells:
-            stage.make(store, study, cell)
+            stage.make(Context(store, study), cell)
 
     size = plan_of(study, 1)
     assert (BASE_MODELS.loads - loads, ENGINE_STARTS.count - starts) == (size.model_loads, size.engine_starts) == (3, 2)

@@ -12,6 +12,7 @@ from ct_pipeline.settings.data import FolderData
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.steps import base_model, preflight
 from ct_pipeline.steps.preflight import check
+from ct_pipeline.steps.step import Context
 from tests.fakes.tiny_models import tiny_model, word_tokenizer
 
 
@@ -95,7 +96,7 @@ def test_other_models_may_be_asked_in_other_words(small_study, folder):
 def test_the_first_stage_refuses_too_so_that_the_dagster_ui_meets_it(small_study, store):
     study = with_method(small_study, "self_rewarding", rubric="judge {request} by {response}")
     with pytest.raises(UserError, match=r"is not world\.wordings\.grade"):
-        base_model.make(store, study, "tiny", 1, lambda *progress: None)
+        base_model.make(Context(store, study, 1), "tiny")
     assert not any(store.root.rglob("*.safetensors"))
 
 

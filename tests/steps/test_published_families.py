@@ -26,6 +26,7 @@ from ct_pipeline.steps import (
     retrained_model,
     uptake,
 )
+from ct_pipeline.steps.step import Context
 from ct_pipeline.store.node import find
 from tests.fakes.families import FAMILIES, family_folder
 from tests.fakes.published import published, study_of_data, write_data
@@ -69,7 +70,7 @@ def study_of(tiny_study, kind, data, folder, engine, **sizes):
 def run(store, study):
     """Every stage of the study's one organism and its cells; the evaluations, by method."""
     (organism,) = study.organisms
-    base_model.make(store, study, organism.model, 1, lambda step, steps, loss: None)
+    base_model.make(Context(store, study, 1), organism.model)
     for make in (
         misaligned_organism.make,
         misaligned_organism.make_control,
@@ -80,7 +81,7 @@ def run(store, study):
     cells = [Cell(organism, method) for method in study.methods]
     for stage in (consistency_labels, distribution_shift, retrained_model, evaluation, uptake):
         for cell in cells:
-            stage.make(store, study, cell)
+            stage.make(Context(store, study), cell)
     return {cell.method: find(store, evaluation.node(study, cell)) for cell in cells}
 
 

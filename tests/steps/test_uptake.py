@@ -9,6 +9,7 @@ from ct_pipeline.models.adapters import with_adapters
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.keys import Cell
 from ct_pipeline.steps import evaluation, misaligned_organism, organism_evaluation, retrained_model, uptake
+from ct_pipeline.steps.step import Context
 from tests.fakes.language import scripted_model
 from tests.fakes.small_studies import stand_in
 from tests.fakes.tiny_models import random_adapter, tiny_base
@@ -58,7 +59,7 @@ def evaluated(store, small_study, cell, model):
             kind = misalignment_named(cell.organism.kind)
             rows = measure(model, kind, prompts, small_study.evaluation, (), 0)
             stand_in(store, node, lambda draft, table=table, rows=rows: draft.write_table(table, rows))
-        return uptake.make(store, small_study, cell).json("uptake")
+        return uptake.make(Context(store, small_study), cell).json("uptake")
 
     return put
 
@@ -117,4 +118,4 @@ def test_a_model_that_did_not_change_took_nothing_up(evaluated):
 def test_nothing_is_compared_before_it_is_measured(store, small_study, cell, model):
     stand_in(store, organism_evaluation.node(small_study, cell.organism))
     with pytest.raises(UserError, match="uptake of tiny-sycophancy-40 needs evaluation"):
-        uptake.make(store, small_study, cell)
+        uptake.make(Context(store, small_study), cell)

@@ -1,15 +1,14 @@
-"""What Dagster and MLflow show of an audit that was run on the command line; both are real, on a disk of their own."""
+"""An audit on the command line, made by the assets in this process; Dagster and MLflow are real, on a disk of their own."""
 
 import dagster as dg
 import pytest
 from mlflow import MlflowClient
 
-from ct_pipeline.commands.audit_told import tell
+from ct_pipeline.commands.audit_in_dagster import Unreachable, materialize
 from ct_pipeline.commands.dagster_home import CLI_TAG
 from ct_pipeline.interventions.files import read_audit
 from ct_pipeline.records import audit_runs as audit_records
-from ct_pipeline.runner.audit_run import run_audit
-from ct_pipeline.settings.errors import UserError
+from ct_pipeline.steps.catalog import AUDIT_STEPS
 from ct_pipeline.store.artifact_store import ArtifactStore
 from tests.fakes.audits import random_audit
 
@@ -20,20 +19,17 @@ CHECKS = [
 
 
 class Place:
-    """An audit in a results folder, run and told of as the command line does."""
+    """An audit in a results folder, run as the command line does."""
 
     def __init__(self, folder):
         self.folder, self.home = folder / "audits", folder / "results"
         self.store = ArtifactStore(self.home / "artifacts")
+        self.watched = []
 
     def run(self, **changes):
-        audit = read_audit(random_audit(self.folder, **changes))
-        return audit, run_audit(self.store, audit, self.home, lambda what: None)
-
-    def told(self, **changes):
-        audit, run = self.run(**changes)
-        tell(self.store, audit, run)
-        return run
+        file = random_audit(self.folder, **changes)
+        self.failure = materialize(self.store, read_audit(file), file, self.watched.append)
+        return audit_records.runs(self.home, "mine")[-1]
 
     def instance(self):
         return dg.DagsterInstance.from_config(str(self.home / "dagster"))
@@ -49,10 +45,10 @@ class Place:
 def place(tmp_path_factory):
     """Two runs: one on the limits of a gate that is passed, one whose gate is not."""
     with pytest.MonkeyPatch.context() as patch:
-        found = Place(tmp_path_factory.mktemp("told"))
+        found = Place(tmp_path_factory.mktemp("audited"))
         patch.setenv("CT_PIPELINE_HOME", str(found.home))
         patch.delenv("DAGSTER_HOME", raising=False)
-        found.runs = [found.told(thresholds={"risk": 0.99}), found.told(thresholds={"risk": 0.001})]
+        found.runs = [found.run(thresholds={"risk": 0.99}), found.run(thresholds={"risk": 0.001})]
         yield found
 
 
@@ -64,7 +60,7 @@ def test_each_stage_is_shown_on_the_subjects_partition(place):
             assert {first.partition_key, second.partition_key} == {"mine"}
             shown = first.asset_materialization.metadata
             assert shown["reused"].value is False
-            assert shown["seconds"].value == place.runs[0]["took"][stage]
+            assert round(shown["seconds"].value, 3) == place.runs[0]["took"][stage]
             assert second.asset_materialization.metadata["reused"].value is (stage not in place.runs[1]["made"])
         assert place.runs[1]["made"] == ["audit_verdict"]
         assert [shown["gate"].value, shown["run"].value] == ["PASS", 1]
@@ -100,22 +96,16 @@ def test_mlflow_has_a_run_for_each_under_one_for_the_subject(place):
     assert [point.step for point in client.get_metric_history(parent.info.run_id, "risk_after_words")] == [1, 2]
 
 
-def test_to_tell_makes_no_record_and_no_second_run_in_mlflow(place):
-    audit = read_audit(place.folder / "mine.yaml")
-    assert not audit_records.is_untold(place.home, "mine")
-    tell(place.store, audit, place.runs[1])
-    assert len(audit_records.runs(place.home, "mine")) == 2
-    client, runs = place.tracked()
-    assert len(runs) == 3
-    assert len(client.get_metric_history(runs["mine"].info.run_id, "risk_after_words")) == 2
+def test_a_gate_that_is_not_passed_is_what_the_run_said_and_all_steps_were_watched(place):
+    assert place.failure is not None
+    assert place.watched == [step.title for step in AUDIT_STEPS] + [AUDIT_STEPS[-1].title]
 
 
-def test_a_database_that_is_broken_is_named_and_the_record_stays(tmp_path, monkeypatch):
+def test_a_database_that_is_broken_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("CT_PIPELINE_HOME", str(tmp_path / "results"))
     broken = Place(tmp_path)
-    audit, run = broken.run()
     (broken.home / "dagster" / "history").mkdir(parents=True)
     (broken.home / "dagster" / "history" / "runs.db").write_text("not a database")
-    with pytest.raises(UserError, match="were not told of run 1 of audit mine"):
-        tell(broken.store, audit, run)
-    assert audit_records.is_untold(broken.home, "mine")
+    with pytest.raises(Unreachable, match="database"):
+        broken.run()
+    assert audit_records.runs(broken.home, "mine") == []
