@@ -167,7 +167,7 @@ def _of_report_file(index: Index, path: Path) -> Address:
     report, name = max(written, key=lambda found: found[0].manifest.provenance["finished"])
     cell = name.removeprefix("cells/").removesuffix(".html")
     digest = report.manifest.inputs.get(f"cell {cell}")
-    if report.address.stage != study_report.STAGE or digest is None:
+    if report.address.stage != study_report.NAME or digest is None:
         return report.address
     behind = [
         entry

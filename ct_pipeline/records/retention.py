@@ -78,7 +78,7 @@ def _collect(nodes: Iterable[Node], seen: dict[Address, Node]) -> None:
 
 def _last_reports(entries: Sequence[Entry], studies: Sequence[Study]) -> Iterator[Entry]:
     for study in studies:
-        of_study = (study_report.STAGE, study.name)
+        of_study = (study_report.NAME, study.name)
         reports = [each for each in entries if (each.address.stage, each.address.subject) == of_study]
         yield from sorted(reports, key=lambda entry: str(entry.manifest.provenance.get("finished")))[-1:]
 

@@ -183,7 +183,7 @@ def _cell(look: StoreSnapshot, study: Study, cell: Cell) -> CellRecord:
         arms=arms_of(look, study, cell.organism, cell.method),
         uptake=_uptake(find(look, place_of(look, study, uptake.NAME, cell))),
         type_scores=_type_scores(measured),
-        capability=_capability(look, study, cell),
+        capability=capability_of(look, study, cell),
     )
 
 
@@ -246,6 +246,7 @@ def _working_seconds(artifacts: Sequence[Artifact]) -> float:
     return total
 
 
-def _capability(look: StoreSnapshot, study: Study, cell: Cell) -> tuple[CapabilityScore, ...]:
+def capability_of(look: ArtifactStore, study: Study, cell: Cell) -> tuple[CapabilityScore, ...]:
+    """What was measured of a cell, in the order of the study; () where nothing was."""
     artifact = find(look, capability.node(study, cell)) if capability.wanted(study) else None
     return () if artifact is None else capability_scores_of(artifact, capability.names(study.capability))

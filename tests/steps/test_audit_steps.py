@@ -206,17 +206,17 @@ def test_a_setting_redoes_what_depends_on_it(store, tmp_path, changes, redone):
     script = answers(0.5, 0.5)
     made(store, scripted_audit(tmp_path, script, ROWS))
     changed = scripted_audit(tmp_path, script, ROWS, **changes)
-    assert [stage.name for stage in AUDIT_STEPS if stage.find(store, changed) is None] == redone
+    assert [stage.name for stage in AUDIT_STEPS if stage.find(store, None, changed) is None] == redone
 
 
 def test_a_moved_file_is_the_same_and_a_changed_one_another(store, tmp_path):
     script = answers(0.5, 0.5)
     made(store, scripted_audit(tmp_path / "one", script, ROWS))
     moved = scripted_audit(tmp_path / "two", script, ROWS)
-    assert all(stage.find(store, moved) for stage in AUDIT_STEPS)
+    assert all(stage.find(store, None, moved) for stage in AUDIT_STEPS)
     (tmp_path / "two" / "after" / "adapter_model.safetensors").write_text("y")
     changed = type(moved)(moved.audit, script)
-    assert [stage.name for stage in AUDIT_STEPS if stage.find(store, changed)] == ["audit_prediction"]
+    assert [stage.name for stage in AUDIT_STEPS if stage.find(store, None, changed)] == ["audit_prediction"]
 
 
 def test_the_prediction_knows_nothing_of_what_was_trained(tmp_path):

@@ -5,13 +5,13 @@ import json
 import shutil
 
 import pytest
-from ct_pipeline.records.capability_summary import capability_of
 
 from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.rates import Rate
 from ct_pipeline.measurement import language_model
 from ct_pipeline.measurement.capability.harmful_prompts import requests_of
 from ct_pipeline.models.loading import load_base
+from ct_pipeline.records.study_record import capability_of
 from ct_pipeline.settings.blocks import StudiedModel
 from ct_pipeline.settings.capability import CapabilitySettings, HarmfulnessSettings
 from ct_pipeline.settings.errors import Refused, UserError

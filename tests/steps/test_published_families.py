@@ -77,7 +77,7 @@ def run(store, study):
         organism_evaluation.make,
         candidate_scores.make,
     ):
-        make(store, study, organism)
+        make(Context(store, study), organism)
     cells = [Cell(organism, method) for method in study.methods]
     for stage in (consistency_labels, distribution_shift, retrained_model, evaluation, uptake):
         for cell in cells:
