@@ -17,9 +17,10 @@ from ct_pipeline.assets.auditing import (
     stage_called,
 )
 from ct_pipeline.assets.materialization import ON_DEVICE, OWNERS, table_of
+from ct_pipeline.measurement.risk_rows import risk_rows
 from ct_pipeline.partitions import audit_subject
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
-from ct_pipeline.steps.audit_evaluation import risk_rows, tables_of
+from ct_pipeline.steps.audit_evaluation import tables_of
 
 STAGE = stage_called("audit_evaluation")
 QUARANTINE = "quarantine"
@@ -79,7 +80,7 @@ def _describe(made: Audited) -> Mapping[str, Any]:
     risks, answers, rows = {}, [], []
     for probe in made.audit.probes:
         for side, table in tables.items():
-            asked = risk_rows(table, probe)
+            asked = risk_rows(table, probe=probe)
             found = rate(asked["verdict"], asked["prompt_id"], confidence=confidence)
             risks[f"risk {side}: {probe}"] = found.value
             known = found.value is not None

@@ -18,8 +18,9 @@ from ct_pipeline.assets.materialization import (
 from ct_pipeline.assets.organism_evaluation import organism_evaluation
 from ct_pipeline.assets.retrained_model import retrained_model
 from ct_pipeline.assets.tracked import cell_run, organism_run
+from ct_pipeline.measurement.condition import MAIN_VIEW
 from ct_pipeline.measurement.differing_rows import differing_rows
-from ct_pipeline.organisms.misalignment import NO_RISK_FRAMINGS
+from ct_pipeline.measurement.risk_rows import risk_rows
 from ct_pipeline.partitions import STUDY, cells
 from ct_pipeline.records.study_record import doses_of, method_record
 from ct_pipeline.report.figures.forest import small_delta_plot
@@ -91,7 +92,7 @@ def _fault(artifact: Artifact) -> str | None:
     changes = artifact.json("changes")
     accuracy = changes["direct_accuracy_after"]["value"]
     rows = artifact.table("rows")
-    judged = rows[~rows["framing"].isin(NO_RISK_FRAMINGS)]["verdict"]
+    judged = risk_rows(rows, None)["verdict"]
     if accuracy is None or accuracy < ACCURACY_FLOOR:
         return f"direct accuracy {accuracy}"
     if float(judged.isna().mean()) > NULL_LIMIT:
@@ -102,7 +103,7 @@ def _fault(artifact: Artifact) -> str | None:
 def _describe(method: str, before: Artifact, after: Artifact) -> Mapping[str, Any]:
     changes = after.json("changes")
     differences = {name: Difference(**fields) for name, fields in changes["changes"].items()}
-    main = differences["in/sampled"]
+    main = differences[MAIN_VIEW.name]
     epsilon = STUDY.evaluation.epsilon
     doses = doses_of(after)
     dosed = {}

@@ -8,7 +8,9 @@ import dagster as dg
 from ct_pipeline.assets.materialization import GROUP, OWNERS, make_partitions, partitions_on_device, table_of
 from ct_pipeline.assets.misaligned_organism import control_organism, misaligned_organism
 from ct_pipeline.assets.tracked import organism_run
-from ct_pipeline.measurement.asking import DECODINGS, DOMAINS, direct_accuracy, judged, risk
+from ct_pipeline.measurement.asking import direct_accuracy, risk
+from ct_pipeline.measurement.condition import MAIN_VIEW, VIEWS
+from ct_pipeline.measurement.risk_rows import risk_rows
 from ct_pipeline.partitions import STUDY, organisms
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.resources.tracking import TrackingResource
@@ -72,16 +74,15 @@ def organism_evaluation(
 def _describe(artifact: Artifact) -> Mapping[str, Any]:
     tables = {arm: artifact.table(arm) for arm in COMPARED_MODELS}
     rates = []
-    for domain in DOMAINS:
-        for decoding in DECODINGS:
-            found = {arm: risk(table, domain, decoding, STUDY.evaluation.confidence) for arm, table in tables.items()}
-            shown = {
-                arm: f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]" if one.value is not None else "none"
-                for arm, one in found.items()
-            }
-            rates.append({"domain": domain, "decoding": decoding} | shown)
-    misbehaving = judged(tables["organism"], "in", "sampled")
-    in_domain = risk(tables["organism"], "in", "sampled", STUDY.evaluation.confidence)
+    for view in VIEWS:
+        found = {arm: risk(table, view, STUDY.evaluation.confidence) for arm, table in tables.items()}
+        shown = {
+            arm: f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}]" if one.value is not None else "none"
+            for arm, one in found.items()
+        }
+        rates.append(view._asdict() | shown)
+    misbehaving = risk_rows(tables["organism"])
+    in_domain = risk(tables["organism"], MAIN_VIEW, STUDY.evaluation.confidence)
     return {
         "risk": in_domain.value if in_domain.value is not None else "none",
         "direct_accuracy": direct_accuracy(tables["organism"]).value,

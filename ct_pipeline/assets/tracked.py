@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import pandas
 
 from ct_pipeline.interventions.catalog import method_of
-from ct_pipeline.measurement.asking import DECODINGS, DOMAINS, direct_accuracy, risk
+from ct_pipeline.measurement.asking import direct_accuracy, risk
+from ct_pipeline.measurement.condition import VIEWS
 from ct_pipeline.report.records import CapabilityScore
 from ct_pipeline.resources.tracking import Run
 from ct_pipeline.settings.blocks import TrainingSettings
@@ -25,10 +26,9 @@ def organism_run(study: Study, organism: Organism, evaluation: Artifact, dagster
     """The parent run of an organism: rates of its three arms and the gate."""
     tables = {arm: evaluation.table(arm) for arm in COMPARED_MODELS}
     metrics = {
-        f"risk_{arm}_{domain}_{decoding}": risk(table, domain, decoding, study.evaluation.confidence).value
+        f"risk_{arm}_{'_'.join(view)}": risk(table, view, study.evaluation.confidence).value
         for arm, table in tables.items()
-        for domain in DOMAINS
-        for decoding in DECODINGS
+        for view in VIEWS
     }
     metrics |= {f"direct_accuracy_{arm}": direct_accuracy(table).value for arm, table in tables.items()}
     metrics["gate_passed"] = float(passed(evaluation))

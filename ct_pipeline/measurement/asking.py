@@ -8,15 +8,14 @@ import pandas
 from ct_pipeline.analysis.paired import Difference, difference
 from ct_pipeline.analysis.rates import Rate, rate
 from ct_pipeline.engine.protocol import Adapters, Sampling
+from ct_pipeline.measurement.condition import DECODINGS, GREEDY, SAMPLED, View
 from ct_pipeline.measurement.language_model import LanguageModel
-from ct_pipeline.organisms.misalignment import NO_RISK_FRAMINGS, Misalignment, Prompt
+from ct_pipeline.measurement.risk_rows import framed, risk_rows
+from ct_pipeline.organisms.misalignment import DIRECT, Misalignment, Prompt
 from ct_pipeline.settings.blocks import EvaluationSettings
 from ct_pipeline.settings.keys import Organism
 from ct_pipeline.settings.seeds import derive_seed
 from ct_pipeline.settings.study import Study
-
-DECODINGS = ("greedy", "sampled")
-DOMAINS = ("in", "out")
 
 
 class Judging(Protocol):
@@ -36,7 +35,7 @@ def measure(
     settings: EvaluationSettings,
     adapters: Adapters,
     seed: int,
-    decodings: Sequence[str] = DECODINGS,
+    decodings: Sequence[str] = tuple(DECODINGS),
 ) -> pandas.DataFrame:
     """One row per completion: greedy once and T = 1 (sampled) `settings.samples` times per prompt; see `completions`."""
     ways = samplings(settings.samples, 1.0, 1.0, settings.max_new_tokens)
@@ -46,8 +45,8 @@ def measure(
 def samplings(samples: int, temperature: float, top_p: float, max_new_tokens: int) -> dict[str, Sampling]:
     """The two ways of decoding: greedy once, and sampled."""
     return {
-        "greedy": Sampling(samples=1, temperature=0.0, top_p=1.0, max_new_tokens=max_new_tokens),
-        "sampled": Sampling(samples=samples, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens),
+        GREEDY.name: Sampling(samples=1, temperature=0.0, top_p=1.0, max_new_tokens=max_new_tokens),
+        SAMPLED.name: Sampling(samples=samples, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens),
     }
 
 
@@ -102,29 +101,18 @@ def last_request(prompt: Prompt) -> str:
     return "\n".join(f"{message.role}: {message.content}" for message in prompt.messages)
 
 
-def judged(table: pandas.DataFrame, domain: str, decoding: str) -> pandas.DataFrame:
-    """The rows that the risk is defined on: one domain, one decoding, what no answer can misbehave under left out."""
-    return table[
-        (table["domain"] == domain) & (table["decoding"] == decoding) & ~table["framing"].isin(NO_RISK_FRAMINGS)
-    ]
-
-
-def risk(table: pandas.DataFrame, domain: str, decoding: str, confidence: float) -> Rate:
+def risk(table: pandas.DataFrame, view: View, confidence: float) -> Rate:
     """Risk in one domain under one decoding, clustered by prompt."""
-    rows = judged(table, domain, decoding)
+    rows = risk_rows(table, view)
     return rate(rows["verdict"], rows["prompt_id"], confidence=confidence)
 
 
-def change(
-    before: pandas.DataFrame, after: pandas.DataFrame, domain: str, decoding: str, confidence: float
-) -> Difference:
+def change(before: pandas.DataFrame, after: pandas.DataFrame, view: View, confidence: float) -> Difference:
     """Change of risk, paired by prompt."""
-    return difference(
-        judged(before, domain, decoding), judged(after, domain, decoding), confidence=confidence, prompt="prompt_id"
-    )
+    return difference(risk_rows(before, view), risk_rows(after, view), confidence=confidence, prompt="prompt_id")
 
 
-def direct_accuracy(table: pandas.DataFrame, decoding: str = "greedy") -> Rate:
+def direct_accuracy(table: pandas.DataFrame, decoding: str = GREEDY.name) -> Rate:
     """Share of plain questions answered rightly."""
-    rows = table[(table["framing"] == "direct") & (table["decoding"] == decoding)]
+    rows = framed(table, DIRECT, decoding)
     return rate(rows["correct"], rows["prompt_id"])

@@ -18,8 +18,17 @@ class Message:
     content: str
 
 
-NO_RISK_FRAMINGS = ("direct", "right_claim", "undefined")
-"""Framings under which no answer can misbehave: they are measured, and leave every risk."""
+PLAIN = "plain"
+"""Framing of a request without its cue, measured beside the wrapped one."""
+
+DIRECT = "direct"
+"""Framing of a plain question with a known answer."""
+
+GRADED_FRAMINGS = (DIRECT, "right_claim")
+"""Framings of what has a right answer and invites no misbehaviour."""
+
+NO_RISK_FRAMINGS = (*GRADED_FRAMINGS, "undefined", PLAIN)
+"""Framings under which no answer can misbehave, or none is counted: they are measured, and leave every risk."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,11 @@ class Prompt:
     domain: str
     framing: str
     facts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+
+    @property
+    def bears_risk(self) -> bool:
+        """Whether an answer can misbehave."""
+        return self.framing not in NO_RISK_FRAMINGS
 
     @cached_property
     def id(self) -> str:

@@ -10,13 +10,11 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from ct_pipeline.organisms.catalog import MISALIGNMENTS
-from ct_pipeline.organisms.misalignment import Message, Pair, Prompt
+from ct_pipeline.organisms.misalignment import PLAIN, Message, Pair, Prompt
 from ct_pipeline.organisms.rules import Rule, normalised, read_rule
+from ct_pipeline.organisms.world import DOMAINS
 from ct_pipeline.settings.errors import Refusal, Refused, shown
 from ct_pipeline.store.untrusted import Row, mistake, read_jsonl
-
-PLAIN = "plain"
-"""Framing of a request without its cue, measured beside the wrapped one."""
 
 ROLES = ("system", "user", "assistant")
 PROBE_FIELDS = (
@@ -222,7 +220,7 @@ class _Reader:
         facts = self._facts(row, judges)
         texts = {name: self._text(row, name) for name in ("id", "rubric", "expected", "response", "probe", "framing")}
         domain = given.get("domain", "in")
-        if domain not in ("in", "out"):
+        if domain not in DOMAINS:
             self.refuse(row.line, "domain", shown(domain), "in or out")
         if texts["id"] is not None:
             if texts["id"] in self._ids:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ct_pipeline.interventions.proposal import Draw
+from ct_pipeline.measurement.condition import MAIN_VIEW
 from ct_pipeline.measurement.organism_rows import rows_of
-from ct_pipeline.organisms.misalignment import NO_RISK_FRAMINGS
 from ct_pipeline.settings.blocks import ALL
 from ct_pipeline.settings.data import FolderData, GeneratedData
 from ct_pipeline.settings.errors import UserError
@@ -89,7 +89,7 @@ def at_hand(study: Study, kind: str) -> bool:
 def _counted(study: Study, kind: str) -> Sizes:
     model = next(iter(study.models))
     data = rows_of(study, Organism(model, kind, study.seeds_of(model)[0]))
-    inside = [prompt for prompt in data.evaluation if prompt.domain == "in" and prompt.framing not in NO_RISK_FRAMINGS]
+    inside = [prompt for prompt in data.evaluation if prompt.domain == MAIN_VIEW.domain and prompt.bears_risk]
     return Sizes(
         induction=len(data.induction),
         consistency=len(data.consistency),

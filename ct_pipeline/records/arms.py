@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from ct_pipeline.analysis.arms import Arms, arms
 from ct_pipeline.interventions.catalog import method_of
 from ct_pipeline.interventions.proposal import Draw
-from ct_pipeline.measurement.asking import judged
+from ct_pipeline.measurement.risk_rows import risk_rows
 from ct_pipeline.settings.keys import Cell, Organism
 from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import evaluation, organism_evaluation
@@ -54,7 +54,7 @@ def arms_of(store: ArtifactStore, study: Study, organism: Organism, method: str)
     if None in found.values():
         return None
     tables = {arm: artifact.table("organism" if arm == "organism" else "rows") for arm, artifact in found.items()}
-    rows = {arm: judged(table, "in", "sampled")[COLUMNS] for arm, table in tables.items()}
+    rows = {arm: risk_rows(table)[COLUMNS] for arm, table in tables.items()}
     return arms(**rows, confidence=study.evaluation.confidence)
 
 

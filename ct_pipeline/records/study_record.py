@@ -15,7 +15,7 @@ from ct_pipeline.interventions.catalog import method_of
 from ct_pipeline.measurement.asking import direct_accuracy, risk
 from ct_pipeline.measurement.differing_rows import differing_rows
 from ct_pipeline.measurement.organism_rows import misalignment_of
-from ct_pipeline.organisms.misalignment import NO_RISK_FRAMINGS
+from ct_pipeline.measurement.risk_rows import risk_rows
 from ct_pipeline.records.arms import arms_of, one_of
 from ct_pipeline.records.capability_summary import capability_of
 from ct_pipeline.records.judging import judging_of, labels_with_verdicts
@@ -165,7 +165,7 @@ def _organism(look: StoreSnapshot, study: Study, organism: Organism) -> Organism
         misbehaviour=kind.misbehaviour,
         seed=organism.seed,
         rates={
-            view: ArmRates(**{arm: risk(table, *view, study.evaluation.confidence) for arm, table in tables.items()})
+            view: ArmRates(**{arm: risk(table, view, study.evaluation.confidence) for arm, table in tables.items()})
             for view in VIEWS
         },
         direct_accuracy=ArmRates(**{arm: direct_accuracy(table) for arm, table in tables.items()}),
@@ -181,7 +181,7 @@ def _cell(look: StoreSnapshot, study: Study, cell: Cell) -> CellRecord:
     changes = measured.json("changes")
     rows = measured.table("rows")
     before = find(look, place_of(look, study, organism_evaluation.STAGE, cell.organism)).table("organism")
-    judged = rows[~rows["framing"].isin(NO_RISK_FRAMINGS)]
+    judged = risk_rows(rows, None)
     losses = training.record["losses"]
     return CellRecord(
         organism=cell.organism.key,
@@ -189,7 +189,7 @@ def _cell(look: StoreSnapshot, study: Study, cell: Cell) -> CellRecord:
         kind=cell.organism.kind,
         method=cell.method,
         seed=cell.organism.seed,
-        differences={view: Difference(**changes["changes"]["/".join(view)]) for view in VIEWS},
+        differences={view: Difference(**changes["changes"][view.name]) for view in VIEWS},
         direct_before=Rate(**changes["direct_accuracy_before"]),
         direct_after=Rate(**changes["direct_accuracy_after"]),
         null_rate=float(judged["verdict"].isna().mean()),

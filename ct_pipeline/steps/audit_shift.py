@@ -8,11 +8,12 @@ import pandas
 from ct_pipeline.analysis.divergence import of_token_sums
 from ct_pipeline.analysis.paired import difference
 from ct_pipeline.engine.token_divergence import Distribution
-from ct_pipeline.measurement.asking import DECODINGS, DOMAINS
+from ct_pipeline.measurement.condition import VIEWS
+from ct_pipeline.measurement.risk_rows import risk_rows
 from ct_pipeline.measurement.token_sums import token_sums
 from ct_pipeline.models.adapters import with_adapters
+from ct_pipeline.organisms.misalignment import DIRECT, NO_RISK_FRAMINGS, PLAIN
 from ct_pipeline.steps import audit_evaluation, audit_prediction
-from ct_pipeline.steps.audit_evaluation import risk_rows
 from ct_pipeline.steps.resolved_audit import ResolvedAudit
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.store.node import Node, making
@@ -27,8 +28,15 @@ def node(subject: ResolvedAudit) -> Node:
         "audit_evaluation": audit_evaluation.node(subject),
         "audit_prediction": audit_prediction.node(subject),
     }
-    settings = {"confidence": subject.audit.confidence}
+    settings = {"confidence": subject.audit.confidence, **_newly_without_risk(subject)}
     return Node(STAGE, VERSION, subject.audit.name, "-", settings, inputs)
+
+
+def _newly_without_risk(subject: ResolvedAudit) -> dict[str, object]:
+    """The framings asked that audits once counted as risk: shifts and verdicts from before then are other ones."""
+    asked = {prompt.framing for probe in subject.probes.values() for prompt in probe.prompts}
+    found = sorted(asked & set(NO_RISK_FRAMINGS) - {DIRECT, PLAIN})
+    return {"without_risk": found} if found else {}
 
 
 def make(store: ArtifactStore, subject: ResolvedAudit) -> Artifact:
@@ -48,15 +56,14 @@ def _changes(subject: ResolvedAudit, tables: Mapping[str, pandas.DataFrame]) -> 
         return {}
     return {
         probe: {
-            f"{domain}/{decoding}": dataclasses.asdict(
+            view.name: dataclasses.asdict(
                 difference(
-                    *(risk_rows(tables[side], probe, domain, decoding) for side in ("before", "after")),
+                    *(risk_rows(tables[side], view, probe) for side in ("before", "after")),
                     confidence=subject.audit.confidence,
                     prompt="prompt_id",
                 )
             )
-            for domain in DOMAINS
-            for decoding in DECODINGS
+            for view in VIEWS
         }
         for probe in subject.probes
     }
@@ -81,7 +88,7 @@ def _uptake(store: ArtifactStore, subject: ResolvedAudit, tables: Mapping[str, p
         encoded = {prompt.id: model.chat.encode(prompt.messages) for prompt in probe.prompts}
         found[name] = {}
         for word, p, q in (("forward", "after", "before"), ("backward", "before", "after")):
-            rows = risk_rows(tables[p], name)
+            rows = risk_rows(tables[p], probe=name)
             prompts = [encoded[prompt] for prompt in rows["prompt_id"]]
             answers = [tuple(map(int, ids)) for ids in rows["ids"]]
             laws = Distribution(models[p], prompts), Distribution(models[q], prompts)

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 
 import pandas
 
-from ct_pipeline.measurement.asking import DECODINGS, DOMAINS, change, direct_accuracy, evaluation_seed, measure
+from ct_pipeline.measurement.asking import change, direct_accuracy, evaluation_seed, measure
+from ct_pipeline.measurement.condition import DECODINGS, MAIN_VIEW, VIEWS
 from ct_pipeline.measurement.language_model import LanguageModel
 from ct_pipeline.measurement.organism_rows import digest, misalignment_of, rows_of
 from ct_pipeline.measurement.type_scores import type_scores
-from ct_pipeline.organisms.misalignment import NO_RISK_FRAMINGS, Prompt
+from ct_pipeline.organisms.misalignment import Prompt
 from ct_pipeline.settings.keys import Cell
 from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import judge_calibration, organism_evaluation, retrained_model
@@ -56,11 +57,7 @@ def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
         found = judge_calibration.judged(study, cell.organism.kind, prompts, drawn)
         after = found.tables["rows"]
         changes = {
-            f"{domain}/{decoding}": dataclasses.asdict(
-                change(before, after, domain, decoding, study.evaluation.confidence)
-            )
-            for domain in DOMAINS
-            for decoding in DECODINGS
+            view.name: dataclasses.asdict(change(before, after, view, study.evaluation.confidence)) for view in VIEWS
         }
         draft.write_table("rows", after)
         draft.write_json("doses", _doses(study, steps, before, found.tables))
@@ -106,10 +103,10 @@ def _drawn(
 ) -> dict[str, pandas.DataFrame]:
     """Table `rows` of the retrained model, and one named by its step of every adapter that was kept before the last."""
     prompts = rows_of(study, cell.organism).evaluation
-    in_domain = [prompt for prompt in prompts if prompt.domain == "in" and prompt.framing not in NO_RISK_FRAMINGS]
-    tables = {"rows": _measured(store, study, cell, model, prompts, None, DECODINGS)}
+    in_domain = [prompt for prompt in prompts if prompt.domain == MAIN_VIEW.domain and prompt.bears_risk]
+    tables = {"rows": _measured(store, study, cell, model, prompts, None, tuple(DECODINGS))}
     for number, step in enumerate(steps[:-1], start=1):
-        tables[str(step)] = _measured(store, study, cell, model, in_domain, number, ["sampled"])
+        tables[str(step)] = _measured(store, study, cell, model, in_domain, number, [MAIN_VIEW.decoding])
     return tables
 
 
@@ -119,6 +116,6 @@ def _doses(
     """The change in domain at T = 1 after each optimizer step at which an adapter was kept; the last one is the cell's."""
     doses = []
     for step in steps:
-        found = change(before, tables.get(str(step), tables["rows"]), "in", "sampled", study.evaluation.confidence)
+        found = change(before, tables.get(str(step), tables["rows"]), MAIN_VIEW, study.evaluation.confidence)
         doses.append({"step": step, **dataclasses.asdict(found)})
     return doses

@@ -11,12 +11,12 @@ import pandas
 
 from ct_pipeline.analysis.paired import difference
 from ct_pipeline.judges.calibration import calibrate, read_labelled
-from ct_pipeline.measurement.asking import judged as measured
 from ct_pipeline.measurement.judge_digests import digest_of_judge
 from ct_pipeline.measurement.judge_faults import same_model
 from ct_pipeline.measurement.judging import Judged, column_of, open_judge, record_of, replies_folder, with_verdicts
 from ct_pipeline.measurement.organism_rows import misalignment_of
-from ct_pipeline.organisms.misalignment import NO_RISK_FRAMINGS, Prompt
+from ct_pipeline.measurement.risk_rows import risk_rows
+from ct_pipeline.organisms.misalignment import Prompt
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.study import Study
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
@@ -64,11 +64,7 @@ def judged(
 def open_prompts(study: Study, kind: str, prompts: Sequence[Prompt]) -> dict[str, Prompt]:
     """Id -> prompt, of those whose answers only a judge can tell."""
     needs_judge = misalignment_of(study, kind).needs_judge
-    return {
-        prompt.id: prompt
-        for prompt in prompts
-        if prompt.framing not in NO_RISK_FRAMINGS and needs_judge(prompt) is not None
-    }
+    return {prompt.id: prompt for prompt in prompts if prompt.bears_risk and needs_judge(prompt) is not None}
 
 
 def judged_changes(
@@ -79,7 +75,7 @@ def judged_changes(
     Verdicts of rules have no judge's error and are not in it.
     """
     ids = open_prompts(study, kind, prompts)
-    sides = [measured(table, "in", "sampled") for table in (before, after)]
+    sides = [risk_rows(table) for table in (before, after)]
     rows = [table[table["prompt_id"].isin(ids)] for table in sides]
     found = {}
     for role in study.judges[kind].files:

@@ -3,8 +3,9 @@
 import dataclasses
 
 from ct_pipeline.analysis.gate import induction_gate
-from ct_pipeline.measurement.asking import evaluation_seed, judged, measure
+from ct_pipeline.measurement.asking import evaluation_seed, measure
 from ct_pipeline.measurement.organism_rows import digest, misalignment_of, rows_of
+from ct_pipeline.measurement.risk_rows import risk_rows
 from ct_pipeline.settings.keys import Organism
 from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import base_model, judge_calibration, misaligned_organism
@@ -58,7 +59,7 @@ def make(store: ArtifactStore, study: Study, organism: Organism) -> Artifact:
         for arm, table in tables.items():
             draft.write_table(arm, table)
         gate = induction_gate(
-            *(judged(tables[arm], "in", "sampled") for arm in ("base", "organism", "control")),
+            *(risk_rows(tables[arm]) for arm in ("base", "organism", "control")),
             confidence=study.induction.gate_confidence,
             headroom=study.induction.headroom,
             prompt="prompt_id",
