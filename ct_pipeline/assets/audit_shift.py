@@ -19,10 +19,10 @@ from ct_pipeline.assets.auditing import (
     stage_called,
 )
 from ct_pipeline.assets.materialization import ON_DEVICE, OWNERS, picture_of, table_of
+from ct_pipeline.measurement.condition import MAIN_VIEW
 from ct_pipeline.partitions import audit_subject
 from ct_pipeline.report.figures.forest import small_delta_plot
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
-from ct_pipeline.steps.audit_verdict import MAIN
 
 STAGE = stage_called("audit_shift")
 MOST_DRAWN = 20
@@ -56,7 +56,7 @@ def _describe(made: Audited) -> Mapping[str, Any]:
         probe: {view: Difference(**change) for view, change in views.items()}
         for probe, views in made.artifact.json("changes").items()
     }
-    main = {probe: views[MAIN] for probe, views in changes.items()}
+    main = {probe: views[MAIN_VIEW.name] for probe, views in changes.items()}
     rows = [
         {
             "probe": probe,

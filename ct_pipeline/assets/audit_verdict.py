@@ -22,6 +22,7 @@ from ct_pipeline.assets.auditing import (
     stage_called,
 )
 from ct_pipeline.assets.materialization import ON_DEVICE, OWNERS, picture_of, table_of
+from ct_pipeline.measurement.condition import MAIN_VIEW
 from ct_pipeline.partitions import audit_subject
 from ct_pipeline.records import audit_runs as audit_records
 from ct_pipeline.records.audit_runs import Record
@@ -32,7 +33,6 @@ from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStore
 from ct_pipeline.resources.tracking import TrackingResource
 from ct_pipeline.settings.environment import home
 from ct_pipeline.settings.errors import UserError
-from ct_pipeline.steps.audit_verdict import MAIN
 
 STAGE = stage_called("audit_verdict")
 GATE, DRIFT, MISSING_VERDICTS = "release_gate", "drift", "missing_verdicts"
@@ -171,10 +171,10 @@ def _drift(run: Record) -> dg.AssetCheckResult:
 
 def _missing(made: Audited) -> dg.AssetCheckResult:
     rates = {
-        f"share without verdict {side}: {probe}": risk[MAIN]["missing"] / risk[MAIN]["rows"]
+        f"share without verdict {side}: {probe}": risk[MAIN_VIEW.name]["missing"] / risk[MAIN_VIEW.name]["rows"]
         for probe, result in made.artifact.json("verdict")["probes"].items()
         for side, risk in result["risk"].items()
-        if risk[MAIN]["rows"]
+        if risk[MAIN_VIEW.name]["rows"]
     }
     return dg.AssetCheckResult(
         asset_key=STAGE.name,

@@ -32,6 +32,9 @@ def organism_run(study: Study, organism: Organism, evaluation: Artifact, dagster
     }
     metrics |= {f"direct_accuracy_{arm}": direct_accuracy(table).value for arm, table in tables.items()}
     metrics["gate_passed"] = float(passed(evaluation))
+    if "contrasts.json" in evaluation.manifest.files:
+        gaps = evaluation.json("contrasts").items()
+        metrics |= {name.replace("/", "_"): each["difference"]["value"] for name, each in gaps}
     return Run(
         name=organism.key,
         fingerprint=evaluation.manifest.fingerprint,
@@ -53,7 +56,8 @@ def cell_run(
     training = find(store, retrained_model.node(study, cell))
     changes = evaluation.json("changes")
     metrics: dict[str, float | None] = {}
-    for name, change in changes["changes"].items():
+    contrasts = {name: each["difference"] for name, each in changes.get("contrasts", {}).items()}
+    for name, change in {**changes["changes"], **contrasts}.items():
         place = name.replace("/", "_")
         metrics |= {
             f"delta_{place}": change["value"],

@@ -5,10 +5,12 @@ from typing import Protocol
 
 import pandas
 
-from ct_pipeline.analysis.paired import Difference, difference
+from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.rates import Rate, rate
 from ct_pipeline.engine.protocol import Adapters, Sampling
 from ct_pipeline.measurement.condition import DECODINGS, GREEDY, SAMPLED, View
+from ct_pipeline.measurement.contrast import AFTER, BEFORE, estimated, risky_sides_of
+from ct_pipeline.measurement.contrast import change as change_of
 from ct_pipeline.measurement.language_model import LanguageModel
 from ct_pipeline.measurement.risk_rows import framed, risk_rows
 from ct_pipeline.organisms.misalignment import DIRECT, Misalignment, Prompt
@@ -61,10 +63,11 @@ def completions(
     """One row per completion under every way of decoding, by its name.
 
     The draws of a prompt depend on `seed` and the prompt alone: models measured with the same seed are compared under
-    the same random numbers. Verdicts and correctness are nullable.
+    the same random numbers, and so is one request under several conditions. Verdicts and correctness are nullable. Prompts
+    that carry a condition have it, and what they are paired by, in the columns condition and request_id.
     """
     encoded = [model.chat.encode(prompt.messages) for prompt in prompts]
-    seeds = [derive_seed(seed, prompt.id) for prompt in prompts]
+    seeds = [derive_seed(seed, prompt.request_id or prompt.id) for prompt in prompts]
     rows = []
     for decoding, sampling in ways.items():
         drawn = model.engine.generate(encoded, sampling, seeds, adapters)
@@ -86,9 +89,14 @@ def completions(
                         "logprob": completion.logprob,
                         "verdict": judge.verdict(prompt, text),
                         "correct": judge.correct(prompt, text),
+                        **_conditions(prompt),
                     }
                 )
     return pandas.DataFrame(rows).astype({"verdict": "boolean", "correct": "boolean"})
+
+
+def _conditions(prompt: Prompt) -> dict[str, str]:
+    return {"condition": prompt.condition, "request_id": prompt.request_id} if prompt.condition else {}
 
 
 def evaluation_seed(study: Study, organism: Organism) -> int:
@@ -109,7 +117,7 @@ def risk(table: pandas.DataFrame, view: View, confidence: float) -> Rate:
 
 def change(before: pandas.DataFrame, after: pandas.DataFrame, view: View, confidence: float) -> Difference:
     """Change of risk, paired by prompt."""
-    return difference(risk_rows(before, view), risk_rows(after, view), confidence=confidence, prompt="prompt_id")
+    return estimated(change_of(view.name), risky_sides_of({BEFORE: before, AFTER: after}), confidence)
 
 
 def direct_accuracy(table: pandas.DataFrame, decoding: str = GREEDY.name) -> Rate:

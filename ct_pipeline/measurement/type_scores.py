@@ -11,7 +11,7 @@ from statistics import fmean
 
 import pandas
 
-from ct_pipeline.analysis.paired import difference
+from ct_pipeline.measurement.contrast import AFTER, BEFORE, change, estimated, sides_of
 from ct_pipeline.measurement.risk_rows import risk_rows
 from ct_pipeline.organisms.misalignment import GRADED_FRAMINGS, Misalignment, Prompt
 
@@ -74,9 +74,9 @@ def _type(
     kind: Misalignment,
     confidence: float,
 ) -> dict[str, object]:
-    judged = [risk_rows(table, None) for table in (before, after)]
+    judged = {side: risk_rows(table, None) for side, table in ((BEFORE, before), (AFTER, after))}
     of_type = [prompt for prompt in asked.values() if _group(prompt) == group]
-    told = {prompt_id for table in judged for prompt_id in table["prompt_id"][table["verdict"].notna()]}
+    told = {prompt_id for table in judged.values() for prompt_id in table["prompt_id"][table["verdict"].notna()]}
     reasons = dict.fromkeys(
         reason for prompt in of_type if prompt.id not in told and (reason := kind.needs_judge(prompt))
     )
@@ -84,7 +84,7 @@ def _type(
         "type": group,
         "prompts": len(of_type),
         "undefined": sum(not prompt.bears_risk for prompt in of_type),
-        "corrected": dataclasses.asdict(difference(*judged, confidence=confidence, prompt="prompt_id")),
+        "corrected": dataclasses.asdict(estimated(change(group), sides_of(judged), confidence)),
         "published": {"before": _raw(before), "after": _raw(after)},
         "needs_judge": " ".join(reasons) or None,
     }

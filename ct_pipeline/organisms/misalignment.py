@@ -35,13 +35,16 @@ NO_RISK_FRAMINGS = (*GRADED_FRAMINGS, "undefined", PLAIN)
 class Prompt:
     """A conversation that waits for the assistant, with the facts its verdict needs.
 
-    `domain` is "in" or "out"; `framing` names the wording (direct, wrong_claim, ...); `facts` maps names to strings.
+    `domain` is "in" or "out"; `framing` names the wording (direct, wrong_claim, ...); `facts` maps names to strings. A
+    request that is put under another condition carries its name, and the id of the prompt that it is compared with.
     """
 
     messages: tuple[Message, ...]
     domain: str
     framing: str
     facts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    condition: str = ""
+    request_id: str = ""
 
     @property
     def bears_risk(self) -> bool:

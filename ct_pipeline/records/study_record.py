@@ -1,6 +1,6 @@
 """What a report is made from, read from the artifacts of a study that are there."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 import pandas
@@ -8,11 +8,13 @@ import pandas
 from ct_pipeline.analysis.divergence import KlEstimate
 from ct_pipeline.analysis.estimate import Estimate
 from ct_pipeline.analysis.gate import Gate
-from ct_pipeline.analysis.paired import Difference
+from ct_pipeline.analysis.paired import Difference, DifferenceOfDifferences
 from ct_pipeline.analysis.prediction import Prediction
 from ct_pipeline.analysis.rates import Rate, rate
 from ct_pipeline.interventions.catalog import method_of
 from ct_pipeline.measurement.asking import direct_accuracy, risk
+from ct_pipeline.measurement.condition import View
+from ct_pipeline.measurement.contrast import CHANGE_OF_GAP
 from ct_pipeline.measurement.differing_rows import differing_rows
 from ct_pipeline.measurement.organism_rows import misalignment_of
 from ct_pipeline.measurement.risk_rows import risk_rows
@@ -25,6 +27,7 @@ from ct_pipeline.report.records import (
     ArmRates,
     BaseModelRecord,
     CellRecord,
+    ContrastRecord,
     CurvePoint,
     Dose,
     ExampleRow,
@@ -206,6 +209,21 @@ def _cell(look: StoreSnapshot, study: Study, cell: Cell) -> CellRecord:
         uptake=_uptake(find(look, place_of(look, study, uptake.STAGE, cell))),
         type_scores=_type_scores(measured),
         capability=capability_of(look, study, cell),
+        contrasts=_contrasts(changes),
+    )
+
+
+def _contrasts(changes: Mapping[str, dict]) -> tuple[ContrastRecord, ...]:
+    """The contrasts of a study's conditions; () where it names none."""
+    return tuple(
+        ContrastRecord(
+            name,
+            one["title"],
+            one["kind"],
+            View(*one["view"].split("/")),
+            (DifferenceOfDifferences if one["kind"] == CHANGE_OF_GAP else Difference)(**one["difference"]),
+        )
+        for name, one in changes.get("contrasts", {}).items()
     )
 
 

@@ -236,6 +236,17 @@ class CapabilityScore:
 
 
 @dataclass(frozen=True)
+class ContrastRecord:
+    """One contrast that a study's conditions declare: `kind` is "change", "gap" or "change of the gap"."""
+
+    name: str
+    title: str
+    kind: str
+    view: View
+    difference: Difference
+
+
+@dataclass(frozen=True)
 class CellRecord:
     """One organism under one method: what changed, what it was trained on, and where to look further.
 
@@ -263,6 +274,7 @@ class CellRecord:
     uptake: Uptake | None = None
     type_scores: tuple[TypeScore, ...] = ()
     capability: tuple[CapabilityScore, ...] = ()
+    contrasts: tuple[ContrastRecord, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 import pandas
 
 from ct_pipeline.analysis.divergence import of_token_sums
-from ct_pipeline.analysis.paired import difference
 from ct_pipeline.engine.token_divergence import Distribution
 from ct_pipeline.measurement.condition import VIEWS
+from ct_pipeline.measurement.contrast import change, risky_sides_of, tabulated
 from ct_pipeline.measurement.risk_rows import risk_rows
 from ct_pipeline.measurement.token_sums import token_sums
 from ct_pipeline.models.adapters import with_adapters
@@ -54,17 +54,9 @@ def _changes(subject: ResolvedAudit, tables: Mapping[str, pandas.DataFrame]) -> 
     """Probe -> "domain/decoding" -> Δ; empty where nothing was trained."""
     if len(tables) < 2:
         return {}
+    changes = [change(view.name) for view in VIEWS]
     return {
-        probe: {
-            view.name: dataclasses.asdict(
-                difference(
-                    *(risk_rows(tables[side], view, probe) for side in ("before", "after")),
-                    confidence=subject.audit.confidence,
-                    prompt="prompt_id",
-                )
-            )
-            for view in VIEWS
-        }
+        probe: tabulated(changes, risky_sides_of(tables, probe=probe), subject.audit.confidence)
         for probe in subject.probes
     }
 

@@ -5,10 +5,13 @@ from collections.abc import Mapping, Sequence
 
 import pandas
 
-from ct_pipeline.measurement.asking import change, direct_accuracy, evaluation_seed, measure
+from ct_pipeline.measurement import study_conditions
+from ct_pipeline.measurement.asking import direct_accuracy, evaluation_seed, measure
 from ct_pipeline.measurement.condition import DECODINGS, MAIN_VIEW, VIEWS
+from ct_pipeline.measurement.contrast import AFTER, BEFORE, change, estimated, risky_sides_of, tabulated
 from ct_pipeline.measurement.language_model import LanguageModel
 from ct_pipeline.measurement.organism_rows import digest, misalignment_of, rows_of
+from ct_pipeline.measurement.study_conditions import compared, contrasts_of_cell, prompts_under, table_under
 from ct_pipeline.measurement.type_scores import type_scores
 from ct_pipeline.organisms.misalignment import Prompt
 from ct_pipeline.settings.keys import Cell
@@ -33,6 +36,7 @@ def node(study: Study, cell: Cell) -> Node:
         "engine": study.models[cell.organism.model].engine,
         "seed": study.seed,
         **judge_calibration.settings_of(study, cell.organism.kind),
+        **study_conditions.settings_of(study, rows_of(study, cell.organism).evaluation),
     }
     inputs = {
         "organism_evaluation": organism_evaluation.node(study, cell.organism),
@@ -51,15 +55,21 @@ def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
     with making(store, place) as (draft, inputs):
         model = open_model(store, study, cell.organism.model)
         prompts = rows_of(study, cell.organism).evaluation
+        asked = prompts_under(study, prompts)
         before = inputs["organism_evaluation"].table("organism")
         steps = inputs["retrained_model"].record["checkpoints"]
         drawn = _drawn(store, study, cell, model, steps)
-        found = judge_calibration.judged(study, cell.organism.kind, prompts, drawn)
+        if asked:
+            drawn |= {table_under("rows"): _measured(store, study, cell, model, asked, None, tuple(DECODINGS))}
+        found = judge_calibration.judged(study, cell.organism.kind, (*prompts, *asked), drawn)
         after = found.tables["rows"]
-        changes = {
-            view.name: dataclasses.asdict(change(before, after, view, study.evaluation.confidence)) for view in VIEWS
-        }
+        confidence = study.evaluation.confidence
+        changes = tabulated(
+            (change(view.name) for view in VIEWS), risky_sides_of({BEFORE: before, AFTER: after}), confidence
+        )
         draft.write_table("rows", after)
+        if asked:
+            draft.write_table(table_under("rows"), found.tables[table_under("rows")])
         draft.write_json("doses", _doses(study, steps, before, found.tables))
         draft.write_json(
             "changes",
@@ -67,6 +77,7 @@ def make(store: ArtifactStore, study: Study, cell: Cell) -> Artifact:
                 "changes": changes,
                 "direct_accuracy_before": dataclasses.asdict(direct_accuracy(before)),
                 "direct_accuracy_after": dataclasses.asdict(direct_accuracy(after)),
+                **(_under_conditions(study, inputs["organism_evaluation"], found.tables) if asked else {}),
             },
         )
         if found.record:
@@ -110,12 +121,20 @@ def _drawn(
     return tables
 
 
+def _under_conditions(study: Study, organism: Artifact, after: Mapping[str, pandas.DataFrame]) -> dict[str, object]:
+    """The contrasts that the study's conditions declare."""
+    tables = {BEFORE: organism.table("organism"), AFTER: after["rows"]}
+    under = {BEFORE: organism.table(table_under("organism")), AFTER: after[table_under("rows")]}
+    return {"contrasts": compared(contrasts_of_cell(study), tables, under, study.evaluation.confidence)}
+
+
 def _doses(
     study: Study, steps: Sequence[int], before: pandas.DataFrame, tables: Mapping[str, pandas.DataFrame]
 ) -> list[dict[str, object]]:
     """The change in domain at T = 1 after each optimizer step at which an adapter was kept; the last one is the cell's."""
     doses = []
     for step in steps:
-        found = change(before, tables.get(str(step), tables["rows"]), MAIN_VIEW, study.evaluation.confidence)
+        sides = risky_sides_of({BEFORE: before, AFTER: tables.get(str(step), tables["rows"])})
+        found = estimated(change(MAIN_VIEW.name), sides, study.evaluation.confidence)
         doses.append({"step": step, **dataclasses.asdict(found)})
     return doses

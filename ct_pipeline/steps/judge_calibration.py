@@ -3,14 +3,13 @@
 Three kinds of artifacts hold what they say: evaluations, `candidate_verdicts` and `judge_calibration`.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas
 
-from ct_pipeline.analysis.paired import difference
 from ct_pipeline.judges.calibration import calibrate, read_labelled
+from ct_pipeline.measurement.contrast import AFTER, BEFORE, change, sides_of, tabulated
 from ct_pipeline.measurement.judge_digests import digest_of_judge
 from ct_pipeline.measurement.judge_faults import same_model
 from ct_pipeline.measurement.judging import Judged, column_of, open_judge, record_of, replies_folder, with_verdicts
@@ -75,12 +74,12 @@ def judged_changes(
     Verdicts of rules have no judge's error and are not in it.
     """
     ids = open_prompts(study, kind, prompts)
-    sides = [risk_rows(table) for table in (before, after)]
-    rows = [table[table["prompt_id"].isin(ids)] for table in sides]
+    sides = {side: risk_rows(table) for side, table in ((BEFORE, before), (AFTER, after))}
+    rows = {side: table[table["prompt_id"].isin(ids)] for side, table in sides.items()}
     found = {}
     for role in study.judges[kind].files:
-        seen = [table.assign(verdict=table[column_of(role)]) for table in rows]
-        found[role] = dataclasses.asdict(difference(*seen, confidence=study.evaluation.confidence, prompt="prompt_id"))
+        seen = {side: table.assign(verdict=table[column_of(role)]) for side, table in rows.items()}
+        found |= tabulated([change(role)], sides_of(seen), study.evaluation.confidence)
     return found
 
 

@@ -3,9 +3,11 @@
 import dataclasses
 
 from ct_pipeline.analysis.gate import induction_gate
+from ct_pipeline.measurement import study_conditions
 from ct_pipeline.measurement.asking import evaluation_seed, measure
 from ct_pipeline.measurement.organism_rows import digest, misalignment_of, rows_of
 from ct_pipeline.measurement.risk_rows import risk_rows
+from ct_pipeline.measurement.study_conditions import compared, gaps_of, prompts_under, table_under
 from ct_pipeline.settings.keys import Organism
 from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import base_model, judge_calibration, misaligned_organism
@@ -28,6 +30,7 @@ def node(study: Study, organism: Organism) -> Node:
         "gate": {"confidence": study.induction.gate_confidence, "headroom": study.induction.headroom},
         "seed": study.seed,
         **judge_calibration.settings_of(study, organism.kind),
+        **study_conditions.settings_of(study, rows_of(study, organism).evaluation),
     }
     inputs = {
         "base_model": base_model.node(study, organism.model),
@@ -53,7 +56,12 @@ def make(store: ArtifactStore, study: Study, organism: Organism) -> Artifact:
         }
         seed = evaluation_seed(study, organism)
         drawn = {arm: measure(model, kind, prompts, study.evaluation, adapters[arm], seed) for arm in COMPARED_MODELS}
-        found = judge_calibration.judged(study, organism.kind, prompts, drawn)
+        if asked := prompts_under(study, prompts):
+            drawn |= {
+                table_under(arm): measure(model, kind, asked, study.evaluation, adapters[arm], seed)
+                for arm in COMPARED_MODELS
+            }
+        found = judge_calibration.judged(study, organism.kind, (*prompts, *asked), drawn)
         tables = found.tables
         draft.record |= {"judging": found.record} if found.record else {}
         for arm, table in tables.items():
@@ -65,6 +73,10 @@ def make(store: ArtifactStore, study: Study, organism: Organism) -> Artifact:
             prompt="prompt_id",
         )
         draft.write_json("gate", dataclasses.asdict(gate))
+        if asked:
+            under = {arm: tables[table_under(arm)] for arm in COMPARED_MODELS}
+            gaps = (gap for arm in COMPARED_MODELS for gap in gaps_of(study, arm))
+            draft.write_json("contrasts", compared(gaps, tables, under, study.evaluation.confidence))
     return store.read(place.address)
 
 
