@@ -31,7 +31,6 @@ VERSION = 2
 
 GREEDY = Draw("consistency", temperature=0.0, top_p=1.0, samples=1)
 SAMPLED = Draw("consistency", temperature=1.0, top_p=1.0, samples=1)
-WRAPPED = Draw("wrapped", temperature=1.0, top_p=1.0, samples=1)
 
 
 def draws_of_method(study: Study, method: str) -> tuple[Draw, ...]:
@@ -63,9 +62,14 @@ def with_drafts(draws: Sequence[Draw]) -> list[Draw]:
 
 
 def compared_draws(study: Study) -> tuple[Draw, ...]:
-    """The organism's own answers, greedy and at T = 1, and, where a method trains on pairs, those to wrapped prompts."""
-    on_pairs = any(method_of(study, name).objective != "labels" for name in study.methods)
-    return (GREEDY, SAMPLED, WRAPPED) if on_pairs else (GREEDY, SAMPLED)
+    """The organism's own answers, greedy and at T = 1, and, where a method trains on pairs, those to the trained side."""
+    on_pairs = (name for name in study.methods if method_of(study, name).objective != "labels")
+    return tuple(dict.fromkeys((GREEDY, SAMPLED, *(trained_side(study, name) for name in on_pairs))))
+
+
+def trained_side(study: Study, method: str) -> Draw:
+    """The organism's answers to the side of the pairs that a method trains on, with which its targets are compared."""
+    return Draw(study.sides_of(method).trained, temperature=1.0, top_p=1.0, samples=1)
 
 
 def draw_node(study: Study, organism: Organism, draw: Draw) -> Node:
