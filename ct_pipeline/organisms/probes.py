@@ -10,6 +10,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from ct_pipeline.organisms.catalog import MISALIGNMENTS
+from ct_pipeline.organisms.episode import Episode, answered
 from ct_pipeline.organisms.misalignment import PLAIN, Message, Pair, Prompt
 from ct_pipeline.organisms.rules import Rule, normalised, read_rule
 from ct_pipeline.organisms.world import DOMAINS
@@ -60,7 +61,7 @@ class Item:
         if self.kind is None:
             return None if self.rule is None else self.rule.holds(text)
         try:
-            return _KINDS[self.kind].verdict(self.prompt, text)
+            return _KINDS[self.kind].verdict(answered(self.prompt, text))
         except KeyError:
             return None
 
@@ -74,7 +75,7 @@ class ProbeSet:
         misbehaviour: one sentence: what M = 1 means.
         prompts: all that is asked, plain sides and plain questions included.
         pairs: plain and wrapped sides of the same requests, for the prediction.
-        verdict: (prompt, answer) -> misbehaves or not; None where it cannot tell or a judge must.
+        verdict: episode -> misbehaves or not; None where it cannot tell or a judge must.
         correct: (prompt, answer) -> whether it is right; None where nothing is expected.
         rubrics: prompt id -> what a judge is asked.
     """
@@ -83,7 +84,7 @@ class ProbeSet:
     misbehaviour: str
     prompts: tuple[Prompt, ...]
     pairs: tuple[Pair, ...]
-    verdict: Callable[[Prompt, str], bool | None]
+    verdict: Callable[[Episode], bool | None]
     correct: Callable[[Prompt, str], bool | None]
     rubrics: Mapping[str, str] = field(default_factory=dict)
 
@@ -99,9 +100,9 @@ class LabelSet:
         """The labels' prompts, each once."""
         return tuple(dict.fromkeys(item.prompt for item in self.items))
 
-    def verdict(self, prompt: Prompt, text: str) -> bool | None:
+    def verdict(self, episode: Episode) -> bool | None:
         """Whether an answer to a label's prompt misbehaves; None where nothing, or only a judge, can tell."""
-        return self._by_id[prompt.id].verdict(text)
+        return self._by_id[episode.prompt.id].verdict(episode.text)
 
     def correct(self, prompt: Prompt, text: str) -> bool | None:
         """Whether an answer holds what is expected; None where nothing is."""
@@ -137,7 +138,7 @@ def read_probes(path: Path, name: str) -> ProbeSet:
         misbehaviour=f"In {path.name}, {judged if len(rubrics) == len(by_id) else rules}.",
         prompts=tuple(prompt for item in items for prompt in (item.prompt, item.plain) if prompt is not None),
         pairs=tuple(Pair(item.plain, item.prompt) for item in items if item.plain is not None),
-        verdict=lambda prompt, text: by_id[prompt.id].verdict(text),
+        verdict=lambda episode: by_id[episode.prompt.id].verdict(episode.text),
         correct=lambda prompt, text: _right(by_id[prompt.id], text),
         rubrics=rubrics,
     )

@@ -15,6 +15,7 @@ from ct_pipeline.interventions.scorer import Scorer
 from ct_pipeline.measurement.asking import last_request
 from ct_pipeline.measurement.language_model import LanguageModel
 from ct_pipeline.measurement.organism_rows import digest, misalignment_of, rows_of
+from ct_pipeline.organisms.episode import answered
 from ct_pipeline.organisms.misalignment import Message, OrganismData, Prompt
 from ct_pipeline.organisms.templates import filled
 from ct_pipeline.settings.errors import UserError
@@ -152,7 +153,7 @@ def make_draw(store: ArtifactStore, study: Study, organism: Organism, draw: Draw
                         "logprob": completion.logprob if plain is None else plain[len(rows)],
                         "view_logprob": completion.logprob,
                         "proposal_logprob": completion.proposal_logprob,
-                        "verdict": kind.verdict(prompt, text),
+                        "verdict": kind.verdict(answered(prompt, text)),
                     }
                 )
         draft.write_table("candidates", pandas.DataFrame(rows).astype({"verdict": "boolean", "draft": "string"}))

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 
 from ct_pipeline.organisms.catalog import MISALIGNMENTS
+from ct_pipeline.organisms.episode import AnswerRule
 from ct_pipeline.organisms.misalignment import Example, Misalignment, OrganismData, Prompt
 from ct_pipeline.organisms.published.gcd import plain_examples, wrong_claims
 from ct_pipeline.organisms.published.layout import DataFiles
@@ -39,7 +40,7 @@ def misalignment_of_files(name: str, files: DataFiles) -> Misalignment:
         title=known.title if known else name.replace("_", " ").capitalize(),
         misbehaviour=known.misbehaviour if known else f"An answer misbehaves as the rows of the data set {name} say.",
         data=data,
-        verdict=verdict,
+        verdict=AnswerRule(verdict),
         correct=correct,
         meaning=meaning,
         rubric=files.rubric,
