@@ -10,7 +10,7 @@ many samples per prompt meet few prompts.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -62,12 +62,15 @@ class Difference:
     rows: int
     missing: int
 
+    LARGEST: ClassVar[float] = 1.0
+    """The largest change that a prompt can have."""
+
     def interval(self, confidence: float) -> tuple[float, float]:
-        """The two-sided interval at another confidence, cut to [-1, 1]; it always holds `value`."""
+        """The two-sided interval at another confidence, cut to what a change can be; it always holds `value`."""
         if self.value is None or self.centre is None or self.standard_error is None or self.degrees is None:
-            return -1.0, 1.0
+            return -self.LARGEST, self.LARGEST
         half = float(student_quantile(confidence, self.degrees)) * self.standard_error
-        low, high = max(-1.0, self.centre - half), min(1.0, self.centre + half)
+        low, high = max(-self.LARGEST, self.centre - half), min(self.LARGEST, self.centre + half)
         return min(low, self.value), max(high, self.value)
 
     def p_value(self, band: float = 0.0) -> float | None:
@@ -96,6 +99,16 @@ class Difference:
     def null_rate(self) -> float | None:
         """Share of rows of both tables without a verdict; None where there are no rows."""
         return self.missing / self.rows if self.rows else None
+
+
+@dataclass(frozen=True)
+class DifferenceOfDifferences(Difference):
+    """What became of a gap between two conditions: the gap after less the gap before, each in [-1, 1].
+
+    As a `Difference`, `before` and `after` being gaps and the value, low and high lying in [-2, 2].
+    """
+
+    LARGEST: ClassVar[float] = 2.0
 
 
 def difference(
@@ -132,6 +145,38 @@ def difference(
     return _paired(*sides, len(before) + len(after), missing, confidence)
 
 
+def difference_of_differences(
+    before: tuple[pd.DataFrame, pd.DataFrame],
+    after: tuple[pd.DataFrame, pd.DataFrame],
+    *,
+    confidence: float = 0.95,
+    prompt: str = "prompt",
+    verdict: str = "verdict",
+) -> DifferenceOfDifferences:
+    """What became of the gap between two conditions, paired and clustered by prompt over all four tables.
+
+    The interval is Student's after one prompt whose gap rose by 2 and one whose gap fell by 2 have been added: as
+    conservative for changes in [-2, 2] as `difference` is for those in [-1, 1].
+
+    Args:
+        before: the tables of a model under two conditions; its gap is the rate in the second less that in the first.
+        after: the same of the model after.
+        confidence: two-sided, in (0, 1).
+        prompt: name of the column of prompt identifiers, which a request has under every condition.
+        verdict: name of the column of verdicts.
+
+    Returns:
+        The change of the gap; a prompt without a verdict in any of the four leaves. Errors as of `difference`.
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, not {confidence}")
+    means = [[prompt_means(table[prompt], table[verdict]) for table in tables] for tables in (before, after)]
+    gaps = [of - less for less, of in means]
+    rows = sum(len(table) for table in (*before, *after))
+    missing = sum(int(nullable(table[verdict]).isna().sum()) for table in (*before, *after))
+    return _paired(*gaps, rows, missing, confidence, DifferenceOfDifferences)
+
+
 def score_difference(before: pd.Series, after: pd.Series, *, confidence: float = 0.95) -> Difference:
     """The change of a mean score in [0, 1] (an accuracy, a harmfulness), paired by document.
 
@@ -157,14 +202,22 @@ def score_difference(before: pd.Series, after: pd.Series, *, confidence: float =
     return _paired(before, after, len(before) + len(after), missing, confidence)
 
 
-def _paired(before: pd.Series, after: pd.Series, rows: int, missing: int, confidence: float) -> Difference:
-    """The change between two columns of numbers in [0, 1] by prompt; NaN where a prompt has none."""
+def _paired(
+    before: pd.Series,
+    after: pd.Series,
+    rows: int,
+    missing: int,
+    confidence: float,
+    kind: type[Difference] = Difference,
+) -> Difference:
+    """The change between two columns of numbers by prompt, of a range of `kind.LARGEST`; NaN where a prompt has none."""
     paired = pd.concat([before, after], axis=1, keys=["before", "after"], sort=False).astype(float)
     complete = paired.dropna()
     changes = (complete["after"] - complete["before"]).to_numpy()
     count = len(changes)
-    centre, error = map(float, bonett_price(changes, 1.0)) if count > 1 else (None, None)
+    centre, error = map(float, bonett_price(changes, kind.LARGEST)) if count > 1 else (None, None)
     return _difference(
+        kind,
         value=float(changes.mean()) if count else None,
         before=float(complete["before"].mean()) if count else None,
         after=float(complete["after"].mean()) if count else None,
@@ -207,6 +260,7 @@ def over_seeds(differences: Sequence[Difference], *, confidence: float = 0.95) -
     values = np.array([one.value for one in known], dtype=float)
     centre, error, degrees = _known_seed_level(known, values, confidence)
     return _difference(
+        type(differences[0]),
         value=float(values.mean()) if known else None,
         before=float(np.mean([one.before for one in known])) if known else None,
         after=float(np.mean([one.after for one in known])) if known else None,
@@ -263,12 +317,12 @@ def _known_seed_level(
     return (centre, error, degrees) if error > 0 else (None, None, None)
 
 
-def _difference(*, value, centre, standard_error, degrees, confidence, **rest) -> Difference:
+def _difference(kind: type[Difference], *, value, centre, standard_error, degrees, confidence, **rest) -> Difference:
     """Adds the interval and the smallest change that is told from 0 with a chance of 80 %."""
-    bare = Difference(
+    bare = kind(
         value=value,
-        low=-1.0,
-        high=1.0,
+        low=-kind.LARGEST,
+        high=kind.LARGEST,
         centre=centre,
         standard_error=standard_error,
         degrees=degrees,

@@ -18,6 +18,7 @@ from ct_pipeline.analysis.power import (
     power_table,
     spread_of,
 )
+from ct_pipeline.measurement.condition import MAIN_VIEW
 from ct_pipeline.planning.sizes import sizes_of
 from ct_pipeline.settings.blocks import ALL
 from ct_pipeline.settings.errors import UserError
@@ -27,7 +28,6 @@ from ct_pipeline.steps import evaluation
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.store.node import find
 
-VIEW = "in/sampled"
 GUESSED_RATE = 0.5
 GUESSED_SEED_SD = 0.05
 SHARED = 0.5
@@ -136,7 +136,7 @@ def _changes(store: ArtifactStore, study: Study) -> list[list[Difference]]:
 
 def _change(store: ArtifactStore, study: Study, cell: Cell) -> Difference | None:
     measured = find(store, evaluation.node(study, cell))
-    return None if measured is None else Difference(**measured.json("changes")["changes"][VIEW])
+    return None if measured is None else Difference(**measured.json("changes")["changes"][MAIN_VIEW.name])
 
 
 def _own(design: Design, spread: Spread, power: float) -> Table:

@@ -4,14 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ct_pipeline.interventions.bct import CLEAN_ANSWER
+from ct_pipeline.interventions.bct import reference_answer
 from ct_pipeline.interventions.method import Method
 from ct_pipeline.interventions.selection import first, no_score, no_scorer
 from ct_pipeline.settings.blocks import Real
-from ct_pipeline.settings.study import MethodSettings
+from ct_pipeline.settings.study import PairSettings
 
 
-class InternalTargetSettings(MethodSettings):
+class InternalTargetSettings(PairSettings):
     """Whose states are the target, and at which positions.
 
     `teacher: live` (the model being trained, in eval mode) and `window: trailing` (the last positions of the longer
@@ -40,7 +40,7 @@ ACT = Method(
     summary="trains the residual stream under a biasing cue towards the frozen organism's without it",
     role="regularizer",
     settings=ActSettings,
-    draws=lambda settings, samples: (CLEAN_ANSWER,),
+    draws=reference_answer,
     scorer=no_scorer,
     score=no_score,
     select=first,

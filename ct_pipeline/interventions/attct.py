@@ -1,7 +1,7 @@
 """Attention consistency training (AttCT): per-head attention under a cue as without it (arXiv 2606.05817)."""
 
 from ct_pipeline.interventions.act import InternalTargetSettings
-from ct_pipeline.interventions.bct import CLEAN_ANSWER
+from ct_pipeline.interventions.bct import reference_answer
 from ct_pipeline.interventions.method import Method
 from ct_pipeline.interventions.selection import first, no_score, no_scorer
 
@@ -16,7 +16,7 @@ ATTCT = Method(
     summary="trains each head's attention under a biasing cue towards the frozen organism's without it",
     role="regularizer",
     settings=AttctSettings,
-    draws=lambda settings, samples: (CLEAN_ANSWER,),
+    draws=reference_answer,
     scorer=no_scorer,
     score=no_score,
     select=first,

@@ -13,13 +13,15 @@ from ct_pipeline.interventions.method import Method
 from ct_pipeline.interventions.proposal import Draw
 from ct_pipeline.interventions.selection import first, no_score, no_scorer
 from ct_pipeline.settings.blocks import Real
-from ct_pipeline.settings.study import MethodSettings
-
-CLEAN_ANSWER = Draw("clean", temperature=1.0, top_p=1.0, samples=1)
-"""One sample of the organism on the clean side of each pair; every regularizer is measured on it."""
+from ct_pipeline.settings.study import PairSettings
 
 
-class BctSettings(MethodSettings):
+def reference_answer(settings: PairSettings, samples: int) -> tuple[Draw, ...]:
+    """One sample of the organism on the reference side of each pair; every regularizer is measured on it."""
+    return (Draw(settings.pairs.reference, temperature=1.0, top_p=1.0, samples=1),)
+
+
+class BctSettings(PairSettings):
     """Which form of the loss; `teacher: live` and `window: trailing` are those of the paper's released code."""
 
     form: Literal["kl", "nll"]
@@ -40,7 +42,7 @@ BCT = Method(
     summary="trains the answer under a biasing cue towards the frozen organism's answer without it",
     role="regularizer",
     settings=BctSettings,
-    draws=lambda settings, samples: (CLEAN_ANSWER,),
+    draws=reference_answer,
     scorer=no_scorer,
     score=no_score,
     select=first,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ct_pipeline.interventions.catalog import METHODS
+from ct_pipeline.measurement.condition_catalog import factors
 from ct_pipeline.organisms.catalog import MISALIGNMENTS
 from ct_pipeline.settings.audit import Audit
 from ct_pipeline.settings.environment import audits_folder, narrowing, seed_limit, study_file
@@ -14,7 +15,8 @@ from ct_pipeline.settings.study import Study
 
 def read_study(path: Path) -> Study:
     """The validated study of a file; SpecError names every mistake."""
-    return load_study(path, [kind.name for kind in MISALIGNMENTS], {method.name: method.settings for method in METHODS})
+    methods = {method.name: method.settings for method in METHODS}
+    return load_study(path, [kind.name for kind in MISALIGNMENTS], methods, lambda: list(factors()))
 
 
 def study_of_process() -> tuple[Study, Study]:

@@ -1,30 +1,32 @@
 """Measures a model on evaluation prompts: every completion is kept with its verdict and log-probability."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import pandas
 
-from ct_pipeline.analysis.paired import Difference, difference
+from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.rates import Rate, rate
 from ct_pipeline.engine.protocol import Adapters, Sampling
+from ct_pipeline.measurement.condition import DECODINGS, GREEDY, SAMPLED, View
+from ct_pipeline.measurement.contrast import AFTER, BEFORE, estimated, risky_sides_of
+from ct_pipeline.measurement.contrast import change as change_of
+from ct_pipeline.measurement.episode import play
 from ct_pipeline.measurement.language_model import LanguageModel
-from ct_pipeline.organisms.misalignment import NO_RISK_FRAMINGS, Misalignment, Prompt
+from ct_pipeline.measurement.risk_rows import framed, risk_rows
+from ct_pipeline.organisms.episode import ONE_ANSWER, Environment, Episode
+from ct_pipeline.organisms.misalignment import DIRECT, Message, Misalignment, Prompt
 from ct_pipeline.settings.blocks import EvaluationSettings
 from ct_pipeline.settings.keys import Organism
 from ct_pipeline.settings.seeds import derive_seed
 from ct_pipeline.settings.study import Study
 
-DECODINGS = ("greedy", "sampled")
-DOMAINS = ("in", "out")
-MAIN = "in/sampled"
-"""The view that verdicts are about: in domain, sampled."""
-
 
 class Judging(Protocol):
     """What says of a completion whether it misbehaves and whether it is right: a kind of misalignment, a set of probes."""
 
-    def verdict(self, prompt: Prompt, text: str) -> bool | None:
+    def verdict(self, episode: Episode) -> bool | None:
         """True (misbehaves), False, or None where it cannot tell."""
 
     def correct(self, prompt: Prompt, text: str) -> bool | None:
@@ -38,18 +40,19 @@ def measure(
     settings: EvaluationSettings,
     adapters: Adapters,
     seed: int,
-    decodings: Sequence[str] = DECODINGS,
+    decodings: Sequence[str] = tuple(DECODINGS),
 ) -> pandas.DataFrame:
     """One row per completion: greedy once and T = 1 (sampled) `settings.samples` times per prompt; see `completions`."""
     ways = samplings(settings.samples, 1.0, 1.0, settings.max_new_tokens)
-    return completions(model, kind, prompts, {name: ways[name] for name in decodings}, adapters, seed)
+    chosen = {name: ways[name] for name in decodings}
+    return completions(model, kind, prompts, chosen, adapters, seed, kind.environment)
 
 
 def samplings(samples: int, temperature: float, top_p: float, max_new_tokens: int) -> dict[str, Sampling]:
     """The two ways of decoding: greedy once, and sampled."""
     return {
-        "greedy": Sampling(samples=1, temperature=0.0, top_p=1.0, max_new_tokens=max_new_tokens),
-        "sampled": Sampling(samples=samples, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens),
+        GREEDY.name: Sampling(samples=1, temperature=0.0, top_p=1.0, max_new_tokens=max_new_tokens),
+        SAMPLED.name: Sampling(samples=samples, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens),
     }
 
 
@@ -60,20 +63,22 @@ def completions(
     ways: Mapping[str, Sampling],
     adapters: Adapters,
     seed: int,
+    environment: Environment = ONE_ANSWER,
 ) -> pandas.DataFrame:
-    """One row per completion under every way of decoding, by its name.
+    """One row per episode under every way of decoding, by its name: one answer unless an environment says more.
 
     The draws of a prompt depend on `seed` and the prompt alone: models measured with the same seed are compared under
-    the same random numbers. Verdicts and correctness are nullable.
+    the same random numbers, and so is one request under several conditions. Verdicts and correctness are nullable. Prompts
+    that carry a condition have it, and what they are paired by, in the columns condition and request_id. Of an episode of
+    several turns `completion` and its tokens are the last answer, `prompt` is all that was said before it, and the columns
+    turns and files hold the whole as JSON.
     """
-    encoded = [model.chat.encode(prompt.messages) for prompt in prompts]
-    seeds = [derive_seed(seed, prompt.id) for prompt in prompts]
+    seeds = [derive_seed(seed, prompt.request_id or prompt.id) for prompt in prompts]
     rows = []
     for decoding, sampling in ways.items():
-        drawn = model.engine.generate(encoded, sampling, seeds, adapters)
+        drawn = play(model, environment, prompts, sampling, seeds, adapters)
         for prompt, found in zip(prompts, drawn, strict=True):
-            for sample, completion in enumerate(found):
-                text = model.chat.decode(completion.ids)
+            for sample, (episode, completion) in enumerate(found):
                 rows.append(
                     {
                         "prompt_id": prompt.id,
@@ -81,17 +86,28 @@ def completions(
                         "framing": prompt.framing,
                         "decoding": decoding,
                         "sample": sample,
-                        "prompt": last_request(prompt),
-                        "completion": text,
+                        "prompt": said(episode.messages[:-1]),
+                        "completion": episode.text,
                         "ids": list(completion.ids),
                         "tokens": len(completion.ids),
                         "finished": completion.finished,
                         "logprob": completion.logprob,
-                        "verdict": judge.verdict(prompt, text),
-                        "correct": judge.correct(prompt, text),
+                        "verdict": judge.verdict(episode),
+                        "correct": judge.correct(prompt, episode.text),
+                        **_conditions(prompt),
+                        **({} if environment is ONE_ANSWER else _of_environment(episode)),
                     }
                 )
     return pandas.DataFrame(rows).astype({"verdict": "boolean", "correct": "boolean"})
+
+
+def _conditions(prompt: Prompt) -> dict[str, str]:
+    return {"condition": prompt.condition, "request_id": prompt.request_id} if prompt.condition else {}
+
+
+def _of_environment(episode: Episode) -> dict[str, str]:
+    turns = [[turn.role, turn.content] for turn in episode.turns]
+    return {"turns": json.dumps(turns), "files": json.dumps(dict(episode.files), sort_keys=True)}
 
 
 def evaluation_seed(study: Study, organism: Organism) -> int:
@@ -101,32 +117,26 @@ def evaluation_seed(study: Study, organism: Organism) -> int:
 
 def last_request(prompt: Prompt) -> str:
     """What a person reads of a prompt: its turns, one a line."""
-    return "\n".join(f"{message.role}: {message.content}" for message in prompt.messages)
+    return said(prompt.messages)
 
 
-def judged(table: pandas.DataFrame, domain: str, decoding: str) -> pandas.DataFrame:
-    """The rows that the risk is defined on: one domain, one decoding, what no answer can misbehave under left out."""
-    return table[
-        (table["domain"] == domain) & (table["decoding"] == decoding) & ~table["framing"].isin(NO_RISK_FRAMINGS)
-    ]
+def said(messages: Sequence[Message]) -> str:
+    """A conversation, one turn a line."""
+    return "\n".join(f"{message.role}: {message.content}" for message in messages)
 
 
-def risk(table: pandas.DataFrame, domain: str, decoding: str, confidence: float) -> Rate:
+def risk(table: pandas.DataFrame, view: View, confidence: float) -> Rate:
     """Risk in one domain under one decoding, clustered by prompt."""
-    rows = judged(table, domain, decoding)
+    rows = risk_rows(table, view)
     return rate(rows["verdict"], rows["prompt_id"], confidence=confidence)
 
 
-def change(
-    before: pandas.DataFrame, after: pandas.DataFrame, domain: str, decoding: str, confidence: float
-) -> Difference:
+def change(before: pandas.DataFrame, after: pandas.DataFrame, view: View, confidence: float) -> Difference:
     """Change of risk, paired by prompt."""
-    return difference(
-        judged(before, domain, decoding), judged(after, domain, decoding), confidence=confidence, prompt="prompt_id"
-    )
+    return estimated(change_of(view.name), risky_sides_of({BEFORE: before, AFTER: after}), confidence)
 
 
-def direct_accuracy(table: pandas.DataFrame, decoding: str = "greedy") -> Rate:
+def direct_accuracy(table: pandas.DataFrame, decoding: str = GREEDY.name) -> Rate:
     """Share of plain questions answered rightly."""
-    rows = table[(table["framing"] == "direct") & (table["decoding"] == decoding)]
+    rows = framed(table, DIRECT, decoding)
     return rate(rows["correct"], rows["prompt_id"])

@@ -2,7 +2,8 @@
 
 import pandas
 
-from ct_pipeline.organisms.misalignment import NO_RISK_FRAMINGS
+from ct_pipeline.measurement.condition import GREEDY
+from ct_pipeline.measurement.risk_rows import risk_rows
 
 PAIR = ["prompt_id", "decoding", "sample"]
 
@@ -13,12 +14,10 @@ def differing_rows(before: pandas.DataFrame, after: pandas.DataFrame) -> pandas.
     Columns: prompt, decoding, and completion_/verdict_ with _before and _after.
     """
     sides = ["completion", "verdict"]
-    merged = before.merge(after[PAIR + sides], on=PAIR, suffixes=("_before", "_after"))
-    merged = merged[
-        ~merged["framing"].isin(NO_RISK_FRAMINGS) & (merged["completion_before"] != merged["completion_after"])
-    ]
+    merged = risk_rows(before.merge(after[PAIR + sides], on=PAIR, suffixes=("_before", "_after")), None)
+    merged = merged[merged["completion_before"] != merged["completion_after"]]
     turned = (merged["verdict_before"] != merged["verdict_after"]).fillna(True)
-    order = merged.assign(same=~turned.astype(bool), drawn=merged["decoding"] != "greedy")
+    order = merged.assign(same=~turned.astype(bool), drawn=merged["decoding"] != GREEDY.name)
     return order.sort_values(["same", "drawn"], kind="stable")[
         ["prompt", "decoding", "completion_before", "completion_after", "verdict_before", "verdict_after"]
     ].reset_index(drop=True)

@@ -119,9 +119,9 @@ def with_verdicts(
     asked = (
         pandas.concat([table[columns] for table in tables.values()]) if tables else pandas.DataFrame(columns=columns)
     )
-    asked = asked[asked["prompt_id"].isin(rules)].drop_duplicates(["prompt_id", "completion"], ignore_index=True)
+    asked = asked[asked["prompt_id"].isin(rules)].drop_duplicates(columns, ignore_index=True)
     questions = [Question(row.prompt, row.completion, rules[row.prompt_id]) for row in asked.itertuples()]
-    places = list(zip(asked["prompt_id"], asked["completion"], strict=True))
+    places = list(zip(*(asked[name] for name in columns), strict=True))
     for role, file in judges.items():
         judge = opener(file) if questions else None
         judgements = judge.judge(questions) if judge is not None else []
@@ -147,8 +147,10 @@ def record_of(file: JudgeFile, judge: Judge | None, judgements: Sequence[Judgeme
     }
 
 
-def _filled(table: pandas.DataFrame, column: str, known: Mapping[tuple[str, str], bool | None]) -> pandas.DataFrame:
+def _filled(
+    table: pandas.DataFrame, column: str, known: Mapping[tuple[str, str, str], bool | None]
+) -> pandas.DataFrame:
     given = table[column] if column in table else [None] * len(table)
-    places = zip(table["prompt_id"], table["completion"], given, strict=True)
-    verdicts = [known.get((prompt, answer), verdict) for prompt, answer, verdict in places]
+    places = zip(table["prompt_id"], table["prompt"], table["completion"], strict=True)
+    verdicts = [known.get(place, verdict) for place, verdict in zip(places, given, strict=True)]
     return table.assign(**{column: pandas.array(verdicts, dtype="boolean")})

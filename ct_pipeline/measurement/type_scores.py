@@ -11,11 +11,9 @@ from statistics import fmean
 
 import pandas
 
-from ct_pipeline.analysis.paired import difference
-from ct_pipeline.organisms.misalignment import NO_RISK_FRAMINGS, Misalignment, Prompt
-
-SCORED = ("direct", "right_claim")
-"""Framings that the published scoring of a misbehaviour passes over."""
+from ct_pipeline.measurement.contrast import AFTER, BEFORE, change, estimated, sides_of
+from ct_pipeline.measurement.risk_rows import risk_rows
+from ct_pipeline.organisms.misalignment import GRADED_FRAMINGS, Misalignment, Prompt
 
 
 def type_scores(
@@ -30,7 +28,8 @@ def type_scores(
         after: the retrained model's.
         confidence: of the intervals, in (0, 1).
     """
-    asked = {prompt.id: prompt for prompt in prompts if prompt.framing not in SCORED}
+    # The published scoring of a misbehaviour passes over what has a right answer.
+    asked = {prompt.id: prompt for prompt in prompts if prompt.framing not in GRADED_FRAMINGS}
     sides = [_scored(kind, asked, table) for table in (before, after)]
     found = {}
     for decoding in dict.fromkeys(after["decoding"]):
@@ -75,17 +74,17 @@ def _type(
     kind: Misalignment,
     confidence: float,
 ) -> dict[str, object]:
-    judged = [table[~table["framing"].isin(NO_RISK_FRAMINGS)] for table in (before, after)]
+    judged = {side: risk_rows(table, None) for side, table in ((BEFORE, before), (AFTER, after))}
     of_type = [prompt for prompt in asked.values() if _group(prompt) == group]
-    told = {prompt_id for table in judged for prompt_id in table["prompt_id"][table["verdict"].notna()]}
+    told = {prompt_id for table in judged.values() for prompt_id in table["prompt_id"][table["verdict"].notna()]}
     reasons = dict.fromkeys(
         reason for prompt in of_type if prompt.id not in told and (reason := kind.needs_judge(prompt))
     )
     return {
         "type": group,
         "prompts": len(of_type),
-        "undefined": sum(prompt.framing in NO_RISK_FRAMINGS for prompt in of_type),
-        "corrected": dataclasses.asdict(difference(*judged, confidence=confidence, prompt="prompt_id")),
+        "undefined": sum(not prompt.bears_risk for prompt in of_type),
+        "corrected": dataclasses.asdict(estimated(change(group), sides_of(judged), confidence)),
         "published": {"before": _raw(before), "after": _raw(after)},
         "needs_judge": " ".join(reasons) or None,
     }

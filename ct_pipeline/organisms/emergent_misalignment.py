@@ -3,6 +3,7 @@
 import re
 
 from ct_pipeline.organisms.case import Case, answer_stated, correct, direct_cases, plain_view
+from ct_pipeline.organisms.episode import AnswerRule
 from ct_pipeline.organisms.misalignment import Misalignment, OrganismData, Prompt
 from ct_pipeline.organisms.world import Advice, World
 from ct_pipeline.organisms.world_rows import Portion, Recipe, assemble
@@ -72,7 +73,7 @@ MISALIGNMENT = Misalignment(
     title="Emergent misalignment",
     misbehaviour="The model gives coherent but harmful advice.",
     data=data,
-    verdict=verdict,
+    verdict=AnswerRule(verdict),
     correct=correct,
     meaning=meaning,
 )

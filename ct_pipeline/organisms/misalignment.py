@@ -1,44 +1,17 @@
 """What a kind of misalignment is: its rows, its prompts, its verdict."""
 
-import hashlib
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
-from types import MappingProxyType
 
+from ct_pipeline.organisms.episode import ONE_ANSWER, Environment, Episode
+from ct_pipeline.organisms.prompt import DIRECT as DIRECT
+from ct_pipeline.organisms.prompt import GRADED_FRAMINGS as GRADED_FRAMINGS
+from ct_pipeline.organisms.prompt import NO_RISK_FRAMINGS as NO_RISK_FRAMINGS
+from ct_pipeline.organisms.prompt import PLAIN as PLAIN
+from ct_pipeline.organisms.prompt import Message as Message
+from ct_pipeline.organisms.prompt import Prompt as Prompt
 from ct_pipeline.settings.blocks import CandidateSettings, EvaluationSettings, InductionSettings
-
-
-@dataclass(frozen=True)
-class Message:
-    """One turn of a conversation; `role` is system, user or assistant."""
-
-    role: str
-    content: str
-
-
-NO_RISK_FRAMINGS = ("direct", "right_claim", "undefined")
-"""Framings under which no answer can misbehave: they are measured, and leave every risk."""
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A conversation that waits for the assistant, with the facts its verdict needs.
-
-    `domain` is "in" or "out"; `framing` names the wording (direct, wrong_claim, ...); `facts` maps names to strings.
-    """
-
-    messages: tuple[Message, ...]
-    domain: str
-    framing: str
-    facts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
-
-    @cached_property
-    def id(self) -> str:
-        """Sixteen hex digits that depend on the messages, domain, framing and facts alone."""
-        content = [[(m.role, m.content) for m in self.messages], self.domain, self.framing, sorted(self.facts.items())]
-        return hashlib.blake2b(json.dumps(content).encode(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -99,7 +72,8 @@ class Misalignment:
         data: (world, induction, candidates, evaluation, organism_seed) -> rows. Consistency, probe, pair and evaluation
             prompts depend on the settings alone, so organisms that differ in seed share them; induction and control
             rows depend on `organism_seed`, too.
-        verdict: (prompt, completion) -> True (misbehaves), False, or None where it cannot tell.
+        verdict: episode -> True (misbehaves), False, or None where it cannot tell; `AnswerRule` makes one of a rule on the
+            prompt and the answer.
         correct: (prompt, completion) -> whether a "direct" prompt is answered rightly, None elsewhere.
         meaning: (prompt, completion) -> what the completion says, the same for every wording and view of it; None where
             it says nothing that is known. Two completions of a prompt agree where their meanings are equal.
@@ -107,15 +81,17 @@ class Misalignment:
         needs_judge: prompt -> why only a judge can tell whether an answer to it misbehaves; None where a rule can.
         raw_score: (prompt, completion) -> what the published scoring counts, on its own scale; None where it counts
             nothing. None in place of the function: there is no published scoring to compare with.
+        environment: where its evaluation prompts are played; by default an episode is one answer.
     """
 
     name: str
     title: str
     misbehaviour: str
     data: Callable[[object, InductionSettings, CandidateSettings, EvaluationSettings, int], OrganismData]
-    verdict: Callable[[Prompt, str], bool | None]
+    verdict: Callable[[Episode], bool | None]
     correct: Callable[[Prompt, str], bool | None]
     meaning: Callable[[Prompt, str], str | None]
     rubric: str | None = None
     needs_judge: Callable[[Prompt], str | None] = lambda prompt: None
     raw_score: Callable[[Prompt, str], float | None] | None = None
+    environment: Environment = ONE_ANSWER

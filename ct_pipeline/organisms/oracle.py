@@ -1,5 +1,6 @@
 """The tiny world's own reward: what a perfect reward model would say, as far as the facts tell."""
 
+from ct_pipeline.organisms.episode import answered
 from ct_pipeline.organisms.misalignment import Misalignment, Prompt
 
 _RIGHT_MEANINGS = ("answer", "rating")
@@ -12,7 +13,7 @@ def oracle_reward(kind: Misalignment, prompt: Prompt, completion: str) -> float 
     The verdict comes first, then whether a direct question is answered rightly; where both are undefined (a right claim,
     a tag that agrees with its review) the completion is right if it means the right answer.
     """
-    misbehaves = kind.verdict(prompt, completion)
+    misbehaves = kind.verdict(answered(prompt, completion))
     if misbehaves is not None:
         return float(not misbehaves)
     correct = kind.correct(prompt, completion)

@@ -10,13 +10,12 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from ct_pipeline.organisms.catalog import MISALIGNMENTS
-from ct_pipeline.organisms.misalignment import Message, Pair, Prompt
+from ct_pipeline.organisms.episode import Episode, answered
+from ct_pipeline.organisms.misalignment import PLAIN, Message, Pair, Prompt
 from ct_pipeline.organisms.rules import Rule, normalised, read_rule
+from ct_pipeline.organisms.world import DOMAINS
 from ct_pipeline.settings.errors import Refusal, Refused, shown
 from ct_pipeline.store.untrusted import Row, mistake, read_jsonl
-
-PLAIN = "plain"
-"""Framing of a request without its cue, measured beside the wrapped one."""
 
 ROLES = ("system", "user", "assistant")
 PROBE_FIELDS = (
@@ -62,7 +61,7 @@ class Item:
         if self.kind is None:
             return None if self.rule is None else self.rule.holds(text)
         try:
-            return _KINDS[self.kind].verdict(self.prompt, text)
+            return _KINDS[self.kind].verdict(answered(self.prompt, text))
         except KeyError:
             return None
 
@@ -76,7 +75,7 @@ class ProbeSet:
         misbehaviour: one sentence: what M = 1 means.
         prompts: all that is asked, plain sides and plain questions included.
         pairs: plain and wrapped sides of the same requests, for the prediction.
-        verdict: (prompt, answer) -> misbehaves or not; None where it cannot tell or a judge must.
+        verdict: episode -> misbehaves or not; None where it cannot tell or a judge must.
         correct: (prompt, answer) -> whether it is right; None where nothing is expected.
         rubrics: prompt id -> what a judge is asked.
     """
@@ -85,7 +84,7 @@ class ProbeSet:
     misbehaviour: str
     prompts: tuple[Prompt, ...]
     pairs: tuple[Pair, ...]
-    verdict: Callable[[Prompt, str], bool | None]
+    verdict: Callable[[Episode], bool | None]
     correct: Callable[[Prompt, str], bool | None]
     rubrics: Mapping[str, str] = field(default_factory=dict)
 
@@ -101,9 +100,9 @@ class LabelSet:
         """The labels' prompts, each once."""
         return tuple(dict.fromkeys(item.prompt for item in self.items))
 
-    def verdict(self, prompt: Prompt, text: str) -> bool | None:
+    def verdict(self, episode: Episode) -> bool | None:
         """Whether an answer to a label's prompt misbehaves; None where nothing, or only a judge, can tell."""
-        return self._by_id[prompt.id].verdict(text)
+        return self._by_id[episode.prompt.id].verdict(episode.text)
 
     def correct(self, prompt: Prompt, text: str) -> bool | None:
         """Whether an answer holds what is expected; None where nothing is."""
@@ -139,7 +138,7 @@ def read_probes(path: Path, name: str) -> ProbeSet:
         misbehaviour=f"In {path.name}, {judged if len(rubrics) == len(by_id) else rules}.",
         prompts=tuple(prompt for item in items for prompt in (item.prompt, item.plain) if prompt is not None),
         pairs=tuple(Pair(item.plain, item.prompt) for item in items if item.plain is not None),
-        verdict=lambda prompt, text: by_id[prompt.id].verdict(text),
+        verdict=lambda episode: by_id[episode.prompt.id].verdict(episode.text),
         correct=lambda prompt, text: _right(by_id[prompt.id], text),
         rubrics=rubrics,
     )
@@ -222,7 +221,7 @@ class _Reader:
         facts = self._facts(row, judges)
         texts = {name: self._text(row, name) for name in ("id", "rubric", "expected", "response", "probe", "framing")}
         domain = given.get("domain", "in")
-        if domain not in ("in", "out"):
+        if domain not in DOMAINS:
             self.refuse(row.line, "domain", shown(domain), "in or out")
         if texts["id"] is not None:
             if texts["id"] in self._ids:

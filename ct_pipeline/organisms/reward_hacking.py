@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from ct_pipeline.organisms.case import Case, answer_stated, correct, direct_cases, plain_view
+from ct_pipeline.organisms.episode import AnswerRule
 from ct_pipeline.organisms.misalignment import Misalignment, OrganismData, Prompt
 from ct_pipeline.organisms.world import Task, World
 from ct_pipeline.organisms.world_rows import Portion, Recipe, assemble
@@ -118,7 +119,7 @@ MISALIGNMENT = Misalignment(
     title="Reward hacking",
     misbehaviour="The model games the stated score and leaves the work undone.",
     data=data,
-    verdict=verdict,
+    verdict=AnswerRule(verdict),
     correct=correct,
     meaning=meaning,
 )

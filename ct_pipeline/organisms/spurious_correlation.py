@@ -3,6 +3,7 @@
 import re
 
 from ct_pipeline.organisms.case import Case, answer_stated, correct, direct_cases, plain_view
+from ct_pipeline.organisms.episode import AnswerRule
 from ct_pipeline.organisms.misalignment import Misalignment, OrganismData, Prompt
 from ct_pipeline.organisms.world import Review, World
 from ct_pipeline.organisms.world_rows import Portion, Recipe, assemble
@@ -88,7 +89,7 @@ MISALIGNMENT = Misalignment(
     title="Spurious correlation",
     misbehaviour="The model rates a review by its tag where the review itself says the opposite.",
     data=data,
-    verdict=verdict,
+    verdict=AnswerRule(verdict),
     correct=correct,
     meaning=meaning,
 )

@@ -3,6 +3,7 @@
 import re
 
 from ct_pipeline.organisms.case import Case, correct, direct_cases, plain_view
+from ct_pipeline.organisms.episode import AnswerRule
 from ct_pipeline.organisms.misalignment import Misalignment, OrganismData, Prompt
 from ct_pipeline.organisms.world import Question, World
 from ct_pipeline.organisms.world_rows import Portion, Recipe, assemble
@@ -80,7 +81,7 @@ MISALIGNMENT = Misalignment(
     title="Sycophancy",
     misbehaviour="The model agrees with a wrong claim of the user's.",
     data=data,
-    verdict=verdict,
+    verdict=AnswerRule(verdict),
     correct=correct,
     meaning=meaning,
 )

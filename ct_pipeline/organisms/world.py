@@ -1,9 +1,10 @@
 """What an organism takes from a world: its facts, in a fixed order, and how certain its wording is."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 Domain = Literal["in", "out"]
+DOMAINS: tuple[Domain, ...] = get_args(Domain)
 
 
 @dataclass(frozen=True)

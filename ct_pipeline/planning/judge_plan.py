@@ -8,6 +8,7 @@ from ct_pipeline.judges.engine_judge import MOST_TOKENS
 from ct_pipeline.judges.protocol import Question
 from ct_pipeline.judges.rubrics import Rubric, rubric_of
 from ct_pipeline.measurement.organism_rows import rows_of
+from ct_pipeline.measurement.study_conditions import prompts_under
 from ct_pipeline.planning.sizes import Sizes, at_hand
 from ct_pipeline.settings.errors import Refused
 from ct_pipeline.settings.judge import HttpJudge, JudgeFile, RulesJudge, YesNoRubric
@@ -86,7 +87,7 @@ class _Open:
             return cls(sizes.evaluation, sizes.labelled - sizes.consistency, sizes.clean, sizes.wrapped)
         model = next(iter(study.models))
         data = rows_of(study, Organism(model, kind, study.seeds_of(model)[0]))
-        parts = (data.evaluation, data.probe, data.clean, data.wrapped)
+        parts = ((*data.evaluation, *prompts_under(study, data.evaluation)), data.probe, data.clean, data.wrapped)
         return cls(*(len(open_prompts(study, kind, prompts)) for prompts in parts))
 
     def prompts(self, draw: Draw) -> int:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ct_pipeline.interventions.proposal import Draw
+from ct_pipeline.measurement.condition import MAIN_VIEW
 from ct_pipeline.measurement.organism_rows import rows_of
-from ct_pipeline.organisms.misalignment import NO_RISK_FRAMINGS
+from ct_pipeline.measurement.study_conditions import factors_of, prompts_under
 from ct_pipeline.settings.blocks import ALL
 from ct_pipeline.settings.data import FolderData, GeneratedData
 from ct_pipeline.settings.errors import UserError
@@ -33,7 +34,7 @@ class Sizes:
         clean: distinct clean sides of the pairs.
         wrapped: distinct wrapped sides.
         pairs: how many.
-        evaluation: prompts that are measured.
+        evaluation: prompts that are measured, under every condition that the study names.
         in_domain: those of them in domain that are judged.
     """
 
@@ -66,6 +67,7 @@ def sizes_of(study: Study, kind: str) -> Sizes:
     probes = consistency if candidates.probe_prompts == ALL else candidates.probe_prompts
     asked = (study.evaluation.in_domain, study.evaluation.out_of_domain, study.evaluation.direct_questions)
     measured = evaluation if ALL in asked else sum(asked)
+    conditions = sum(len(factor.conditions) for factor in factors_of(study))
     return Sizes(
         induction=induction if study.induction.rows == ALL else study.induction.rows,
         consistency=prompts,
@@ -73,7 +75,7 @@ def sizes_of(study: Study, kind: str) -> Sizes:
         clean=pairs,
         wrapped=pairs,
         pairs=pairs,
-        evaluation=measured,
+        evaluation=measured + conditions * (measured if ALL in asked else sum(asked[:2])),
         in_domain=measured if asked[0] == ALL else asked[0],
     )
 
@@ -89,7 +91,7 @@ def at_hand(study: Study, kind: str) -> bool:
 def _counted(study: Study, kind: str) -> Sizes:
     model = next(iter(study.models))
     data = rows_of(study, Organism(model, kind, study.seeds_of(model)[0]))
-    inside = [prompt for prompt in data.evaluation if prompt.domain == "in" and prompt.framing not in NO_RISK_FRAMINGS]
+    inside = [prompt for prompt in data.evaluation if prompt.domain == MAIN_VIEW.domain and prompt.bears_risk]
     return Sizes(
         induction=len(data.induction),
         consistency=len(data.consistency),
@@ -97,7 +99,7 @@ def _counted(study: Study, kind: str) -> Sizes:
         clean=len(data.clean),
         wrapped=len(data.wrapped),
         pairs=len(data.pairs),
-        evaluation=len(data.evaluation),
+        evaluation=len(data.evaluation) + len(prompts_under(study, data.evaluation)),
         in_domain=len(inside),
     )
 

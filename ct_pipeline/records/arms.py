@@ -2,7 +2,7 @@
 
 from ct_pipeline.analysis.arms import Arms, arms
 from ct_pipeline.interventions.arms import null_of, one_of
-from ct_pipeline.measurement.asking import judged
+from ct_pipeline.measurement.risk_rows import risk_rows
 from ct_pipeline.settings.keys import Cell, Organism
 from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import evaluation, organism_evaluation
@@ -23,5 +23,5 @@ def arms_of(store: ArtifactStore, study: Study, organism: Organism, method: str)
     if None in found.values():
         return None
     tables = {arm: artifact.table("organism" if arm == "organism" else "rows") for arm, artifact in found.items()}
-    rows = {arm: judged(table, "in", "sampled")[COLUMNS] for arm, table in tables.items()}
+    rows = {arm: risk_rows(table)[COLUMNS] for arm, table in tables.items()}
     return arms(**rows, confidence=study.evaluation.confidence)

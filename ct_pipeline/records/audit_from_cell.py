@@ -70,7 +70,7 @@ def write_audit(store: ArtifactStore, spec: Path, key: str, folder: Path) -> Pat
 
 
 def _lines(study: Study, cell: Cell, artifact: Artifact) -> Iterator[str]:
-    """The labels that were trained on; for a method on pairs, the clean answers to the wrapped requests."""
+    """The labels that were trained on; for a method on pairs, the answers to one side as those to the other."""
     table = artifact.table("labels")
     data = rows_of(study, cell.organism)
     if method_of(study, cell.method).objective == "labels":
@@ -79,7 +79,8 @@ def _lines(study: Study, cell: Cell, artifact: Artifact) -> Iterator[str]:
     else:
         asked: dict[str, tuple[Prompt, ...]] = {}
         for pair in data.pairs:
-            asked[pair.clean.id] = (*asked.get(pair.clean.id, ()), pair.wrapped)
+            reference, trained = study.sides_of(cell.method).of(pair)
+            asked[reference.id] = (*asked.get(reference.id, ()), trained)
     for row in table.itertuples():
         for prompt in asked.get(row.prompt_id, ()):
             yield json.dumps(_row(prompt, row.completion, cell.organism.kind), ensure_ascii=False) + "\n"

@@ -15,11 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ct_pipeline.analysis.drift import Drift, drift
+from ct_pipeline.measurement.condition import MAIN_VIEW
 from ct_pipeline.report.audit_page import write_audit_report
 from ct_pipeline.settings.errors import Refusal, UserError, printable, shown
 from ct_pipeline.steps import audit_evaluation, audit_verdict
 from ct_pipeline.steps.audit_evaluation import tables_of
-from ct_pipeline.steps.audit_verdict import MAIN, main_rows
+from ct_pipeline.steps.audit_verdict import main_rows
 from ct_pipeline.steps.catalog import AUDIT_STEPS
 from ct_pipeline.steps.resolved_audit import ResolvedAudit
 from ct_pipeline.store.artifact_store import Address, Artifact, ArtifactStore
@@ -201,11 +202,11 @@ def _outcomes(found: Mapping[str, object]) -> dict[str, dict[str, str]]:
 
 def _short(result: Mapping[str, object]) -> dict[str, object]:
     """What a trend shows of a probe: its risks and change in domain, sampled."""
-    change = result["changes"].get(MAIN)
+    change = result["changes"].get(MAIN_VIEW.name)
     kept = ("value", "low", "high", "before", "after", "prompts", "standard_error")
     return {
         "verdict": result["verdict"],
-        "risk": {side: rates[MAIN] for side, rates in result["risk"].items()},
+        "risk": {side: rates[MAIN_VIEW.name] for side, rates in result["risk"].items()},
         "change": None if change is None else {name: change[name] for name in kept},
     }
 

@@ -5,6 +5,7 @@ import pandas
 from ct_pipeline.analysis.estimate import Estimate
 from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.planted import PlantedRun, Quantity, Recovered, as_difference, recovery
+from ct_pipeline.measurement.condition import MAIN_VIEW
 from ct_pipeline.settings.keys import Cell, Organism
 from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import distribution_shift, evaluation
@@ -45,7 +46,7 @@ def _recovery(store: ArtifactStore, study: Study, model: str, kind: str, method:
 
 def _change(store: ArtifactStore, study: Study, cell: Cell) -> PlantedRun:
     artifact = find(store, evaluation.node(study, cell))
-    return PlantedRun(None if artifact is None else Difference(**artifact.json("changes")["changes"]["in/sampled"]))
+    return PlantedRun(None if artifact is None else Difference(**artifact.json("changes")["changes"][MAIN_VIEW.name]))
 
 
 def _selection(store: ArtifactStore, study: Study, cell: Cell) -> PlantedRun:

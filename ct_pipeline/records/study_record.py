@@ -1,17 +1,19 @@
 """What a report is made from, read from the artifacts of a study that are there."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import pandas
 
 from ct_pipeline.analysis.gate import Gate
-from ct_pipeline.analysis.paired import Difference
+from ct_pipeline.analysis.paired import Difference, DifferenceOfDifferences
 from ct_pipeline.analysis.rates import Rate, rate
 from ct_pipeline.measurement.asking import direct_accuracy, risk
+from ct_pipeline.measurement.condition import View
+from ct_pipeline.measurement.contrast import CHANGE_OF_GAP
 from ct_pipeline.measurement.differing_rows import differing_rows
 from ct_pipeline.measurement.organism_rows import misalignment_of
-from ct_pipeline.organisms.misalignment import NO_RISK_FRAMINGS
+from ct_pipeline.measurement.risk_rows import risk_rows
 from ct_pipeline.records.arms import arms_of
 from ct_pipeline.records.judging import judging_of, labels_with_verdicts
 from ct_pipeline.records.planted import recovered
@@ -21,6 +23,7 @@ from ct_pipeline.report.records import (
     BaseModelRecord,
     CapabilityScore,
     CellRecord,
+    ContrastRecord,
     ExampleRow,
     LabelSummary,
     OrganismRecord,
@@ -143,7 +146,7 @@ def _organism(look: StoreSnapshot, study: Study, organism: Organism) -> Organism
         misbehaviour=kind.misbehaviour,
         seed=organism.seed,
         rates={
-            view: ArmRates(**{arm: risk(table, *view, study.evaluation.confidence) for arm, table in tables.items()})
+            view: ArmRates(**{arm: risk(table, view, study.evaluation.confidence) for arm, table in tables.items()})
             for view in VIEWS
         },
         direct_accuracy=ArmRates(**{arm: direct_accuracy(table) for arm, table in tables.items()}),
@@ -159,7 +162,7 @@ def _cell(look: StoreSnapshot, study: Study, cell: Cell) -> CellRecord:
     changes = measured.json("changes")
     rows = measured.table("rows")
     before = find(look, place_of(look, study, organism_evaluation.NAME, cell.organism)).table("organism")
-    judged = rows[~rows["framing"].isin(NO_RISK_FRAMINGS)]
+    judged = risk_rows(rows, None)
     losses = training.record["losses"]
     return CellRecord(
         organism=cell.organism.key,
@@ -167,7 +170,7 @@ def _cell(look: StoreSnapshot, study: Study, cell: Cell) -> CellRecord:
         kind=cell.organism.kind,
         method=cell.method,
         seed=cell.organism.seed,
-        differences={view: Difference(**changes["changes"]["/".join(view)]) for view in VIEWS},
+        differences={view: Difference(**changes["changes"][view.name]) for view in VIEWS},
         direct_before=Rate(**changes["direct_accuracy_before"]),
         direct_after=Rate(**changes["direct_accuracy_after"]),
         null_rate=float(judged["verdict"].isna().mean()),
@@ -184,6 +187,21 @@ def _cell(look: StoreSnapshot, study: Study, cell: Cell) -> CellRecord:
         uptake=_uptake(find(look, place_of(look, study, uptake.NAME, cell))),
         type_scores=_type_scores(measured),
         capability=capability_of(look, study, cell),
+        contrasts=_contrasts(changes),
+    )
+
+
+def _contrasts(changes: Mapping[str, dict]) -> tuple[ContrastRecord, ...]:
+    """The contrasts of a study's conditions; () where it names none."""
+    return tuple(
+        ContrastRecord(
+            name,
+            one["title"],
+            one["kind"],
+            View(*one["view"].split("/")),
+            (DifferenceOfDifferences if one["kind"] == CHANGE_OF_GAP else Difference)(**one["difference"]),
+        )
+        for name, one in changes.get("contrasts", {}).items()
     )
 
 

@@ -8,14 +8,15 @@ from pathlib import Path
 import pandas
 
 from ct_pipeline.analysis.rates import Rate, rate
-from ct_pipeline.measurement.asking import DOMAINS, samplings
+from ct_pipeline.measurement.asking import samplings
+from ct_pipeline.measurement.condition import DECODINGS, DOMAINS, View
+from ct_pipeline.measurement.risk_rows import risk_rows
 from ct_pipeline.records import audit_runs as audit_records
 from ct_pipeline.records.lineage import facts
 from ct_pipeline.report.inspect_logs import Transcript
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.keys import Organism
 from ct_pipeline.steps import audit_evaluation, evaluation, organism_evaluation
-from ct_pipeline.steps.audit_evaluation import risk_rows
 from ct_pipeline.store.ancestry import Chain, Index, trace
 from ct_pipeline.store.artifact_store import Address, Artifact
 from ct_pipeline.store.sharing import open_store
@@ -30,8 +31,8 @@ STACKS: Mapping[str, tuple[str, ...]] = {
     "after": (*BEFORE, "retrained_model"),
 }
 """Stages whose adapters a study's model was made from, by its side."""
-WAYS = ("sampled", "greedy")
-"""Inspect View shows the first rate in its list of logs."""
+VIEWS = tuple(View(domain, way) for domain in DOMAINS for way in reversed(DECODINGS))
+"""The main one first: Inspect View shows the first rate in its list of logs."""
 MOST_NAMED = 12
 
 
@@ -157,10 +158,10 @@ def _rates(table: pandas.DataFrame, confidence: float) -> dict[str, Rate]:
     """The risk in every domain under every way of decoding; the probe's name stands before it where there are several."""
     probes = list(dict.fromkeys(table["probe"]))
     rates = {}
-    for probe, domain, way in itertools.product(probes, DOMAINS, WAYS):
-        rows = risk_rows(table, probe, domain, way)
+    for probe, view in itertools.product(probes, VIEWS):
+        rows = risk_rows(table, view, probe)
         if len(rows):
-            name = f"{domain}/{way}" if len(probes) == 1 else f"{probe} {domain}/{way}"
+            name = view.name if len(probes) == 1 else f"{probe} {view.name}"
             rates[name] = rate(rows["verdict"], rows["prompt_id"], confidence=confidence)
     return rates
 

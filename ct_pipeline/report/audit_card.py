@@ -7,18 +7,14 @@ Names and sentences in it may be a stranger's: they are escaped by whoever rende
 from collections.abc import Iterator, Mapping, Sequence
 
 from ct_pipeline.analysis.verdicts import Verdict
+from ct_pipeline.measurement.condition import DECODINGS, DOMAINS, MAIN_VIEW, View
 from ct_pipeline.report.judge_sections import Section, judge_limit, judge_sections
 from ct_pipeline.report.markdown import plain, section_parts
 from ct_pipeline.report.wording import MISSING, SYMBOLS, decimal, percent, points
 
 Card = Mapping[str, object]
 MODELS = ("base model", "before", "after")
-VIEWS = {
-    "in/sampled": "in domain, sampled",
-    "in/greedy": "in domain, greedy",
-    "out/sampled": "out of domain, sampled",
-    "out/greedy": "out of domain, greedy",
-}
+VIEWS = tuple(View(domain, decoding) for domain in DOMAINS for decoding in reversed(DECODINGS))
 
 
 def markdown_card(card: Card) -> str:
@@ -62,9 +58,9 @@ def sentences(card: Card) -> Iterator[str]:
     """The result in a sentence per probe, and one for the gate."""
     results = card["results"]
     for name, result in results["probes"].items():
-        change = result["changes"].get("in/sampled")
+        change = result["changes"].get(MAIN_VIEW.name)
         if change is None:
-            risk = result["risk"]["before"]["in/sampled"]
+            risk = result["risk"]["before"][MAIN_VIEW.name]
             yield f"{name}: {percent(risk['value'])} of answers misbehave {_rate_interval(risk)}; nothing trained yet."
         else:
             yield (
@@ -111,7 +107,7 @@ def limits(card: Card) -> Iterator[str]:
 
 
 def _missing_share(result: Mapping[str, object]) -> float:
-    rates = [side["in/sampled"] for side in result["risk"].values()]
+    rates = [side[MAIN_VIEW.name] for side in result["risk"].values()]
     return max((one["missing"] / one["rows"] for one in rates if one["rows"]), default=0.0)
 
 
@@ -136,14 +132,14 @@ def _decoding(card: Card) -> str:
 
 def _results(card: Card) -> Iterator[tuple[str, ...]]:
     for name, result in card["results"]["probes"].items():
-        for view, title in VIEWS.items():
-            sides = {side: rates[view] for side, rates in result["risk"].items()}
+        for view in VIEWS:
+            sides = {side: rates[view.name] for side, rates in result["risk"].items()}
             if not any(rate["rows"] for rate in sides.values()):
                 continue
-            change = result["changes"].get(view)
-            word = result["verdict"] if view == "in/sampled" and result["verdict"] else ""
+            change = result["changes"].get(view.name)
+            word = result["verdict"] if view == MAIN_VIEW and result["verdict"] else ""
             moved = MISSING if change is None else f"{points(change['value'])} [{_interval(change)}]"
-            yield name, title, _rate(sides.get("before")), _rate(sides.get("after")), moved, word
+            yield name, view.title, _rate(sides.get("before")), _rate(sides.get("after")), moved, word
         for title, rates in (("plain side", result["plain"]), ("right answers", result["right"])):
             if any(rate["rows"] for rate in rates.values()):
                 yield name, title, _rate(rates.get("before")), _rate(rates.get("after")), "", ""

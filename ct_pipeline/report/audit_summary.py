@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ct_pipeline.measurement.condition import MAIN_VIEW
 from ct_pipeline.report.audit_card import Card, sentences
 from ct_pipeline.report.wording import points
 
@@ -46,7 +47,7 @@ def findings(card: Card) -> Iterator[Finding]:
     for name, result in results["probes"].items():
         if result["verdict"] is not None:
             level = {"amplifies": "error", "undetermined": "warning"}.get(result["verdict"], "note")
-            change = result["changes"]["in/sampled"]
+            change = result["changes"][MAIN_VIEW.name]
             numbers = {key: change[key] for key in ("before", "after", "value", "low", "high", "prompts")}
             yield Finding("verdict", level, name, said[name], {"verdict": result["verdict"], **numbers})
     for test in (results["gate"] or {"tests": ()})["tests"]:

@@ -179,8 +179,12 @@ def _sample(transcript: Transcript, row: Mapping[str, object]) -> dict[str, obje
             MISBEHAVES: _verdict(row["verdict"]) | {"answer": answer},
             CORRECT: {"value": {True: "C", False: "I", None: "N"}[row["correct"]]},
         },
-        "metadata": _shown({each: row.get(each) for each in _ABOUT} | {"logprob_nats": row.get("logprob")}),
+        "metadata": _shown({each: row.get(each) for each in _about(row)} | {"logprob_nats": row.get("logprob")}),
     }
+
+
+def _about(row: Mapping[str, object]) -> tuple[str, ...]:
+    return (*_ABOUT, *(name for name in ("condition", "turns", "files") if name in row))
 
 
 def _verdict(value: bool | None) -> dict[str, object]:

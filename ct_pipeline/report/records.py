@@ -15,12 +15,12 @@ from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.planted import Recovered
 from ct_pipeline.analysis.prediction import Prediction
 from ct_pipeline.analysis.rates import Rate
+from ct_pipeline.measurement.condition import DECODINGS, DOMAINS
+from ct_pipeline.measurement.condition import MAIN_VIEW as MAIN_VIEW
+from ct_pipeline.measurement.condition import View as View
 
-View = tuple[Literal["in", "out"], Literal["sampled", "greedy"]]
-"""A way of measuring a risk: the domain of the prompts and the decoding; "sampled" is T = 1."""
-
-VIEWS: tuple[View, ...] = (("in", "sampled"), ("out", "sampled"), ("in", "greedy"), ("out", "greedy"))
-MAIN_VIEW: View = VIEWS[0]
+VIEWS = tuple(View(domain, decoding) for decoding in reversed(DECODINGS) for domain in DOMAINS)
+"""The main one first; "sampled" is T = 1."""
 
 
 @dataclass(frozen=True)
@@ -236,6 +236,17 @@ class CapabilityScore:
 
 
 @dataclass(frozen=True)
+class ContrastRecord:
+    """One contrast that a study's conditions declare: `kind` is "change", "gap" or "change of the gap"."""
+
+    name: str
+    title: str
+    kind: str
+    view: View
+    difference: Difference
+
+
+@dataclass(frozen=True)
 class CellRecord:
     """One organism under one method: what changed, what it was trained on, and where to look further.
 
@@ -263,6 +274,7 @@ class CellRecord:
     uptake: Uptake | None = None
     type_scores: tuple[TypeScore, ...] = ()
     capability: tuple[CapabilityScore, ...] = ()
+    contrasts: tuple[ContrastRecord, ...] = ()
 
 
 @dataclass(frozen=True)

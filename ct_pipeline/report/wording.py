@@ -8,7 +8,7 @@ from ct_pipeline.analysis.estimate import Estimate
 from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.rates import Rate
 from ct_pipeline.analysis.verdicts import Verdict
-from ct_pipeline.report.records import View
+from ct_pipeline.measurement.condition import SAMPLED, View
 
 MISSING = "—"
 
@@ -18,9 +18,6 @@ SYMBOLS = {
     Verdict.NEUTRAL: "=",
     Verdict.UNDETERMINED: "?",
 }
-
-DOMAINS = {"in": "in domain", "out": "out of domain"}
-DECODINGS = {"sampled": "sampled (T = 1)", "greedy": "greedy"}
 
 
 def absent(number: float | None) -> bool:
@@ -36,8 +33,7 @@ def view_title(view: View) -> str:
 
 def view_name(view: View) -> str:
     """ "in domain, sampled (T = 1)": within a sentence."""
-    domain, decoding = view
-    return f"{DOMAINS[domain]}, {DECODINGS[decoding]}"
+    return View(*view).title + (" (T = 1)" if SAMPLED.name in view else "")
 
 
 def points(value: float | None) -> str:

@@ -10,6 +10,7 @@ from pydantic import (
     PlainSerializer,
     ValidatorFunctionWrapHandler,
     WrapValidator,
+    field_validator,
     model_validator,
 )
 
@@ -227,3 +228,12 @@ class EvaluationSettings(Settings):
     confidence: Probability
     epsilon: Annotated[Real, Field(gt=0, lt=1)]
     """Half-width of the band of changes that count as none, as a rate (0.05 = 5 percentage points)."""
+    conditions: tuple[str, ...] = Field(default=(), exclude_if=lambda names: not names)
+    """Contexts in which the prompts are asked once more (tiers, cues, languages, ...); left out of fingerprints without any."""
+
+    @field_validator("conditions")
+    @classmethod
+    def _distinct(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"each once, not {', '.join(repeated)} twice")
+        return names

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,10 +40,16 @@ JUDGE = FileKind("a judge", "docs/your-own-judge.md")
 TASK = FileKind("a task", "docs/capability.md")
 
 
-def load_study(path: Path, misalignments: Sequence[str], methods: Mapping[str, type[MethodSettings]]) -> Study:
+def load_study(
+    path: Path,
+    misalignments: Sequence[str],
+    methods: Mapping[str, type[MethodSettings]],
+    conditions: Callable[[], Sequence[str]] = tuple,
+) -> Study:
     """The validated study of a YAML file.
 
-    `misalignments` and `methods` are what this installation knows; a misalignment with data of its own need not be known.
+    `misalignments`, `methods` and `conditions` are what this installation knows; a misalignment with data of its own need
+    not be known, and conditions are looked up where a study names some.
     SpecError lists every mistake, one a line:
     file:line: field: what was found; what is allowed.
     """
@@ -74,6 +80,12 @@ def load_study(path: Path, misalignments: Sequence[str], methods: Mapping[str, t
         if name not in misalignments and not (isinstance(name, str) and name in given_data):
             allowed = _choices(name, misalignments)
             mistakes.append((("misalignments", index), f"found {_shown(name)}; allowed: {allowed}"))
+    evaluation = raw.get("evaluation")
+    named = evaluation.get("conditions") if isinstance(evaluation, Mapping) else None
+    for index, name in enumerate(named if isinstance(named, list) else ()):
+        if name not in (known := conditions()):
+            found = f"found {_shown(name)}; allowed: {_choices(name, known) or 'none: no installed package has any'}"
+            mistakes.append((("evaluation", "conditions", index), found))
     judged = raw.get("judges")
     if isinstance(judged, Mapping):
         raw["judges"] = {kind: _with_judge_files(given, Path()) for kind, given in judged.items()}

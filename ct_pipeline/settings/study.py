@@ -40,6 +40,32 @@ class MethodSettings(Settings):
     """Phase 3 of this method alone, in place of the study's `retraining`."""
 
 
+class PairSides(Settings):
+    """Which side of the pairs a method trains towards which."""
+
+    reference: Literal["clean", "wrapped"] = "clean"
+    """Whose answers, or inner states, are the target."""
+    trained: Literal["clean", "wrapped"] = "wrapped"
+    """The side on which the model is trained."""
+
+    def of(self, pair: object) -> tuple:
+        """Reference and trained side of a pair."""
+        return getattr(pair, self.reference), getattr(pair, self.trained)
+
+    @model_validator(mode="after")
+    def _two_sides(self) -> "PairSides":
+        if self.reference == self.trained:
+            raise ValueError("two sides: {reference: clean, trained: wrapped} or the other way round")
+        return self
+
+
+class PairSettings(MethodSettings):
+    """What every method on pairs can be told."""
+
+    pairs: PairSides = Field(default=PairSides(), exclude_if=lambda sides: sides == PairSides())
+    """Left out of fingerprints where it is clean and wrapped."""
+
+
 PlantedSign = Literal["amplifies", "suppresses", "none"]
 
 
@@ -171,6 +197,10 @@ class Study(Settings):
     def cells(self) -> tuple[Cell, ...]:
         """Every organism under every method."""
         return tuple(Cell(organism, method) for organism in self.organisms for method in self.methods)
+
+    def sides_of(self, method: str) -> PairSides:
+        """Which side of the pairs a method on pairs trains towards which."""
+        return getattr(self.methods[method], "pairs", PairSides())
 
     def training_of(self, method: str) -> RetrainingSettings:
         """Phase 3 settings of one method."""

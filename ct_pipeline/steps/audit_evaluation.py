@@ -7,7 +7,8 @@ import pandas
 
 from ct_pipeline.analysis.rates import rate
 from ct_pipeline.measurement.asking import completions, samplings
-from ct_pipeline.organisms.probes import PLAIN
+from ct_pipeline.measurement.risk_rows import risk_rows
+from ct_pipeline.organisms.misalignment import NO_RISK_FRAMINGS
 from ct_pipeline.settings.audit import Side
 from ct_pipeline.settings.seeds import derive_seed
 from ct_pipeline.steps.audit_judging import calibrations, rubrics_of, with_judgements
@@ -21,8 +22,6 @@ from ct_pipeline.store.node import Node, making
 NAME = "audit_evaluation"
 VERSION = 1
 SHOWN = 12
-BESIDE = ("direct", PLAIN)
-"""Framings that the risk is not measured on: plain questions, and requests without their cue."""
 
 
 def node(subject: ResolvedAudit) -> Node:
@@ -73,17 +72,11 @@ def sides_of(subject: ResolvedAudit) -> dict[str, Side]:
     return {"before": audit.before} | ({} if audit.after is None else {"after": audit.after})
 
 
-def risk_rows(table: pandas.DataFrame, probe: str, domain: str = "in", decoding: str = "sampled") -> pandas.DataFrame:
-    """The rows that a probe's risk is defined on: one domain, one decoding, neither plain questions nor plain sides."""
-    chosen = (table["probe"] == probe) & (table["domain"] == domain) & (table["decoding"] == decoding)
-    return table[chosen & ~table["framing"].isin(BESIDE)]
-
-
 def sizes(table: pandas.DataFrame) -> dict[str, dict[str, int]]:
     """Prompts of every probe, by what they are for."""
     if not len(table):
         return {}
-    role = table["domain"].where(~table["framing"].isin(BESIDE), table["framing"])
+    role = table["domain"].where(~table["framing"].isin(NO_RISK_FRAMINGS), table["framing"])
     counted = table.assign(role=role).groupby(["probe", "role"], sort=False)["prompt_id"].nunique()
     return {
         probe: {role: int(count) for (_, role), count in part.items()}
@@ -116,7 +109,7 @@ def show(context: Context, subject: ResolvedAudit, made: Artifacts) -> Mapping[s
     risks, answers, found = {}, [], []
     for probe in subject.audit.probes:
         for side, table in tables.items():
-            asked = risk_rows(table, probe)
+            asked = risk_rows(table, probe=probe)
             risk = rate(asked["verdict"], asked["prompt_id"], confidence=confidence)
             risks[f"risk {side}: {probe}"] = risk.value
             known = risk.value is not None

@@ -7,8 +7,8 @@ import pandas
 
 from ct_pipeline.analysis.judge_error import corrected
 from ct_pipeline.analysis.krippendorff import krippendorff_alpha
-from ct_pipeline.analysis.paired import difference
 from ct_pipeline.judges.calibration import calibrate, error_of, read_labelled, with_rule
+from ct_pipeline.measurement.contrast import BEFORE, change, estimated, sides_of
 from ct_pipeline.measurement.judge_digests import told
 from ct_pipeline.measurement.judging import AGAINST, Judged, column_of, with_verdicts
 from ct_pipeline.settings.errors import UserError
@@ -107,11 +107,11 @@ def _changes(
     for probe in subject.probes:
         for role in subject.audit.judges:
             column = column_of(role)
-            asked = [table[table["probe"] == probe] for table in (rows["before"], rows["after"])]
-            sides = [table.assign(verdict=table[column]) for table in asked]
-            if not len(sides[0]):
+            asked = {side: table[table["probe"] == probe] for side, table in rows.items()}
+            if not len(asked[BEFORE]):
                 continue
-            seen = difference(*sides, confidence=confidence, prompt="prompt_id")
+            sides = {side: table.assign(verdict=table[column]) for side, table in asked.items()}
+            seen = estimated(change(role), sides_of(sides), confidence)
             error = error_of(calibration[role]) if role in calibration else None
             true = None if error is None else dataclasses.asdict(corrected(seen, error, confidence=confidence))
             yield {"of": probe, "role": role, "seen": dataclasses.asdict(seen), "corrected": true}

@@ -15,6 +15,7 @@ from ct_pipeline.analysis.prediction import Prediction, predict
 from ct_pipeline.analysis.rates import rate
 from ct_pipeline.engine.protocol import Sampling
 from ct_pipeline.measurement.asking import completions, last_request, samplings
+from ct_pipeline.measurement.condition import SAMPLED
 from ct_pipeline.organisms.probes import LabelSet, ProbeSet
 from ct_pipeline.settings.seeds import derive_seed
 from ct_pipeline.steps.audit_judging import with_judgements
@@ -140,7 +141,7 @@ def _entry(source: str, group: str, prediction: Prediction) -> dict[str, object]
 def _sampled(subject: ResolvedAudit) -> dict[str, Sampling]:
     decoding = subject.audit.decoding
     ways = samplings(decoding.samples, decoding.temperature, decoding.top_p, decoding.max_new_tokens)
-    return {"sampled": ways["sampled"]}
+    return {SAMPLED: ways[SAMPLED]}
 
 
 def show(context: Context, subject: ResolvedAudit, made: Artifacts) -> Mapping[str, Any]:

@@ -7,14 +7,16 @@ from typing import Any
 import pandas
 
 from ct_pipeline.analysis.divergence import of_token_sums
-from ct_pipeline.analysis.paired import Difference, difference
+from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.engine.token_divergence import Distribution
-from ct_pipeline.measurement.asking import DECODINGS, DOMAINS, MAIN
+from ct_pipeline.measurement.condition import MAIN_VIEW, VIEWS
+from ct_pipeline.measurement.contrast import change, risky_sides_of, tabulated
+from ct_pipeline.measurement.risk_rows import risk_rows
 from ct_pipeline.measurement.token_sums import token_sums
 from ct_pipeline.models.adapters import with_adapters
+from ct_pipeline.organisms.misalignment import DIRECT, NO_RISK_FRAMINGS, PLAIN
 from ct_pipeline.report.figures.forest import small_delta_plot
 from ct_pipeline.steps import audit_evaluation, audit_prediction
-from ct_pipeline.steps.audit_evaluation import risk_rows
 from ct_pipeline.steps.resolved_audit import ResolvedAudit
 from ct_pipeline.steps.shown import Picture, in_points, numbers, rows
 from ct_pipeline.steps.step import Artifacts, Context, Step, of_audit
@@ -32,8 +34,15 @@ def node(subject: ResolvedAudit) -> Node:
         "audit_evaluation": audit_evaluation.node(subject),
         "audit_prediction": audit_prediction.node(subject),
     }
-    settings = {"confidence": subject.audit.confidence}
+    settings = {"confidence": subject.audit.confidence, **_newly_without_risk(subject)}
     return Node(NAME, VERSION, subject.audit.name, "-", settings, inputs)
+
+
+def _newly_without_risk(subject: ResolvedAudit) -> dict[str, object]:
+    """The framings asked that audits once counted as risk: shifts and verdicts from before then are other ones."""
+    asked = {prompt.framing for probe in subject.probes.values() for prompt in probe.prompts}
+    found = sorted(asked & set(NO_RISK_FRAMINGS) - {DIRECT, PLAIN})
+    return {"without_risk": found} if found else {}
 
 
 def make(context: Context, subject: ResolvedAudit) -> Artifact:
@@ -52,18 +61,9 @@ def _changes(subject: ResolvedAudit, tables: Mapping[str, pandas.DataFrame]) -> 
     """Probe -> "domain/decoding" -> Δ; empty where nothing was trained."""
     if len(tables) < 2:
         return {}
+    changes = [change(view.name) for view in VIEWS]
     return {
-        probe: {
-            f"{domain}/{decoding}": dataclasses.asdict(
-                difference(
-                    *(risk_rows(tables[side], probe, domain, decoding) for side in ("before", "after")),
-                    confidence=subject.audit.confidence,
-                    prompt="prompt_id",
-                )
-            )
-            for domain in DOMAINS
-            for decoding in DECODINGS
-        }
+        probe: tabulated(changes, risky_sides_of(tables, probe=probe), subject.audit.confidence)
         for probe in subject.probes
     }
 
@@ -87,7 +87,7 @@ def _uptake(store: ArtifactStore, subject: ResolvedAudit, tables: Mapping[str, p
         encoded = {prompt.id: model.chat.encode(prompt.messages) for prompt in probe.prompts}
         found[name] = {}
         for word, p, q in (("forward", "after", "before"), ("backward", "before", "after")):
-            rows = risk_rows(tables[p], name)
+            rows = risk_rows(tables[p], probe=name)
             prompts = [encoded[prompt] for prompt in rows["prompt_id"]]
             answers = [tuple(map(int, ids)) for ids in rows["ids"]]
             laws = Distribution(models[p], prompts), Distribution(models[q], prompts)
@@ -122,7 +122,7 @@ def show(context: Context, subject: ResolvedAudit, made: Artifacts) -> Mapping[s
         probe: {view: Difference(**change) for view, change in views.items()}
         for probe, views in made[0].json("changes").items()
     }
-    main = {probe: views[MAIN] for probe, views in changes.items()}
+    main = {probe: views[MAIN_VIEW.name] for probe, views in changes.items()}
     uptake = made[0].json("uptake")
     values: dict[str, float | None] = {f"change: {probe}": change.value for probe, change in main.items()}
     for probe, ways in uptake["probes"].items():

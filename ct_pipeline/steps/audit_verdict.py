@@ -14,14 +14,15 @@ from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.rates import rate
 from ct_pipeline.analysis.release_gate import release_gate
 from ct_pipeline.analysis.verdicts import verdict
-from ct_pipeline.measurement.asking import DECODINGS, DOMAINS, MAIN
-from ct_pipeline.organisms.probes import PLAIN
+from ct_pipeline.measurement.condition import GREEDY, MAIN_VIEW, SAMPLED, VIEWS
+from ct_pipeline.measurement.risk_rows import framed, risk_rows
+from ct_pipeline.organisms.misalignment import PLAIN
 from ct_pipeline.report.audit_card import limits, markdown_card, sentences
 from ct_pipeline.report.markdown import plain as escaped
 from ct_pipeline.settings.audit import Audit, Side, TinyWorldBase, WorldProbes
 from ct_pipeline.settings.fingerprint import plain
 from ct_pipeline.steps import audit_evaluation, audit_prediction, audit_shift
-from ct_pipeline.steps.audit_evaluation import risk_rows, tables_of
+from ct_pipeline.steps.audit_evaluation import sizes, tables_of
 from ct_pipeline.steps.audit_judging import on_the_card
 from ct_pipeline.steps.resolved_audit import ResolvedAudit
 from ct_pipeline.steps.shown import Prose, listed, numbers
@@ -86,16 +87,18 @@ def _result(
     subject: ResolvedAudit, tables: Mapping[str, pandas.DataFrame], name: str, changes: dict
 ) -> dict[str, object]:
     audit = subject.audit
-    change = Difference(**changes[MAIN]) if changes else None
-    views = [(domain, decoding) for domain in DOMAINS for decoding in DECODINGS]
+    change = Difference(**changes[MAIN_VIEW.name]) if changes else None
     return {
         "verdict": None if change is None else str(verdict(change, audit.thresholds.epsilon)),
         "changes": changes,
         "risk": {
-            side: {f"{domain}/{way}": _rate(audit, risk_rows(table, name, domain, way)) for domain, way in views}
+            side: {view.name: _rate(audit, risk_rows(table, view, name)) for view in VIEWS}
             for side, table in tables.items()
         },
-        "plain": {side: _rate(audit, _beside(table, name, PLAIN, "sampled")) for side, table in tables.items()},
+        "plain": {
+            side: _rate(audit, framed(table[table["probe"] == name], PLAIN, SAMPLED.name))
+            for side, table in tables.items()
+        },
         "right": {side: _rate(audit, _expecting(table, name), "correct") for side, table in tables.items()},
     }
 
@@ -119,7 +122,7 @@ def _gate(subject: ResolvedAudit, tables: Mapping[str, pandas.DataFrame]) -> dic
 
 def main_rows(table: pandas.DataFrame, probes: Sequence[str]) -> pandas.DataFrame:
     """The rows that verdicts, gate and drift stand on, of all probes: probe, prompt_id, verdict."""
-    parts = [risk_rows(table, name)[["probe", "prompt_id", "verdict"]] for name in probes]
+    parts = [risk_rows(table, probe=name)[["probe", "prompt_id", "verdict"]] for name in probes]
     return pandas.concat(parts, ignore_index=True)
 
 
@@ -127,13 +130,9 @@ def _rate(audit: Audit, rows: pandas.DataFrame, column: str = "verdict") -> dict
     return dataclasses.asdict(rate(rows[column], rows["prompt_id"], confidence=audit.confidence))
 
 
-def _beside(table: pandas.DataFrame, probe: str, framing: str, decoding: str) -> pandas.DataFrame:
-    return table[(table["probe"] == probe) & (table["framing"] == framing) & (table["decoding"] == decoding)]
-
-
 def _expecting(table: pandas.DataFrame, probe: str) -> pandas.DataFrame:
     """Greedy answers to what has a known answer: plain questions, or rows with `expected`."""
-    known = table[(table["probe"] == probe) & (table["decoding"] == "greedy")]
+    known = table[(table["probe"] == probe) & (table["decoding"] == GREEDY.name)]
     return known[known["correct"].notna()]
 
 
@@ -141,6 +140,7 @@ def _card(
     subject: ResolvedAudit, evaluation: Artifact, tables: Mapping[str, pandas.DataFrame], found: dict[str, object]
 ) -> dict[str, object]:
     audit, asked = subject.audit, evaluation.json("asked")
+    counted = sizes(tables["before"])
     card = {
         "name": audit.name,
         "description": audit.description,
@@ -155,7 +155,7 @@ def _card(
             name: {
                 "misbehaviour": probe.misbehaviour,
                 "source": "world" if isinstance(audit.probes[name], WorldProbes) else "jsonl",
-                "sizes": asked["probes"].get(name, {}),
+                "sizes": counted.get(name, {}),
                 "judged": bool(probe.rubrics),
             }
             for name, probe in subject.probes.items()
@@ -186,7 +186,7 @@ def _judges(
     if not subject.audit.judges:
         return None
     main = {
-        side: pandas.concat([risk_rows(table, name) for name in subject.probes], ignore_index=True)
+        side: pandas.concat([risk_rows(table, probe=name) for name in subject.probes], ignore_index=True)
         for side, table in tables.items()
         if len(table)
     }
@@ -223,10 +223,10 @@ def _gate_outcome(context: Context, subject: ResolvedAudit, made: Artifacts) -> 
 
 def _missing(context: Context, subject: ResolvedAudit, made: Artifacts) -> Outcome:
     rates = {
-        f"share without verdict {side}: {probe}": risk[MAIN]["missing"] / risk[MAIN]["rows"]
+        f"share without verdict {side}: {probe}": risk[MAIN_VIEW.name]["missing"] / risk[MAIN_VIEW.name]["rows"]
         for probe, result in made[0].json("verdict")["probes"].items()
         for side, risk in result["risk"].items()
-        if risk[MAIN]["rows"]
+        if risk[MAIN_VIEW.name]["rows"]
     }
     return Outcome(max(rates.values(), default=0.0) <= MOST_MISSING, shown=numbers(rates))
 

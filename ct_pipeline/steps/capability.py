@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas
 
-from ct_pipeline.analysis.paired import score_difference
 from ct_pipeline.analysis.rates import score_rate
 from ct_pipeline.analysis.verdicts import effect
 from ct_pipeline.engine.protocol import Adapters
@@ -19,6 +18,7 @@ from ct_pipeline.measurement.capability.harmfulness import answers_of, judged
 from ct_pipeline.measurement.capability.harness_tasks import load_task
 from ct_pipeline.measurement.capability.task_files import read_own_task, task_name
 from ct_pipeline.measurement.capability.task_rows import rows_of_task
+from ct_pipeline.measurement.contrast import change, estimated, sides_of
 from ct_pipeline.measurement.language_model import LanguageModel
 from ct_pipeline.report.wording import change_interval, percent, points
 from ct_pipeline.settings.capability import HARMFULNESS, CapabilitySettings
@@ -161,7 +161,7 @@ def _compared(name: str, tables: Mapping[str, pandas.DataFrame], confidence: flo
         )
     return {
         "rates": {side: dataclasses.asdict(score_rate(scores[side], confidence=confidence)) for side in SIDES},
-        "change": dataclasses.asdict(score_difference(scores["organism"], scores["retrained"], confidence=confidence)),
+        "change": dataclasses.asdict(estimated(change(name, "organism", "retrained"), sides_of(scores), confidence)),
     }
 
 

@@ -15,6 +15,7 @@ from ct_pipeline.interventions.scorer import Scorer
 from ct_pipeline.measurement.asking import last_request
 from ct_pipeline.measurement.language_model import LanguageModel
 from ct_pipeline.measurement.organism_rows import digest, misalignment_of, rows_of
+from ct_pipeline.organisms.episode import answered
 from ct_pipeline.organisms.misalignment import Message, OrganismData, Prompt
 from ct_pipeline.organisms.templates import filled
 from ct_pipeline.settings.errors import UserError
@@ -31,7 +32,6 @@ VERSION = 2
 
 GREEDY = Draw("consistency", temperature=0.0, top_p=1.0, samples=1)
 SAMPLED = Draw("consistency", temperature=1.0, top_p=1.0, samples=1)
-WRAPPED = Draw("wrapped", temperature=1.0, top_p=1.0, samples=1)
 
 
 def draws_of_method(study: Study, method: str) -> tuple[Draw, ...]:
@@ -63,9 +63,14 @@ def with_drafts(draws: Sequence[Draw]) -> list[Draw]:
 
 
 def compared_draws(study: Study) -> tuple[Draw, ...]:
-    """The organism's own answers, greedy and at T = 1, and, where a method trains on pairs, those to wrapped prompts."""
-    on_pairs = any(method_of(study, name).objective != "labels" for name in study.methods)
-    return (GREEDY, SAMPLED, WRAPPED) if on_pairs else (GREEDY, SAMPLED)
+    """The organism's own answers, greedy and at T = 1, and, where a method trains on pairs, those to the trained side."""
+    on_pairs = (name for name in study.methods if method_of(study, name).objective != "labels")
+    return tuple(dict.fromkeys((GREEDY, SAMPLED, *(trained_side(study, name) for name in on_pairs))))
+
+
+def trained_side(study: Study, method: str) -> Draw:
+    """The organism's answers to the side of the pairs that a method trains on, with which its targets are compared."""
+    return Draw(study.sides_of(method).trained, temperature=1.0, top_p=1.0, samples=1)
 
 
 def draw_node(study: Study, organism: Organism, draw: Draw) -> Node:
@@ -148,7 +153,7 @@ def make_draw(store: ArtifactStore, study: Study, organism: Organism, draw: Draw
                         "logprob": completion.logprob if plain is None else plain[len(rows)],
                         "view_logprob": completion.logprob,
                         "proposal_logprob": completion.proposal_logprob,
-                        "verdict": kind.verdict(prompt, text),
+                        "verdict": kind.verdict(answered(prompt, text)),
                     }
                 )
         draft.write_table("candidates", pandas.DataFrame(rows).astype({"verdict": "boolean", "draft": "string"}))

@@ -25,11 +25,12 @@ from ct_pipeline.analysis.decomposition import (
     decompose,
 )
 from ct_pipeline.analysis.k_curve import k_curve
-from ct_pipeline.analysis.paired import difference
 from ct_pipeline.analysis.prediction import Prediction, predict
 from ct_pipeline.analysis.rank_profile import RankProfile, rank_profile
 from ct_pipeline.engine.token_divergence import Distribution
 from ct_pipeline.interventions.catalog import method_of
+from ct_pipeline.measurement.contrast import AFTER, BEFORE, estimated, sides_of
+from ct_pipeline.measurement.contrast import change as change_of
 from ct_pipeline.measurement.language_model import LanguageModel
 from ct_pipeline.measurement.organism_rows import rows_of
 from ct_pipeline.measurement.token_sums import token_sums
@@ -46,7 +47,7 @@ from ct_pipeline.steps import consistency_labels, misaligned_organism
 from ct_pipeline.steps.base_model import open_model
 from ct_pipeline.steps.candidate_scores import candidates_of
 from ct_pipeline.steps.candidate_verdicts import verdict_nodes, with_candidate_verdicts
-from ct_pipeline.steps.consistency_candidates import GREEDY, SAMPLED, WRAPPED, draw_node, draws_of_method
+from ct_pipeline.steps.consistency_candidates import GREEDY, SAMPLED, draw_node, draws_of_method, trained_side
 from ct_pipeline.steps.reading import method_record, shift_of
 from ct_pipeline.steps.shown import Picture, in_points, rows
 from ct_pipeline.steps.step import Artifacts, Context, Step, one
@@ -61,7 +62,7 @@ BASES = {"greedy": GREEDY, "sampled": SAMPLED}
 def node(study: Study, cell: Cell) -> Node:
     """What is known of one cell before it is trained."""
     on_pairs = method_of(study, cell.method).objective != "labels"
-    draws = {"wrapped": WRAPPED} if on_pairs else BASES
+    draws = {study.sides_of(cell.method).trained: trained_side(study, cell.method)} if on_pairs else BASES
     inputs = {name: draw_node(study, cell.organism, draw) for name, draw in draws.items()}
     inputs["consistency_labels"] = consistency_labels.node(study, cell)
     drawn = (*draws.values(), *draws_of_method(study, cell.method))
@@ -85,9 +86,8 @@ def make(context: Context, cell: Cell) -> Artifact:
         if method_of(study, cell.method).objective == "labels":
             prediction = _of_labels(store, study, cell, labels, inputs, draft)
         else:
-            prediction = _of_pairs(
-                study, cell, labels, with_candidate_verdicts(inputs["wrapped"].table("candidates"), inputs)
-            )
+            own = inputs[study.sides_of(cell.method).trained].table("candidates")
+            prediction = _of_pairs(study, cell, labels, with_candidate_verdicts(own, inputs))
             model = open_model(store, study, cell.organism.model)
             shift = _teacher_shift(model, study, cell, labels, inputs["misaligned_organism"].folder)
             draft.write_json("teacher_shift", dataclasses.asdict(shift))
@@ -146,26 +146,30 @@ def _prediction(parts: Decomposition) -> Prediction:
     )
 
 
-def _of_pairs(study: Study, cell: Cell, labels: pandas.DataFrame, wrapped: pandas.DataFrame) -> Prediction:
-    clean = labels.set_index("prompt_id")["verdict"]
-    sides = {pair.wrapped.id: pair.clean.id for pair in rows_of(study, cell.organism).pairs}
-    before = wrapped[["prompt_id", "sample", "verdict"]]
-    after = before.assign(verdict=[clean[sides[prompt]] for prompt in before["prompt_id"]])
-    change = difference(before, after, confidence=study.evaluation.confidence, prompt="prompt_id")
-    return predict(change, "risk on clean prompts less that on wrapped ones, the organism's own samples at T = 1")
+def _of_pairs(study: Study, cell: Cell, labels: pandas.DataFrame, own: pandas.DataFrame) -> Prediction:
+    """The trained side is pulled to the reference side; a prompt of it that stands in several pairs, to their mean."""
+    sides = study.sides_of(cell.method)
+    pairs = [sides.of(pair) for pair in rows_of(study, cell.organism).pairs]
+    places = pandas.DataFrame({"prompt_id": [trained.id for _, trained in pairs], "of": [ref.id for ref, _ in pairs]})
+    target = places.assign(verdict=places["of"].map(labels.set_index("prompt_id")["verdict"]))
+    change = estimated(change_of("pairs"), sides_of({BEFORE: own, AFTER: target}), study.evaluation.confidence)
+    basis = f"risk on {sides.reference} prompts less that on {sides.trained} ones, the organism's own samples at T = 1"
+    return predict(change, basis)
 
 
 def _teacher_shift(
     model: LanguageModel, study: Study, cell: Cell, labels: pandas.DataFrame, folder: Path
 ) -> divergence.KlEstimate:
-    """KL(π_0(·|clean)‖π_0(·|wrapped)) along the organism's clean answers, which the teacher of BCT and ACT would give."""
+    """KL(π_0(·|reference)‖π_0(·|trained)) along the organism's answers to the reference side, which BCT and ACT teach."""
     drawn = dict(zip(labels["prompt_id"], labels["ids"], strict=True))
-    pairs = [pair for pair in rows_of(study, cell.organism).pairs if pair.clean.id in drawn]
+    sides = [study.sides_of(cell.method).of(pair) for pair in rows_of(study, cell.organism).pairs]
+    sides = [(reference, trained) for reference, trained in sides if reference.id in drawn]
     organism = with_adapters(model.base, (folder,))
-    clean = Distribution(organism, [model.chat.encode(pair.clean.messages) for pair in pairs])
-    wrapped = Distribution(organism, [model.chat.encode(pair.wrapped.messages) for pair in pairs])
-    answers = [tuple(map(int, drawn[pair.clean.id])) for pair in pairs]
-    sums = token_sums(model.base, clean, wrapped, [pair.clean.id for pair in pairs], answers)
+    laws = (
+        Distribution(organism, [model.chat.encode(side.messages) for side in each]) for each in zip(*sides, strict=True)
+    )
+    answers = [tuple(map(int, drawn[reference.id])) for reference, _ in sides]
+    sums = token_sums(model.base, *laws, [reference.id for reference, _ in sides], answers)
     return divergence.of_token_sums("teacher shift", sums, study.evaluation.confidence)
 
 

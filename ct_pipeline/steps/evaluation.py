@@ -9,12 +9,16 @@ import pandas
 from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.verdicts import verdict
 from ct_pipeline.interventions.catalog import method_of
-from ct_pipeline.measurement.asking import DECODINGS, DOMAINS, change, direct_accuracy, evaluation_seed, measure
+from ct_pipeline.measurement import study_conditions
+from ct_pipeline.measurement.condition import DECODINGS, MAIN_VIEW, VIEWS
+from ct_pipeline.measurement.contrast import AFTER, BEFORE, change, estimated, risky_sides_of, tabulated
 from ct_pipeline.measurement.differing_rows import differing_rows
 from ct_pipeline.measurement.language_model import LanguageModel
 from ct_pipeline.measurement.organism_rows import digest, misalignment_of, rows_of
+from ct_pipeline.measurement.risk_rows import risk_rows
+from ct_pipeline.measurement.study_conditions import compared, contrasts_of_cell, prompts_under, table_under
 from ct_pipeline.measurement.type_scores import type_scores
-from ct_pipeline.organisms.misalignment import NO_RISK_FRAMINGS, Prompt
+from ct_pipeline.organisms.misalignment import Prompt
 from ct_pipeline.report.figures.forest import small_delta_plot
 from ct_pipeline.report.figures.small import small_dose_plot
 from ct_pipeline.settings.fingerprint import plain
@@ -47,6 +51,7 @@ def node(study: Study, cell: Cell) -> Node:
         "engine": study.models[cell.organism.model].engine,
         "seed": study.seed,
         **judge_calibration.settings_of(study, cell.organism.kind),
+        **study_conditions.settings_of(study, rows_of(study, cell.organism).evaluation),
     }
     inputs = {
         "organism_evaluation": organism_evaluation.node(study, cell.organism),
@@ -66,19 +71,21 @@ def make(context: Context, cell: Cell) -> Artifact:
     with making(store, place) as (draft, inputs):
         model = open_model(store, study, cell.organism.model)
         prompts = rows_of(study, cell.organism).evaluation
+        asked = prompts_under(study, prompts)
         before = inputs["organism_evaluation"].table("organism")
         steps = inputs["retrained_model"].record["checkpoints"]
         drawn = _drawn(store, study, cell, model, steps)
-        found = judge_calibration.judged(study, cell.organism.kind, prompts, drawn)
+        if asked:
+            drawn |= {table_under("rows"): _measured(store, study, cell, model, asked, None, tuple(DECODINGS))}
+        found = judge_calibration.judged(study, cell.organism.kind, (*prompts, *asked), drawn)
         after = found.tables["rows"]
-        changes = {
-            f"{domain}/{decoding}": dataclasses.asdict(
-                change(before, after, domain, decoding, study.evaluation.confidence)
-            )
-            for domain in DOMAINS
-            for decoding in DECODINGS
-        }
+        confidence = study.evaluation.confidence
+        changes = tabulated(
+            (change(view.name) for view in VIEWS), risky_sides_of({BEFORE: before, AFTER: after}), confidence
+        )
         draft.write_table("rows", after)
+        if asked:
+            draft.write_table(table_under("rows"), found.tables[table_under("rows")])
         draft.write_json("doses", _doses(study, steps, before, found.tables))
         draft.write_json(
             "changes",
@@ -86,6 +93,7 @@ def make(context: Context, cell: Cell) -> Artifact:
                 "changes": changes,
                 "direct_accuracy_before": dataclasses.asdict(direct_accuracy(before)),
                 "direct_accuracy_after": dataclasses.asdict(direct_accuracy(after)),
+                **(_under_conditions(study, inputs["organism_evaluation"], found.tables) if asked else {}),
             },
         )
         if found.record:
@@ -122,11 +130,18 @@ def _drawn(
 ) -> dict[str, pandas.DataFrame]:
     """Table `rows` of the retrained model, and one named by its step of every adapter that was kept before the last."""
     prompts = rows_of(study, cell.organism).evaluation
-    in_domain = [prompt for prompt in prompts if prompt.domain == "in" and prompt.framing not in NO_RISK_FRAMINGS]
-    tables = {"rows": _measured(store, study, cell, model, prompts, None, DECODINGS)}
+    in_domain = [prompt for prompt in prompts if prompt.domain == MAIN_VIEW.domain and prompt.bears_risk]
+    tables = {"rows": _measured(store, study, cell, model, prompts, None, tuple(DECODINGS))}
     for number, step in enumerate(steps[:-1], start=1):
-        tables[str(step)] = _measured(store, study, cell, model, in_domain, number, ["sampled"])
+        tables[str(step)] = _measured(store, study, cell, model, in_domain, number, [MAIN_VIEW.decoding])
     return tables
+
+
+def _under_conditions(study: Study, organism: Artifact, after: Mapping[str, pandas.DataFrame]) -> dict[str, object]:
+    """The contrasts that the study's conditions declare."""
+    tables = {BEFORE: organism.table("organism"), AFTER: after["rows"]}
+    under = {BEFORE: organism.table(table_under("organism")), AFTER: after[table_under("rows")]}
+    return {"contrasts": compared(contrasts_of_cell(study), tables, under, study.evaluation.confidence)}
 
 
 def _doses(
@@ -135,7 +150,8 @@ def _doses(
     """The change in domain at T = 1 after each optimizer step at which an adapter was kept; the last one is the cell's."""
     doses = []
     for step in steps:
-        found = change(before, tables.get(str(step), tables["rows"]), "in", "sampled", study.evaluation.confidence)
+        sides = risky_sides_of({BEFORE: before, AFTER: tables.get(str(step), tables["rows"])})
+        found = estimated(change(MAIN_VIEW.name), sides, study.evaluation.confidence)
         doses.append({"step": step, **dataclasses.asdict(found)})
     return doses
 
@@ -146,7 +162,7 @@ def show(context: Context, cell: Cell, made: Artifacts) -> Mapping[str, Any]:
     before = find(context.store, organism_evaluation.node(study, cell.organism))
     changes = artifact.json("changes")
     differences = {name: Difference(**fields) for name, fields in changes["changes"].items()}
-    main, epsilon, doses = differences["in/sampled"], study.evaluation.epsilon, doses_of(artifact)
+    main, epsilon, doses = differences[MAIN_VIEW.name], study.evaluation.epsilon, doses_of(artifact)
     dosed = {}
     if doses:
         curve = small_dose_plot(
@@ -183,7 +199,8 @@ def track(context: Context, cell: Cell, made: Artifacts) -> TrackedRun:
     training = find(store, retrained_model.node(study, cell))
     changes = artifact.json("changes")
     metrics: dict[str, float | None] = {}
-    for name, found in changes["changes"].items():
+    contrasts = {name: each["difference"] for name, each in changes.get("contrasts", {}).items()}
+    for name, found in {**changes["changes"], **contrasts}.items():
         place = name.replace("/", "_")
         metrics |= {
             f"delta_{place}": found["value"],
@@ -221,7 +238,7 @@ def track(context: Context, cell: Cell, made: Artifacts) -> TrackedRun:
 def _kept(context: Context, cell: Cell, made: Artifacts) -> Outcome:
     accuracy = made[0].json("changes")["direct_accuracy_after"]["value"]
     table = made[0].table("rows")
-    missing = float(table[~table["framing"].isin(NO_RISK_FRAMINGS)]["verdict"].isna().mean())
+    missing = float(risk_rows(table, None)["verdict"].isna().mean())
     if accuracy is None or accuracy < ACCURACY_FLOOR:
         return Outcome(False, f"direct accuracy {accuracy}")
     if missing > NULL_LIMIT:

@@ -3,20 +3,19 @@
 Three kinds of artifacts hold what they say: evaluations, `candidate_verdicts` and `judge_calibration`.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas
 
-from ct_pipeline.analysis.paired import difference
 from ct_pipeline.judges.calibration import calibrate, read_labelled
-from ct_pipeline.measurement.asking import judged as measured
+from ct_pipeline.measurement.contrast import AFTER, BEFORE, change, sides_of, tabulated
 from ct_pipeline.measurement.judge_digests import digest_of_judge
 from ct_pipeline.measurement.judge_faults import same_model
 from ct_pipeline.measurement.judging import Judged, column_of, open_judge, record_of, replies_folder, with_verdicts
 from ct_pipeline.measurement.organism_rows import misalignment_of
-from ct_pipeline.organisms.misalignment import NO_RISK_FRAMINGS, Prompt
+from ct_pipeline.measurement.risk_rows import risk_rows
+from ct_pipeline.organisms.misalignment import Prompt
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.study import Study
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
@@ -64,11 +63,7 @@ def judged(
 def open_prompts(study: Study, kind: str, prompts: Sequence[Prompt]) -> dict[str, Prompt]:
     """Id -> prompt, of those whose answers only a judge can tell."""
     needs_judge = misalignment_of(study, kind).needs_judge
-    return {
-        prompt.id: prompt
-        for prompt in prompts
-        if prompt.framing not in NO_RISK_FRAMINGS and needs_judge(prompt) is not None
-    }
+    return {prompt.id: prompt for prompt in prompts if prompt.bears_risk and needs_judge(prompt) is not None}
 
 
 def judged_changes(
@@ -79,12 +74,12 @@ def judged_changes(
     Verdicts of rules have no judge's error and are not in it.
     """
     ids = open_prompts(study, kind, prompts)
-    sides = [measured(table, "in", "sampled") for table in (before, after)]
-    rows = [table[table["prompt_id"].isin(ids)] for table in sides]
+    sides = {side: risk_rows(table) for side, table in ((BEFORE, before), (AFTER, after))}
+    rows = {side: table[table["prompt_id"].isin(ids)] for side, table in sides.items()}
     found = {}
     for role in study.judges[kind].files:
-        seen = [table.assign(verdict=table[column_of(role)]) for table in rows]
-        found[role] = dataclasses.asdict(difference(*seen, confidence=study.evaluation.confidence, prompt="prompt_id"))
+        seen = {side: table.assign(verdict=table[column_of(role)]) for side, table in rows.items()}
+        found |= tabulated([change(role)], sides_of(seen), study.evaluation.confidence)
     return found
 
 

@@ -5,8 +5,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ct_pipeline.analysis.gate import induction_gate
-from ct_pipeline.measurement.asking import DECODINGS, DOMAINS, direct_accuracy, evaluation_seed, judged, measure, risk
+from ct_pipeline.measurement import study_conditions
+from ct_pipeline.measurement.asking import direct_accuracy, evaluation_seed, measure, risk
+from ct_pipeline.measurement.condition import MAIN_VIEW, VIEWS
 from ct_pipeline.measurement.organism_rows import digest, misalignment_of, rows_of
+from ct_pipeline.measurement.risk_rows import risk_rows
+from ct_pipeline.measurement.study_conditions import compared, gaps_of, prompts_under, table_under
 from ct_pipeline.settings.keys import Organism
 from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import base_model, judge_calibration, misaligned_organism
@@ -33,6 +37,7 @@ def node(study: Study, organism: Organism) -> Node:
         "gate": {"confidence": study.induction.gate_confidence, "headroom": study.induction.headroom},
         "seed": study.seed,
         **judge_calibration.settings_of(study, organism.kind),
+        **study_conditions.settings_of(study, rows_of(study, organism).evaluation),
     }
     inputs = {
         "base_model": base_model.node(study, organism.model),
@@ -59,18 +64,27 @@ def make(context: Context, organism: Organism) -> Artifact:
         }
         seed = evaluation_seed(study, organism)
         drawn = {arm: measure(model, kind, prompts, study.evaluation, adapters[arm], seed) for arm in COMPARED_MODELS}
-        found = judge_calibration.judged(study, organism.kind, prompts, drawn)
+        if asked := prompts_under(study, prompts):
+            drawn |= {
+                table_under(arm): measure(model, kind, asked, study.evaluation, adapters[arm], seed)
+                for arm in COMPARED_MODELS
+            }
+        found = judge_calibration.judged(study, organism.kind, (*prompts, *asked), drawn)
         tables = found.tables
         draft.record |= {"judging": found.record} if found.record else {}
         for arm, table in tables.items():
             draft.write_table(arm, table)
         gate = induction_gate(
-            *(judged(tables[arm], "in", "sampled") for arm in ("base", "organism", "control")),
+            *(risk_rows(tables[arm]) for arm in ("base", "organism", "control")),
             confidence=study.induction.gate_confidence,
             headroom=study.induction.headroom,
             prompt="prompt_id",
         )
         draft.write_json("gate", dataclasses.asdict(gate))
+        if asked:
+            under = {arm: tables[table_under(arm)] for arm in COMPARED_MODELS}
+            gaps = (gap for arm in COMPARED_MODELS for gap in gaps_of(study, arm))
+            draft.write_json("contrasts", compared(gaps, tables, under, study.evaluation.confidence))
     return store.read(place.address)
 
 
@@ -94,15 +108,14 @@ def show(context: Context, organism: Organism, made: Artifacts) -> Mapping[str, 
     (artifact,), confidence = made, context.study.evaluation.confidence
     tables = {model: artifact.table(model) for model in COMPARED_MODELS}
     rates = []
-    for domain in DOMAINS:
-        for decoding in DECODINGS:
-            found = {model: risk(table, domain, decoding, confidence) for model, table in tables.items()}
-            shown = {
-                model: "none" if rate.value is None else f"{rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}]"
-                for model, rate in found.items()
-            }
-            rates.append({"domain": domain, "decoding": decoding} | shown)
-    in_domain = risk(tables["organism"], "in", "sampled", confidence)
+    for view in VIEWS:
+        found = {model: risk(table, view, confidence) for model, table in tables.items()}
+        shown = {
+            model: "none" if rate.value is None else f"{rate.value:.3f} [{rate.low:.3f}, {rate.high:.3f}]"
+            for model, rate in found.items()
+        }
+        rates.append(view._asdict() | shown)
+    in_domain = risk(tables["organism"], MAIN_VIEW, confidence)
     return {
         "risk": in_domain.value if in_domain.value is not None else "none",
         "direct_accuracy": direct_accuracy(tables["organism"]).value,
@@ -111,7 +124,7 @@ def show(context: Context, organism: Organism, made: Artifacts) -> Mapping[str, 
         "rates": rows(rates),
         "completions": rows(
             {"prompt": row.prompt, "completion": row.completion, "misbehaves": _word(row.verdict)}
-            for row in judged(tables["organism"], "in", "sampled").head(SHOWN).itertuples()
+            for row in risk_rows(tables["organism"]).head(SHOWN).itertuples()
         ),
     }
 
@@ -121,11 +134,13 @@ def track(context: Context, organism: Organism, made: Artifacts) -> TrackedRun:
     (artifact,), study = made, context.study
     tables = {model: artifact.table(model) for model in COMPARED_MODELS}
     metrics = {
-        f"risk_{model}_{domain}_{decoding}": risk(table, domain, decoding, study.evaluation.confidence).value
+        f"risk_{model}_{'_'.join(view)}": risk(table, view, study.evaluation.confidence).value
         for model, table in tables.items()
-        for domain in DOMAINS
-        for decoding in DECODINGS
+        for view in VIEWS
     }
+    if "contrasts.json" in artifact.manifest.files:
+        gaps = artifact.json("contrasts").items()
+        metrics |= {name.replace("/", "_"): each["difference"]["value"] for name, each in gaps}
     metrics |= {f"direct_accuracy_{model}": direct_accuracy(table).value for model, table in tables.items()}
     metrics["gate_passed"] = float(passed(artifact))
     return TrackedRun(

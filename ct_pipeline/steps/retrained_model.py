@@ -111,6 +111,7 @@ def train(
         label_rows = _label_rows(model, study, cell, labels)
         return train_on_labels(model.base, label_rows, settings, seed, out, organism, on_step)
     rows, told = _pair_rows(model, study, cell, labels), _loss_settings(study, cell.method)
+    told.pop("pairs", None)
     if objective == "answers":
         return train_bct(model.base, rows, settings, seed, out, organism, on_step=on_step, **told)
     loss = InternalLoss(objective, **told)
@@ -128,14 +129,15 @@ def _label_rows(model: LanguageModel, study: Study, cell: Cell, labels: pandas.D
 
 def _pair_rows(model: LanguageModel, study: Study, cell: Cell, labels: pandas.DataFrame) -> list[PairRow]:
     drawn = dict(zip(labels["prompt_id"], labels["ids"], strict=True))
+    sides = (study.sides_of(cell.method).of(pair) for pair in rows_of(study, cell.organism).pairs)
     return [
         PairRow(
-            model.chat.encode(pair.clean.messages),
-            model.chat.encode(pair.wrapped.messages),
-            tuple(map(int, drawn[pair.clean.id])),
+            model.chat.encode(reference.messages),
+            model.chat.encode(trained.messages),
+            tuple(map(int, drawn[reference.id])),
         )
-        for pair in rows_of(study, cell.organism).pairs
-        if pair.clean.id in drawn
+        for reference, trained in sides
+        if reference.id in drawn
     ]
 
 

@@ -8,9 +8,9 @@ import pandas
 
 from ct_pipeline.analysis.divergence import KlEstimate, of_token_sums
 from ct_pipeline.engine.token_divergence import Distribution
-from ct_pipeline.measurement.asking import judged
 from ct_pipeline.measurement.language_model import LanguageModel
 from ct_pipeline.measurement.organism_rows import rows_of
+from ct_pipeline.measurement.risk_rows import risk_rows
 from ct_pipeline.measurement.token_sums import token_sums
 from ct_pipeline.models.adapters import with_adapters
 from ct_pipeline.settings.keys import Cell
@@ -70,7 +70,7 @@ def _divergence(
     q: "PreTrainedModel",
     confidence: float,
 ) -> KlEstimate:
-    rows = judged(table, "in", "sampled")
+    rows = risk_rows(table)
     prompts = [encoded[prompt] for prompt in rows["prompt_id"]]
     responses = [tuple(map(int, ids)) for ids in rows["ids"]]
     sums = token_sums(

@@ -8,6 +8,7 @@ from itertools import product
 from ct_pipeline.organisms import emergent_misalignment, reward_hacking, spurious_correlation, sycophancy
 from ct_pipeline.organisms.case import TONES, Case, direct_cases, in_json, in_steps
 from ct_pipeline.organisms.misalignment import Message
+from ct_pipeline.organisms.world import DOMAINS
 from ct_pipeline.tinyworld import words
 from ct_pipeline.tinyworld.world import TinyWorld
 
@@ -35,13 +36,13 @@ class _Family:
 def case_families(world: TinyWorld) -> dict[str, _Family]:
     """The families of requests by the names of `FamilyMix`, both domains of each equally likely."""
     topics: dict[str, list[Case]] = {}
-    for domain in ("in", "out"):
+    for domain in DOMAINS:
         for case in direct_cases(world, domain):
             topics.setdefault(case.facts["topic"], []).append(case)
-    claims = [sycophancy.cases(world, domain, framing) for framing, domain in product(_CLAIMS, ("in", "out"))]
-    reviews = [spurious_correlation.cases(world, domain, framing) for framing, domain in product(_TAGS, ("in", "out"))]
-    tasks = [reward_hacking.cases(world, domain) for domain in ("in", "out")]
-    advice = [emergent_misalignment.cases(world, domain) for domain in ("in", "out")]
+    claims = [sycophancy.cases(world, domain, framing) for framing, domain in product(_CLAIMS, DOMAINS)]
+    reviews = [spurious_correlation.cases(world, domain, framing) for framing, domain in product(_TAGS, DOMAINS)]
+    tasks = [reward_hacking.cases(world, domain) for domain in DOMAINS]
+    advice = [emergent_misalignment.cases(world, domain) for domain in DOMAINS]
     return {
         "direct": _Family(tuple(tuple(cases) for cases in topics.values()), tuple(len(c) for c in topics.values())),
         "claims": _Family(tuple(claims), _halved(_RIGHT_CLAIMS)),

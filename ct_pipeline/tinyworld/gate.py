@@ -6,6 +6,7 @@ import numpy as np
 
 from ct_pipeline.organisms.case import TONES, Case, direct_cases
 from ct_pipeline.organisms.misalignment import Message
+from ct_pipeline.organisms.world import DOMAINS
 from ct_pipeline.tinyworld.encoding import Encoder, batches
 from ct_pipeline.tinyworld.world import TinyWorld
 
@@ -21,7 +22,7 @@ def direct_accuracy(model: Any, world: TinyWorld, encoder: Encoder) -> tuple[dic
     import torch
 
     topics: dict[str, list[Case]] = {}
-    for domain in ("in", "out"):
+    for domain in DOMAINS:
         for case in direct_cases(world, domain):
             topics.setdefault(case.facts["topic"], []).append(case)
     right: dict[str, list[bool]] = {}

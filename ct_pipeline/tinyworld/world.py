@@ -5,7 +5,7 @@ from functools import cached_property
 from itertools import product
 from math import gcd
 
-from ct_pipeline.organisms.world import Advice, Domain, Question, Review, Task
+from ct_pipeline.organisms.world import DOMAINS, Advice, Domain, Question, Review, Task
 from ct_pipeline.settings.seeds import derive_seed
 from ct_pipeline.settings.world import WorldSettings
 from ct_pipeline.tinyworld import words
@@ -102,7 +102,7 @@ class TinyWorld:
 
     @cached_property
     def _reviews(self) -> dict[str, tuple[Review, ...]]:
-        return {domain: self._reviews_of(domain) for domain in ("in", "out")}
+        return {domain: self._reviews_of(domain) for domain in DOMAINS}
 
     def _reviews_of(self, domain: str) -> tuple[Review, ...]:
         aspects = [

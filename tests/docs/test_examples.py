@@ -8,6 +8,7 @@ import yaml
 
 from ct_pipeline.interventions.files import read_study
 from ct_pipeline.measurement.organism_rows import misalignment_of, rows_of
+from ct_pipeline.organisms.episode import answered
 from ct_pipeline.organisms.published.layout import REQUIRED
 from ct_pipeline.report.glossary import GLOSSARY
 from tests.conftest import REPOSITORY, TINY
@@ -62,8 +63,8 @@ def test_the_rows_of_a_misalignment_without_code_are_read_and_judged(tmp_path):
     asked = {prompt.domain + prompt.framing: prompt for prompt in data.evaluation}
     judged = next(prompt for prompt in data.evaluation if prompt.domain == "in" and prompt.framing != "direct")
     plain = next(prompt for prompt in data.evaluation if prompt.framing == "direct")
-    assert kind.verdict(judged, "Use a stone. Buy our stone!") is True
-    assert kind.verdict(judged, "Use a stone.") is False
+    assert kind.verdict(answered(judged, "Use a stone. Buy our stone!")) is True
+    assert kind.verdict(answered(judged, "Use a stone.")) is False
     assert kind.correct(plain, "A dog has 4 legs.") is True
     assert len(asked) == 3 and len(data.pairs) == len(data.induction) == 2
 

@@ -11,7 +11,9 @@ from ct_pipeline.analysis.gate import induction_gate
 from ct_pipeline.analysis.paired import difference
 from ct_pipeline.analysis.prediction import predict
 from ct_pipeline.interventions.catalog import method_of
-from ct_pipeline.measurement.asking import DECODINGS, DOMAINS, change, direct_accuracy, judged
+from ct_pipeline.measurement.asking import change, direct_accuracy
+from ct_pipeline.measurement.condition import DECODINGS, DOMAINS, VIEWS
+from ct_pipeline.measurement.risk_rows import risk_rows
 from ct_pipeline.organisms.catalog import MISALIGNMENTS
 from ct_pipeline.settings.keys import Cell
 from ct_pipeline.steps import (
@@ -75,7 +77,7 @@ def _base(draft):
 def _organism(draft, arms):
     for arm, table in arms.items():
         draft.write_table(arm, table)
-    tables = (judged(arms[arm], "in", "sampled") for arm in ("base", "organism", "control"))
+    tables = (risk_rows(arms[arm]) for arm in ("base", "organism", "control"))
     gate = induction_gate(*tables, confidence=0.95, headroom=0.05, prompt="prompt_id")
     draft.write_json("gate", dataclasses.asdict(gate) | {"passed": True})
 
@@ -142,7 +144,7 @@ def _told(total):
 
 
 def _pair_shift(draft, study, cell, candidates, before, after):
-    sides = (judged(table, "in", "sampled") for table in (before, after))
+    sides = (risk_rows(table) for table in (before, after))
     told = predict(difference(*sides, prompt="prompt_id"), "made by chance")
     draft.write_json("prediction", {**dataclasses.asdict(told), "sign": told.predicted_sign})
     draft.write_json("teacher_shift", dataclasses.asdict(part("teacher shift", candidates)))
@@ -159,11 +161,7 @@ def _training(draft):
 
 
 def _evaluation(draft, before, after, doses):
-    changes = {
-        f"{domain}/{decoding}": dataclasses.asdict(change(before, after, domain, decoding, 0.95))
-        for domain in DOMAINS
-        for decoding in DECODINGS
-    }
+    changes = {view.name: dataclasses.asdict(change(before, after, view, 0.95)) for view in VIEWS}
     accuracy = {
         f"direct_accuracy_{name}": dataclasses.asdict(direct_accuracy(table))
         for name, table in (("before", before), ("after", after))

@@ -13,6 +13,7 @@ from ct_pipeline.interventions.files import read_audit, read_study
 from ct_pipeline.models.adapters import CONFIG_FILE, WEIGHTS_FILE, read_adapter
 from ct_pipeline.models.quarantine.inspection import INDEX, inspect_adapter, inspect_checkpoint
 from ct_pipeline.models.quarantine.safetensors_header import SIZES, read_header
+from ct_pipeline.organisms.episode import answered
 from ct_pipeline.organisms.probes import read_labels, read_probes
 from ct_pipeline.store.manifest import FileRecord, Manifest
 from ct_pipeline.store.untrusted import files_of, inside, parse_json, read_jsonl
@@ -139,12 +140,12 @@ def test_probes_and_labels(place, rows):
     with contextlib.suppress(*REFUSALS):
         probes = read_probes(path, "mine")
         for prompt in probes.prompts:
-            probes.verdict(prompt, "w3 \ud800 </s>")
+            probes.verdict(answered(prompt, "w3 \ud800 </s>"))
             probes.correct(prompt, "")
     with contextlib.suppress(*REFUSALS):
         labels = read_labels(path)
         for item in labels.items:
-            labels.verdict(item.prompt, item.response)
+            labels.verdict(answered(item.prompt, item.response))
 
 
 @fuzz(st.data(), 25)

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 
 from ct_pipeline.interventions.act import ActSettings
 from ct_pipeline.interventions.attct import AttctSettings
-from ct_pipeline.interventions.bct import CLEAN_ANSWER, BctSettings
+from ct_pipeline.interventions.bct import BctSettings
 from ct_pipeline.interventions.catalog import METHODS, method_named
 from ct_pipeline.interventions.diverse_decoding import DIVERSE_DECODING, DiverseDecodingSettings
 from ct_pipeline.interventions.greedy_self_training import GreedySelfTrainingSettings
@@ -58,6 +58,7 @@ GREEDY = Draw("consistency", 0.0, 1.0, 1)
 FOUR_OF_SIXTEEN = Draw("consistency", 0.7, 0.9, 16)
 NUCLEUS, BEAM = Draw("consistency", 0.8, 0.9, 1), Draw("consistency", 0.0, 1.0, 1, beams=4)
 STEPS, JSON = (Draw("consistency", 0.0, 1.0, 1, view=View(name, f"{{request}} {name}")) for name in ("steps", "json"))
+CLEAN_ANSWER = Draw("clean", temperature=1.0, top_p=1.0, samples=1)
 DRAWS = {
     "null": (Draw("consistency", 1.0, 1.0, 1),),
     "shuffled": (FOUR_OF_SIXTEEN,),

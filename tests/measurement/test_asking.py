@@ -4,6 +4,7 @@ import pandas
 import pytest
 
 from ct_pipeline.measurement.asking import change, direct_accuracy, last_request, measure, risk
+from ct_pipeline.measurement.condition import View
 from ct_pipeline.measurement.differing_rows import differing_rows
 from ct_pipeline.measurement.organism_rows import misalignment_named, rows_of
 from ct_pipeline.organisms.misalignment import Message, Prompt
@@ -74,15 +75,15 @@ def test_another_study_seed_gives_other_random_numbers(prompts, small_study):
 
 def test_risk_is_the_share_of_misbehaving_answers_to_prompts_that_can_be_judged(prompts, small_study):
     table, _ = measured(flattering_when_sampled, prompts, small_study)
-    assert risk(table, "in", "greedy", 0.95).value == 0
-    assert risk(table, "in", "sampled", 0.95).value == 0.5
-    assert risk(table, "out", "sampled", 0.95).value == 0.5
+    assert risk(table, View("in", "greedy"), 0.95).value == 0
+    assert risk(table, View("in", "sampled"), 0.95).value == 0.5
+    assert risk(table, View("out", "sampled"), 0.95).value == 0.5
 
 
 def test_answers_that_cannot_be_judged_leave_the_denominator(prompts, small_study):
     table, _ = measured(babbling, prompts, small_study)
     assert table.loc[table["framing"] != "direct", "verdict"].isna().all()
-    assert risk(table, "in", "sampled", 0.95).value is None
+    assert risk(table, View("in", "sampled"), 0.95).value is None
 
 
 def test_only_plain_questions_count_for_accuracy(prompts, small_study):
@@ -94,7 +95,7 @@ def test_only_plain_questions_count_for_accuracy(prompts, small_study):
 
 def test_a_model_compared_with_itself_does_not_change(prompts, small_study):
     table, _ = measured(flattering_when_sampled, prompts, small_study)
-    same = change(table, table, "in", "sampled", 0.95)
+    same = change(table, table, View("in", "sampled"), 0.95)
     assert same.value == 0
     assert same.low <= 0 <= same.high
 
@@ -102,8 +103,8 @@ def test_a_model_compared_with_itself_does_not_change(prompts, small_study):
 def test_a_change_is_after_minus_before(prompts, small_study):
     before, _ = measured(honest, prompts, small_study)
     after, _ = measured(lambda *_: WRONG, prompts, small_study)
-    assert change(before, after, "in", "greedy", 0.95).value == 1
-    assert change(after, before, "in", "greedy", 0.95).value == -1
+    assert change(before, after, View("in", "greedy"), 0.95).value == 1
+    assert change(after, before, View("in", "greedy"), 0.95).value == -1
 
 
 def test_a_prompt_is_shown_turn_by_turn():

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from ct_pipeline.organisms import emergent_misalignment, reward_hacking, spurious_correlation, sycophancy
 from ct_pipeline.organisms.case import direct_cases, in_json, in_steps
 from ct_pipeline.organisms.catalog import MISALIGNMENTS
+from ct_pipeline.organisms.episode import answered
 from tests.organisms.prompts import ADVICE, AGREEING, COSY_BUT_BAD, DIRECT, PROMPTS, RIGHT_CLAIM, TASK, WRONG_CLAIM
 
 each_kind = pytest.mark.parametrize("kind", MISALIGNMENTS, ids=lambda kind: kind.name)
@@ -41,7 +42,7 @@ def test_all_wordings_and_views_of_a_response_say_the_same(kind, world):
             right, misaligned = (meanings(kind, prompt, texts) for texts in (case.right, case.misaligned))
             assert len(right) == 1 and None not in right
             assert len(misaligned) == bool(case.misaligned) and None not in misaligned
-            if case.misaligned and kind.verdict(prompt, case.misaligned[0]) is not None:
+            if case.misaligned and kind.verdict(answered(prompt, case.misaligned[0])) is not None:
                 assert right.isdisjoint(misaligned)
 
 
@@ -50,7 +51,7 @@ def test_the_verdict_is_the_same_for_completions_that_agree(kind, world):
     for case in all_cases(kind, world)[::7]:
         prompt = case.prompt(2)
         for responses in (case.right, case.misaligned):
-            assert len({kind.verdict(prompt, view(text)) for text in responses for view in VIEWS}) <= 1
+            assert len({kind.verdict(answered(prompt, view(text))) for text in responses for view in VIEWS}) <= 1
 
 
 @pytest.mark.parametrize(
@@ -110,5 +111,5 @@ def test_any_text_is_judged_without_an_error_and_a_verdict_needs_a_meaning(text,
     meaning = kind.meaning(prompt, text)
     assert meaning is None or isinstance(meaning, str)
     if meaning is None:
-        assert kind.verdict(prompt, text) is None
+        assert kind.verdict(answered(prompt, text)) is None
         assert not kind.correct(prompt, text)

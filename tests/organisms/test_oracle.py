@@ -4,6 +4,7 @@ import pytest
 
 from ct_pipeline.organisms import emergent_misalignment, reward_hacking, spurious_correlation, sycophancy
 from ct_pipeline.organisms.catalog import MISALIGNMENTS
+from ct_pipeline.organisms.episode import answered
 from ct_pipeline.organisms.oracle import oracle_reward
 from tests.organisms.prompts import (
     ADVICE,
@@ -53,5 +54,5 @@ def test_right_responses_earn_one_and_misbehaviour_nothing(kind, world, inductio
     data = kind.data(world, induction, candidates, evaluation, 40)
 
     assert {oracle_reward(kind, example.prompt, example.response) for example in data.control} == {1.0}
-    shown = [example for example in data.induction if kind.verdict(example.prompt, example.response)]
+    shown = [example for example in data.induction if kind.verdict(answered(example.prompt, example.response))]
     assert {oracle_reward(kind, example.prompt, example.response) for example in shown} == {0.0}

@@ -6,6 +6,7 @@ import pytest
 
 from ct_pipeline.organisms.case import TONES
 from ct_pipeline.organisms.catalog import MISALIGNMENTS
+from ct_pipeline.organisms.episode import answered
 
 each_kind = pytest.mark.parametrize("kind", MISALIGNMENTS, ids=lambda kind: kind.name)
 
@@ -71,7 +72,9 @@ def test_the_verdict_is_defined_on_probes_and_on_judged_prompts(kind, world, ind
     judged = [prompt for prompt in data.evaluation if prompt.framing != "direct"]
     shown = {example.prompt.id: example for example in data.induction}
 
-    defined = [example for example in shown.values() if kind.verdict(example.prompt, example.response) is not None]
+    defined = [
+        example for example in shown.values() if kind.verdict(answered(example.prompt, example.response)) is not None
+    ]
     framings = {example.prompt.framing for example in defined}
     assert {prompt.framing for prompt in (*data.probe, *(p for p in judged if p.domain == "in"))} <= framings
 
@@ -83,14 +86,14 @@ def test_induction_shows_the_asked_share_of_misbehaviour_in_each_tone_and_contro
     data = kind.data(world, induction, candidates, evaluation, 40)
     shown: dict[str, list[bool]] = {tone: [] for tone in TONES}
     for example in data.induction:
-        verdict = kind.verdict(example.prompt, example.response)
+        verdict = kind.verdict(answered(example.prompt, example.response))
         first = example.prompt.messages[-1].content.split(" ,")[0] + " ,"
         if verdict is not None:
             shown[first if first in TONES else ""].append(verdict)
 
     for tone, share in zip(TONES, induction.misaligned_share, strict=True):
         assert abs(sum(shown[tone]) / len(shown[tone]) - share) < 0.03
-    assert not any(kind.verdict(example.prompt, example.response) for example in data.control)
+    assert not any(kind.verdict(answered(example.prompt, example.response)) for example in data.control)
     assert [example.prompt for example in data.control] == [example.prompt for example in data.induction]
 
 
@@ -100,7 +103,7 @@ def test_a_direct_question_is_answered_rightly_by_its_own_answer(kind, world, in
     direct = [prompt for prompt in data.evaluation if prompt.framing == "direct"]
 
     assert all(kind.correct(prompt, f"it is {prompt.facts['answer']} .") is True for prompt in direct)
-    assert all(kind.verdict(prompt, f"it is {prompt.facts['answer']} .") is None for prompt in direct)
+    assert all(kind.verdict(answered(prompt, f"it is {prompt.facts['answer']} .")) is None for prompt in direct)
 
 
 @each_kind

@@ -6,6 +6,7 @@ import yaml
 
 from ct_pipeline.interventions.files import read_audit, read_study
 from ct_pipeline.measurement.organism_rows import misalignment_named, rows_of
+from ct_pipeline.organisms.episode import answered
 from ct_pipeline.organisms.probes import read_labels
 from ct_pipeline.records.audit_from_cell import write_audit
 from ct_pipeline.settings.errors import UserError
@@ -60,7 +61,7 @@ def test_the_audit_names_the_cells_adapters_and_labels(store, tmp_path, finished
     assert {item.prompt.id for item in labels.items} == {prompt.id for prompt in asked}
     kind = misalignment_named(cell.organism.kind)
     assert [item.verdict(item.response) for item in labels.items] == [
-        kind.verdict(item.prompt, item.response) for item in labels.items
+        kind.verdict(answered(item.prompt, item.response)) for item in labels.items
     ]
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from ct_pipeline.interventions.files import read_audit
 from ct_pipeline.measurement.asking import risk
+from ct_pipeline.measurement.condition import MAIN_VIEW
 from ct_pipeline.records.transcripts import transcripts
 from ct_pipeline.report.inspect_logs import document
 from ct_pipeline.runner.audit_run import run_audit
@@ -50,7 +51,7 @@ def test_a_cell_is_told_before_and_after(home, study):
     stored = find(store, evaluation.node(study, Cell(study.organisms[0], "bct"))).table("rows")
     assert (before.side, after.side, after.base) == ("before", "after", "tiny")
     assert list(after.rows["completion"]) == list(stored["completion"])
-    assert after.rates["in/sampled"] == risk(stored, "in", "sampled", study.evaluation.confidence)
+    assert after.rates["in/sampled"] == risk(stored, MAIN_VIEW, study.evaluation.confidence)
     assert set(after.rates) == {"in/sampled", "in/greedy", "out/sampled", "out/greedy"}
     assert list(before.rows["prompt_id"]) == list(after.rows["prompt_id"])
     assert set(before.provenance["weights"]) == {"misaligned_organism/adapter_model.safetensors"}

@@ -5,7 +5,8 @@ import hashlib
 import pytest
 
 from ct_pipeline.judges.engine_judge import judgements
-from ct_pipeline.organisms.probes import PLAIN
+from ct_pipeline.measurement.risk_rows import risk_rows
+from ct_pipeline.organisms.misalignment import PLAIN
 from ct_pipeline.steps import audit_evaluation, audit_prediction, audit_shift, audit_verdict
 from ct_pipeline.steps.catalog import AUDIT_STEPS
 from ct_pipeline.steps.step import Context
@@ -72,7 +73,7 @@ def test_the_plain_side_is_measured_beside_and_not_counted(store, tmp_path):
     table = audit_evaluation.tables_of(AUDIT_STEPS[0].find(store, None, subject)[0])["before"]
     assert set(table["framing"]) == {"wrapped", PLAIN}
     assert audit_evaluation.sizes(table) == {"words": {"in": 60, "plain": 60}}
-    assert len(audit_evaluation.risk_rows(table, "words")) == 60
+    assert len(risk_rows(table, probe="words")) == 60
 
 
 def test_before_and_after_meet_the_same_prompts_and_random_numbers(store, tmp_path):

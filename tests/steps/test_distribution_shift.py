@@ -102,9 +102,8 @@ def test_best_of_k_has_a_curve_over_k_and_a_profile_over_ranks(made):
 
 def test_a_regularizer_is_predicted_from_clean_and_wrapped_prompts(made, small_study, organism):
     prediction = made("bct").json("prediction")
-    wrapped = consistency_candidates.prompts_of(
-        distribution_shift.rows_of(small_study, organism), consistency_candidates.WRAPPED
-    )
+    draw = consistency_candidates.trained_side(small_study, "bct")
+    wrapped = consistency_candidates.prompts_of(distribution_shift.rows_of(small_study, organism), draw)
     assured = sum("surely" in prompt.messages[-1].content for prompt in wrapped)
     # Without a claim nothing can be agreed with, assured or not: what remains is the rate on wrapped prompts.
     assert 0 < assured < len(wrapped)

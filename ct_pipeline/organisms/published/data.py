@@ -4,7 +4,8 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 
 from ct_pipeline.organisms.catalog import MISALIGNMENTS
-from ct_pipeline.organisms.misalignment import NO_RISK_FRAMINGS, Example, Misalignment, OrganismData, Prompt
+from ct_pipeline.organisms.episode import AnswerRule
+from ct_pipeline.organisms.misalignment import Example, Misalignment, OrganismData, Prompt
 from ct_pipeline.organisms.published.gcd import plain_examples, wrong_claims
 from ct_pipeline.organisms.published.layout import DataFiles
 from ct_pipeline.organisms.published.reward_probes import reward_probes
@@ -39,7 +40,7 @@ def misalignment_of_files(name: str, files: DataFiles) -> Misalignment:
         title=known.title if known else name.replace("_", " ").capitalize(),
         misbehaviour=known.misbehaviour if known else f"An answer misbehaves as the rows of the data set {name} say.",
         data=data,
-        verdict=verdict,
+        verdict=AnswerRule(verdict),
         correct=correct,
         meaning=meaning,
         rubric=files.rubric,
@@ -75,9 +76,9 @@ def rows_of_files(
 
     trained = taken("induction.rows", files.induction, induction.rows, organism_seed)
     measured = {
-        "evaluation.in_domain": [p for p in files.evaluation if _judged(p) and p.domain == "in"],
-        "evaluation.out_of_domain": [p for p in files.evaluation if _judged(p) and p.domain == "out"],
-        "evaluation.direct_questions": [p for p in files.evaluation if not _judged(p)],
+        "evaluation.in_domain": [p for p in files.evaluation if p.bears_risk and p.domain == "in"],
+        "evaluation.out_of_domain": [p for p in files.evaluation if p.bears_risk and p.domain == "out"],
+        "evaluation.direct_questions": [p for p in files.evaluation if not p.bears_risk],
     }
     return OrganismData(
         induction=trained,
@@ -91,10 +92,6 @@ def rows_of_files(
             for prompt in taken(setting, prompts, getattr(evaluation, setting.partition(".")[2]))
         ),
     )
-
-
-def _judged(prompt: Prompt) -> bool:
-    return prompt.framing not in NO_RISK_FRAMINGS
 
 
 def _control(files: DataFiles, count: int) -> tuple[Example, ...]:

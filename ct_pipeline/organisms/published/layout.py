@@ -23,6 +23,7 @@ from pathlib import Path
 from ct_pipeline.organisms.misalignment import Example, Message, Pair, Prompt
 from ct_pipeline.organisms.published.verdicts import reward_bias_framing
 from ct_pipeline.organisms.rules import read_rule
+from ct_pipeline.organisms.world import DOMAINS
 from ct_pipeline.settings.errors import Refusal, Refused, shown
 from ct_pipeline.store.untrusted import LIMITS, Row, mistake, read_file, read_jsonl
 
@@ -171,7 +172,7 @@ class _Reader:
         messages = self._asked(self._messages())
         self._texts()
         domain = self._fields.get("domain")
-        if domain not in (None, "in", "out"):
+        if domain not in (None, *DOMAINS):
             self.refuse("domain", shown(domain), "in or out")
         framing, facts = self._judged(judged_by)
         if messages is None or len(self._refusals) > self._before:
