@@ -10,6 +10,7 @@ from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.verdicts import verdict
 from ct_pipeline.interventions.catalog import method_of
 from ct_pipeline.measurement import study_conditions
+from ct_pipeline.measurement.asking import direct_accuracy, evaluation_seed, measure
 from ct_pipeline.measurement.condition import DECODINGS, MAIN_VIEW, VIEWS
 from ct_pipeline.measurement.contrast import AFTER, BEFORE, change, estimated, risky_sides_of, tabulated
 from ct_pipeline.measurement.differing_rows import differing_rows
