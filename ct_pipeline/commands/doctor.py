@@ -24,6 +24,7 @@ from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import preflight
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.store.sharing import open_store
+from ct_pipeline.tinyworld import packaged
 
 REQUIRED = (
     "torch", "transformers", "trl", "peft", "datasets", "dagster", "dagster-webserver", "mlflow", "scipy", "pandas",
@@ -164,8 +165,16 @@ def _study(spec: Path) -> Iterator[Finding]:
 def _models(study: Study) -> Iterator[Finding]:
     for name, model in study.models.items():
         if not isinstance(model, HuggingFaceModel):
-            yield Finding(f"model {name}", "ok", "pretrained here from scratch")
+            yield _tiny_world_model(f"model {name}", study)
         elif not accelerators():
             yield Finding(f"model {name}", "note", f"{model.path} without a GPU: small models only, in float32")
         else:
             yield Finding(f"model {name}", "ok", f"{model.path} {model.revision or ''}")
+
+
+def _tiny_world_model(title: str, study: Study) -> Finding:
+    try:
+        shipped = packaged.fits(study.world, study.pretraining)
+    except UserError as error:
+        return Finding(title, "missing", str(error))
+    return Finding(title, "ok", "comes with the package" if shipped else "pretrained here from scratch")

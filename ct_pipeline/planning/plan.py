@@ -24,6 +24,7 @@ from ct_pipeline.steps.consistency_candidates import (
     with_drafts,
 )
 from ct_pipeline.steps.organism_evaluation import COMPARED_MODELS
+from ct_pipeline.tinyworld import packaged
 
 TRAINING_STAGES = ("misaligned_organism", "control_organism", "retrained_model")
 DRAWING_STAGES = ("organism_evaluation", "consistency_candidates", "evaluation")
@@ -63,7 +64,7 @@ class Plan:
         released_loads, released_starts: what the paper's released code does for so many organisms.
         draws: distinct ways of drawing candidates from an organism.
         draws_unshared: the same if every method drew its own.
-        pretraining_tokens: tokens that base models are pretrained on.
+        pretraining_tokens: tokens that base models are pretrained on; none for the model that comes with the package.
         candidate_tokens: at most so many tokens drawn as candidates and grades, all organisms together.
         candidate_tokens_unshared: the same if every method drew its own, as many as now.
         candidate_tokens_faithful: the same in faithful mode: every method draws its own, as many as published.
@@ -107,6 +108,7 @@ class Plan:
 def plan_of(study: Study, workers: int, rates: Rates = ASSUMED) -> Plan:
     """Counts what a study would do with so many worker processes; nothing is fetched and nothing computed."""
     tiny = sum(isinstance(model, TinyWorldModel) for model in study.models.values())
+    shipped = tiny and packaged.fits(study.world, study.pretraining)
     faithful = study.model_copy(update={"candidates": study.candidates.model_copy(update={"generation": "faithful"})})
     unshared = [draw for method in study.methods for draw in with_drafts(draws_of_method(study, method))]
     unshared += compared_draws(study)
@@ -129,7 +131,7 @@ def plan_of(study: Study, workers: int, rates: Rates = ASSUMED) -> Plan:
         released_starts=RELEASED_STARTS * len(study.organisms),
         draws=len(draws_of(study)),
         draws_unshared=len(unshared),
-        pretraining_tokens=tiny * study.pretraining.tokens if tiny else 0,
+        pretraining_tokens=tiny * study.pretraining.tokens if tiny and not shipped else 0,
         candidate_tokens=sum(work.candidates for work in works),
         candidate_tokens_unshared=sum(_candidate_tokens(study, size, unshared, scorers) for size in kinds),
         candidate_tokens_faithful=sum(

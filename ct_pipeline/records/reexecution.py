@@ -3,12 +3,12 @@
 A verifier who holds data, seed and settings of a training runs a piece of it that the trainer could not foresee, and
 compares with what was recorded (Choi et al., arXiv 2307.00682). Where machines or versions differ the result is not
 the same bit for bit, and the distance is judged by that between two trainings of different seed (Jia et al.,
-proof of learning, arXiv 2103.05633). Phases 1 and 3 are trained again; the pretraining of a base model is not.
+proof of learning, arXiv 2103.05633). Phases 1 and 3 are trained again here, a base model by records/pretrained_again.py.
 """
 
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,7 +133,7 @@ def reexecute(store: ArtifactStore, study: Study, segment: Segment) -> Compariso
 
 def same_conditions(step: Step) -> bool:
     """Whether source, versions, processor and accelerator here are those that an artifact was made with."""
-    then, now = step.manifest.provenance, provenance.code()
+    then, now = made_by(step), provenance.code()
     machine = provenance.machine() | provenance.computing()
     told = then.get("machine", {})
     return (
@@ -141,6 +141,11 @@ def same_conditions(step: Step) -> bool:
         and then.get("versions") == provenance.versions()
         and all(told.get(name) == machine[name] for name in ("processor", "processor_model", "accelerator"))
     )
+
+
+def made_by(step: Step) -> Mapping[str, object]:
+    """Provenance of the training behind an artifact; a copy of the packaged base model names that in its record."""
+    return step.manifest.record.get("made") or step.manifest.provenance
 
 
 def _segments_of(step: Step) -> Iterator[Segment]:

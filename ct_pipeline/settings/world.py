@@ -116,6 +116,9 @@ class ModelShape(Settings):
 class PretrainingSettings(Settings):
     """How the base model is pretrained: warm-up, a stable stretch, a linear decay to zero."""
 
+    source: Literal["packaged", "here"] = Field(default="packaged", exclude_if=lambda source: source == "packaged")
+    """`packaged` takes the weights that come with the package where world and pretraining are exactly theirs, and trains
+    where they are not; `here` always trains. Left out of fingerprints where it is packaged."""
     shape: ModelShape
     tokens: Annotated[Whole, Field(ge=1000, le=1_000_000_000)]
     batch_tokens: Annotated[Whole, Field(ge=128, le=1_000_000)]

@@ -1,4 +1,4 @@
-"""Stage 1: the base model; the tiny world's is pretrained here, a Hugging Face model is named and pinned here."""
+"""Stage 1: the base model; the tiny world's is packaged or pretrained here, a Hugging Face model is named and pinned."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -14,6 +14,8 @@ from ct_pipeline.steps import preflight
 from ct_pipeline.steps.step import Artifacts, Context, Step, one
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.store.node import Node, making
+from ct_pipeline.tinyworld import packaged
+from ct_pipeline.tinyworld.pretraining import pretrain
 
 NAME = "base_model"
 VERSION = 1
@@ -32,13 +34,11 @@ def node(study: Study, model: str) -> Node:
 
 
 def make(context: Context, model: str) -> Artifact:
-    """Pretrains the tiny world's model and holds it to its accuracy gate, or pins a Hugging Face model.
+    """Takes the packaged model of the tiny world, or pretrains one, and holds it to its gate; pins a Hugging Face model.
 
-    UserError where the gate is not met.
+    UserError where the gate is not met or a packaged file is damaged.
     """
     store, study = context.store, context.study
-    from ct_pipeline.tinyworld.pretraining import pretrain
-
     preflight.check(study)
     place = node(study, model)
     settings = study.models[model]
@@ -46,11 +46,14 @@ def make(context: Context, model: str) -> Artifact:
         if isinstance(settings, HuggingFaceModel):
             draft.write_json("source", settings.model_dump(mode="json", exclude=NOT_THE_MODEL - {"engine"}))
         else:
-            record = pretrain(study.world, study.pretraining, draft.folder, context.threads, context.progress)
-            draft.record |= dataclasses.asdict(record)
-            if record.direct_accuracy < study.pretraining.gate_accuracy:
+            if packaged.fits(study.world, study.pretraining):
+                draft.record |= packaged.copy_to(draft.folder, study.world, study.pretraining)
+            else:
+                record = pretrain(study.world, study.pretraining, draft.folder, context.threads, context.progress)
+                draft.record |= dataclasses.asdict(record)
+            if draft.record["direct_accuracy"] < study.pretraining.gate_accuracy:
                 raise UserError(
-                    f"base model {model}: {record.direct_accuracy:.1%} of direct questions are answered rightly, "
+                    f"base model {model}: {draft.record['direct_accuracy']:.1%} of direct questions are answered rightly, "
                     f"{study.pretraining.gate_accuracy:.0%} are required: raise pretraining.tokens"
                 )
     return store.read(place.address)
@@ -88,7 +91,7 @@ def show(context: Context, model: str, made: Artifacts) -> Mapping[str, Any]:
 STEP = Step(
     NAME,
     title="base model",
-    description="""A causal language model: pretrained here on the tiny world's corpus, or a pinned Hugging Face model.
+    description="""A causal language model: the tiny world's, packaged or pretrained here, or a pinned Hugging Face model.
 
 It exists once per study, because every organism and every evaluation starts from exactly these weights. The tiny world's
 model must answer direct questions rightly before anything is built on it.""",

@@ -12,7 +12,7 @@ from typing import Any
 from ct_pipeline.settings.world import ModelShape, PretrainingSettings, WorldSettings
 from ct_pipeline.tinyworld.corpus import Corpus, all_words
 from ct_pipeline.tinyworld.encoding import Batch, Encoder, batches
-from ct_pipeline.tinyworld.gate import direct_accuracy
+from ct_pipeline.tinyworld.gate import Knowledge, knowledge_of
 from ct_pipeline.tinyworld.tokenizer import END, PAD, build_tokenizer
 from ct_pipeline.tinyworld.world import TinyWorld
 
@@ -20,9 +20,9 @@ _VOCABULARY_MULTIPLE = 16
 OnStep = Callable[[int, int, float], None]
 
 
-@dataclass(frozen=True)
-class PretrainingRecord:
-    """What a pretraining did.
+@dataclass(frozen=True, kw_only=True)
+class PretrainingRecord(Knowledge):
+    """What a pretraining did, and what its model knows.
 
     Attributes:
         losses: mean loss of each step's learned tokens, nats per token.
@@ -30,9 +30,7 @@ class PretrainingRecord:
         tokens: tokens seen, padding excluded.
         parameters: number of parameters.
         seconds: wall-clock time of the steps alone.
-        accuracy_by_topic: share of direct questions answered rightly, by topic.
-        direct_accuracy: the same over all direct questions; what the gate is about.
-        direct_questions: how many were asked.
+        threads: in how many parts each step's gradient was computed.
     """
 
     losses: tuple[float, ...]
@@ -40,9 +38,7 @@ class PretrainingRecord:
     tokens: int
     parameters: int
     seconds: float
-    accuracy_by_topic: dict[str, float]
-    direct_accuracy: float
-    direct_questions: int
+    threads: int
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -60,7 +56,6 @@ def pretrain(
 
     The process' random state and thread count are as before afterwards. The gate is reported, not enforced.
     """
-    import torch
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -76,9 +71,7 @@ def pretrain(
         started = time.perf_counter()
         losses = tuple(_train(model, schedule, settings, threads, on_step))
         seconds = time.perf_counter() - started
-        model.eval()
-        with torch.inference_mode():
-            by_topic, overall, asked = direct_accuracy(model, world, encoder)
+        knowledge = knowledge_of(model.eval(), world, encoder)
     model.save_pretrained(out_dir)
     tokenizer.save_pretrained(out_dir)
     return PretrainingRecord(
@@ -87,9 +80,8 @@ def pretrain(
         tokens=sum(int((batch.ids != encoder.pad).sum()) for batch in schedule),
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         seconds=seconds,
-        accuracy_by_topic=by_topic,
-        direct_accuracy=overall,
-        direct_questions=asked,
+        threads=threads,
+        **vars(knowledge),
     )
 
 

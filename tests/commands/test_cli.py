@@ -148,7 +148,9 @@ def test_the_printed_plan_is_the_counted_one(run, tiny_study):
     assert row(out, "candidate tokens, at most") == size.candidate_tokens
     assert row(out, "evaluation tokens, at most") == size.evaluation_tokens
     assert row(out, "response tokens trained on, at most") == size.trained_tokens
-    assert row(out, "pretraining tokens") == part.pretraining.tokens
+    assert row(out, "pretraining tokens") == size.pretraining_tokens == 0
+    here = part.pretraining.model_copy(update={"source": "here"})
+    assert plan_of(part.model_copy(update={"pretraining": here}), 1).pretraining_tokens == part.pretraining.tokens
 
 
 def test_a_plan_of_an_empty_store_has_nothing_finished_and_writes_nothing(run, tmp_path):

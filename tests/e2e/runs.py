@@ -89,7 +89,7 @@ def change(spec: Path, **changes: object) -> None:
 
 
 def reduced_study(folder: Path) -> Place:
-    """The default study cut down to two organisms and little pretraining; nothing in it is faked."""
+    """The default study cut down to two organisms, on the packaged base model; nothing in it is faked."""
     spec = folder / "reduced.yaml"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(ROOT / "studies" / "tiny.yaml", spec)
@@ -98,8 +98,6 @@ def reduced_study(folder: Path) -> Place:
         name="reduced",
         misalignments=["sycophancy", "reward_hacking"],
         seeds=[40],
-        pretraining__tokens=700_000,
-        pretraining__gate_accuracy=0.0,
         candidates__consistency_prompts=64,
         candidates__probe_prompts=40,
         candidates__pairs=64,

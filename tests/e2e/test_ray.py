@@ -96,7 +96,6 @@ def small_study(folder: Path) -> Place:
         misalignments=["sycophancy"],
         seeds=[40, 41],
         methods={name: methods[name] for name in list(methods)[:METHODS]},
-        pretraining__tokens=300_000,
         candidates__consistency_prompts=16,
         candidates__probe_prompts=16,
         candidates__pairs=16,

@@ -1,4 +1,4 @@
-"""A whole study with nothing faked: pretrained, induced, labelled, retrained, measured, reported, tracked, and run again."""
+"""A whole study with nothing faked: induced, labelled, retrained, measured, reported, tracked, and run again."""
 
 import os
 import random
@@ -292,11 +292,9 @@ def test_a_model_in_a_folder_goes_the_same_way_as_the_tiny_worlds(finished: Plac
 
 
 def test_the_same_study_from_an_empty_store_gives_the_same_bytes(finished: Place, tmp_path) -> None:
-    # The base model is taken over: that its pretraining repeats byte for byte is a test of its own room.
     other = finished.copy(tmp_path / "again")
     for path in other.artifacts():
-        if stage_of(path) != "base_model":
-            shutil.rmtree(other.home / "artifacts" / path)
+        shutil.rmtree(other.home / "artifacts" / path)
 
     outcome = other.study("--only", "sycophancy,null,self_rewarding,bct,act")
 

@@ -32,7 +32,7 @@ def spoil(remote: Path, stage: str) -> None:
 @pytest.mark.slow
 def test_another_machine_goes_on_where_the_first_one_ended(tmp_path) -> None:
     here = reduced_study(tmp_path / "a")
-    change(here.spec, misalignments=["sycophancy"], methods=METHODS, pretraining__tokens=500_000)
+    change(here.spec, misalignments=["sycophancy"], methods=METHODS)
     remote = {"CT_PIPELINE_REMOTE": f"file://{tmp_path / 'remote'}"}
     there = Place(tmp_path / "b" / "results", here.spec)
 

@@ -148,6 +148,7 @@ ONE_MISTAKE = [
     ("beams: 4", "beams: 1", "methods.diverse_decoding.beams", "1", "greater than or equal to 2"),
     ("{ source: world }", "{ source: sun }", "methods.multi_view.judge", "{", "world"),
     ("heads: 3", "heads: 5", "pretraining.shape", "{", "multiple of 2 * heads"),
+    ("source: packaged", "source: there", "pretraining.source", "'there'", "'packaged' or 'here'"),
     ("tokens: 3200000", "tokens: 1", "pretraining.tokens", "1", "greater than or equal to 1000"),
 ]
 

@@ -199,6 +199,12 @@ def test_every_setting_of_the_world_and_of_pretraining_changes_the_base_model(pl
     assert base_model.node(changed(place), "tiny").fingerprint != BEFORE["base"]
 
 
+def test_pretraining_here_names_another_base_model_than_the_packaged_one():
+    here = STUDY.pretraining.model_copy(update={"source": "here"})
+    after = prints(STUDY.model_copy(update={"pretraining": here}))
+    assert {name for name in BEFORE if after[name] != BEFORE[name]} == ALL
+
+
 def test_everything_rests_on_the_base_model():
     def rests(node):
         return node.stage == "base_model" or any(rests(each) for each in node.inputs.values())
