@@ -18,10 +18,8 @@ from ct_pipeline.steps.step import Context
 from ct_pipeline.store.ancestry import Index, trace
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.store.node import find, making
-from ct_pipeline.tinyworld.pretraining import pretrain
 from tests.fakes.small_studies import small, stand_in
 from tests.store.forging import reseal
-from tests.tinyworld.settings import pretraining_settings
 
 METHODS = ("greedy_self_training", "bct")
 
@@ -48,8 +46,7 @@ def finished(study, tmp_path_factory):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     store = ArtifactStore(tmp_path_factory.mktemp("trained") / "artifacts")
-    quick = pretraining_settings(tokens=5_000)
-    stand_in(store, base_model.node(study, "tiny"), lambda draft: pretrain(study.world, quick, draft.folder, 1))
+    base_model.make(store, study, "tiny", 1, lambda *step: None)
     (organism,) = study.organisms
     misaligned_organism.make(Context(store, study), organism)
     for cell in study.cells:
