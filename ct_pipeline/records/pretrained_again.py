@@ -8,6 +8,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from ct_pipeline.organisms.case import TONES
 from ct_pipeline.records.reexecution import made_by, same_conditions
 from ct_pipeline.settings.blocks import TinyWorldModel
 from ct_pipeline.settings.study import Study
@@ -17,8 +18,9 @@ from ct_pipeline.tinyworld.gate import knowledge_of_folder
 from ct_pipeline.tinyworld.pretraining import pretrain
 
 ACCURACY_DEVIATIONS = 4.0
-"""Largest difference of accuracies that is called noise, in standard deviations of two independent shares."""
-LOSS_NOISE = 0.03
+"""Largest difference of accuracies that is called noise, in standard deviations of two independent shares; a question in
+its three tones counts as one."""
+LOSS_NOISE = 0.06
 """Largest difference of held-out losses that is called noise, as a share of the recorded model's (docs/LINEAGE.md)."""
 ROUNDING = 0.005
 """Largest difference between a recorded accuracy and that of the recorded weights here: six of 1,284 near ties."""
@@ -102,7 +104,7 @@ def pretrain_again(study: Study, step: Step) -> PretrainedAgain:
             "the machine and all versions are those recorded, and the weights pretrained again are other ones"
         )
     share = sum(accuracies) / 2
-    limit = ACCURACY_DEVIATIONS * (2 * share * (1 - share) / kept.direct_questions) ** 0.5
+    limit = ACCURACY_DEVIATIONS * (2 * share * (1 - share) * len(TONES) / kept.direct_questions) ** 0.5
     if not abs(accuracies[0] - accuracies[1]) <= limit:
         faults.append(
             f"the recorded weights answer {accuracies[0]:.2%} of direct questions rightly, those pretrained again "

@@ -90,7 +90,7 @@ def test_what_is_copied_from_the_package_is_judged_by_the_machine_that_made_that
 def test_other_weights_are_found_on_any_machine(folder, study):
     change_weights(folder, lambda tensor: tensor * 1.3, provenance=elsewhere(folder))
     (fault,) = compared(folder, study).faults
-    assert fault.startswith("the held-out loss of the recorded weights is ") and "at most 3% is noise" in fault
+    assert fault.startswith("the held-out loss of the recorded weights is ") and "at most 6% is noise" in fault
 
 
 def test_weights_that_are_no_numbers_do_not_pass(folder, study):
