@@ -46,7 +46,7 @@ def finished(study, tmp_path_factory):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     store = ArtifactStore(tmp_path_factory.mktemp("trained") / "artifacts")
-    base_model.make(store, study, "tiny", 1, lambda *step: None)
+    base_model.make(Context(store, study), "tiny")
     (organism,) = study.organisms
     misaligned_organism.make(Context(store, study), organism)
     for cell in study.cells:
