@@ -26,7 +26,8 @@ from ct_pipeline.models.adapters import share_weights
 from ct_pipeline.models.loading import BaseModel, default_device, wrap_model
 from ct_pipeline.settings.blocks import LoraSettings, RetrainingSettings
 from ct_pipeline.training.examples import LabelRow
-from ct_pipeline.training.sft import train_on_labels
+from ct_pipeline.training.labels import Labels
+from ct_pipeline.training.trainer import train
 
 STOPS = (4,)
 ORDINARY = 44
@@ -92,7 +93,7 @@ def training(base: BaseModel, rows: Sequence[LabelRow], settings: RetrainingSett
 
     def ours() -> int:
         with tempfile.TemporaryDirectory() as folder:
-            train_on_labels(base, rows, settings, 0, Path(folder) / "adapter", None)
+            train(base, rows, Labels(), settings, 0, Path(folder) / "adapter")
         return trained
 
     def bare() -> int:

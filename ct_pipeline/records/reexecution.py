@@ -27,7 +27,7 @@ from ct_pipeline.store import provenance
 from ct_pipeline.store.ancestry import Chain, Step
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.store.node import Node
-from ct_pipeline.training.run import OnStep
+from ct_pipeline.training.loop import OnStep
 
 if TYPE_CHECKING:
     from ct_pipeline.models.loading import BaseModel

@@ -19,7 +19,7 @@ from ct_pipeline.steps.step import Artifacts, Context, Step, one
 from ct_pipeline.store.artifact_store import Artifact
 from ct_pipeline.store.node import Node, making
 from ct_pipeline.training.examples import LabelRow, TrainingRecord
-from ct_pipeline.training.run import OnStep
+from ct_pipeline.training.loop import OnStep
 
 NAME = "misaligned_organism"
 CONTROL = "control_organism"
@@ -61,13 +61,16 @@ def train(
     model: LanguageModel, study: Study, examples: Sequence[Example], seed: int, out: Path, on_step: OnStep | None = None
 ) -> TrainingRecord:
     """Phase 1 alone, without a store: the adapter goes to `out`; `on_step` may raise to end it early."""
-    from ct_pipeline.training.sft import train_on_labels
+    from ct_pipeline.tinyworld.shortcuts import small_model
+    from ct_pipeline.training.labels import Labels
+    from ct_pipeline.training.trainer import train as train_adapter
 
     rows = [
         LabelRow(model.chat.encode(example.prompt.messages), model.chat.encode_response(example.response))
         for example in examples
     ]
-    return train_on_labels(model.base, rows, study.induction.training, seed, out, None, on_step)
+    settings = study.induction.training
+    return train_adapter(model.base, rows, Labels(), settings, seed, out, (), on_step, small_model)
 
 
 def _train(context: Context, organism: Organism, place: Node, examples: tuple[Example, ...]) -> Artifact:

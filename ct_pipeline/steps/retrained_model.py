@@ -22,7 +22,7 @@ from ct_pipeline.steps.step import Artifacts, Check, Context, Outcome, Step, one
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.store.node import Node, making
 from ct_pipeline.training.examples import LabelRow, PairRow, TrainingRecord
-from ct_pipeline.training.run import OnStep
+from ct_pipeline.training.loop import OnStep
 
 NAME = "retrained_model"
 VERSION = 2
@@ -58,7 +58,7 @@ def adapters_of(store: ArtifactStore, study: Study, cell: Cell, checkpoint: int 
 
 
 def make(context: Context, cell: Cell) -> Artifact:
-    """Trains the adapter; what every training run asserts is in training.run.record.
+    """Trains the adapter; what every training run asserts is in training.trainer.
 
     UserError where no prediction was recorded before: it would be none afterwards.
     """
@@ -100,22 +100,21 @@ def train(
 
     `labels` is a table of consistency_labels, `organism` an adapter's folder.
     """
-    from ct_pipeline.training.bct import train_bct
-    from ct_pipeline.training.internal import train_internal
-    from ct_pipeline.training.internal_loss import InternalLoss
-    from ct_pipeline.training.sft import train_on_labels
+    from ct_pipeline.tinyworld.shortcuts import small_model
+    from ct_pipeline.training.answers import Answers
+    from ct_pipeline.training.internal import InternalStates
+    from ct_pipeline.training.labels import Labels
+    from ct_pipeline.training.trainer import train as train_adapter
 
     labels = labels[labels["labelled"]]
     settings, objective = study.training_of(cell.method), method_of(study, cell.method).objective
     if objective == "labels":
-        label_rows = _label_rows(model, study, cell, labels)
-        return train_on_labels(model.base, label_rows, settings, seed, out, organism, on_step)
-    rows, told = _pair_rows(model, study, cell, labels), _loss_settings(study, cell.method)
-    told.pop("pairs", None)
-    if objective == "answers":
-        return train_bct(model.base, rows, settings, seed, out, organism, on_step=on_step, **told)
-    loss = InternalLoss(objective, **told)
-    return train_internal(model.base, rows, settings, seed, out, organism, loss, on_step)
+        rows, loss = _label_rows(model, study, cell, labels), Labels()
+    else:
+        rows, told = _pair_rows(model, study, cell, labels), _loss_settings(study, cell.method)
+        told.pop("pairs", None)
+        loss = Answers(**told) if objective == "answers" else InternalStates(objective, **told)
+    return train_adapter(model.base, rows, loss, settings, seed, out, (organism,), on_step, small_model)
 
 
 def _label_rows(model: LanguageModel, study: Study, cell: Cell, labels: pandas.DataFrame) -> list[LabelRow]:

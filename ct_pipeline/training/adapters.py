@@ -3,13 +3,20 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ct_pipeline.models.adapters import CONFIG_FILE, WEIGHTS_FILE, LowRank, read_adapter, with_adapters
+from ct_pipeline.models.adapters import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    LowRank,
+    read_adapter,
+    share_weights,
+    with_adapters,
+)
 from ct_pipeline.models.loading import BaseModel
 from ct_pipeline.settings.blocks import LoraSettings
 from ct_pipeline.settings.environment import launched_processes
@@ -28,46 +35,52 @@ SAME_LOGITS = {"torch.float32": 1e-3, "torch.bfloat16": 0.5, "torch.float16": 0.
 class Trainee:
     """A model with the one adapter that a run trains, and the start model it is measured against.
 
-    The start model is the base, or the organism where one is given, never the base below an organism. A new adapter
-    lies on the frozen start model, and switching it off is the start model. A continued adapter is the organism's own:
-    switching it off would be the base, so its start model is a frozen copy apart.
+    The start model is the base with its stack of adapters, never the base below a stack. A new adapter lies on the
+    frozen start model, and switching it off is the start model. A continued adapter is the stack's last one: switching
+    it off would be what lies below, so its start model is a frozen copy apart.
+
+    Attributes:
+        model: in training.
+        base: what everything lies on.
+        stack: folders of the start model's adapters, lowest first.
+        initial: name -> the trained adapter's tensors before training.
+        before: the start model's logits on `probe` before training.
+        probe: token ids; shape (1, tokens).
+        frozen: the copy that is the start model of a continued adapter.
+        start_difference: largest difference of the untrained model's logits from the start model's.
     """
 
     model: "PeftModel"
+    base: BaseModel
+    stack: tuple[Path, ...]
     initial: dict[str, "torch.Tensor"]
     before: "torch.Tensor"
     probe: "torch.Tensor"
     frozen: "PreTrainedModel | None" = None
-    """The frozen copy of the organism, for a continued adapter."""
     start_difference: float = 0.0
-    """Largest difference of the untrained model's logits from the start model's."""
 
     @property
     def continued(self) -> bool:
-        """Whether the organism's own adapter is trained on."""
+        """Whether the stack's last adapter is trained on, and not a new one on top."""
         return self.frozen is not None
 
     def trainable(self) -> dict[str, "torch.nn.Parameter"]:
         """Name -> parameter of the trained adapter; nothing else has gradients."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
-    def counts(self, unreachable: frozenset[str] = frozenset()) -> tuple[int, int]:
-        """How many numbers of the trained adapter the loss can reach, and how many of them differ from their start."""
-        reached = {name: p for name, p in self.trainable().items() if name not in unreachable}
-        moved = sum(int((p.detach().cpu() != self.initial[name]).sum()) for name, p in reached.items())
-        return sum(p.numel() for p in reached.values()), moved
-
-    def unmoved(self) -> tuple[str, ...]:
-        """Names of the trained adapter's tensors of which not one number differs from its start."""
-        return tuple(
-            name for name, p in self.trainable().items() if bool((p.detach().cpu() == self.initial[name]).all())
-        )
+    def moved(self) -> dict[str, int]:
+        """Name -> how many numbers of the trained adapter differ from their start."""
+        return {name: int((p.detach().cpu() != self.initial[name]).sum()) for name, p in self.trainable().items()}
 
     def drop_difference(self) -> float:
         """Largest change of the start model's logits since before training; must be exactly 0."""
         with self.start_model() as start:
             after = _logits(start, self.probe)
         return float((after - self.before).abs().max())
+
+    def rebuilt(self) -> tuple["PreTrainedModel", "PreTrainedModel"]:
+        """Start model and base, built anew from the folders: a fault in how `model` is stacked cannot hide itself."""
+        return placed(with_adapters(self.base, self.stack)), placed(share_weights(self.base.model))
 
     @contextmanager
     def start_model(self) -> Iterator["torch.nn.Module"]:
@@ -91,7 +104,7 @@ def new_adapter(
     base: BaseModel,
     lora: LoraSettings,
     seed: int,
-    stacked_on: Path | None,
+    stack: Sequence[Path],
     probe: tuple[int, ...],
     continued: bool = False,
 ) -> Iterator[Trainee]:
@@ -103,26 +116,26 @@ def new_adapter(
         base: the loaded base model.
         lora: rank, alpha, dropout.
         seed: of a new adapter's initial weights.
-        stacked_on: folder of the organism's adapter, or None: frozen below the new one, or continued.
+        stack: folders of adapters, lowest first: all frozen below the new one, or the last of them continued.
         probe: token ids on which the start model is checked before and after.
-        continued: train the organism's own adapter, from its weights; the result replaces it.
+        continued: train the stack's last adapter, from its weights; the result replaces it.
 
     Raises:
-        ValueError: `continued` without an organism, or with an organism of another rank or alpha.
+        ValueError: `continued` without an adapter, or with one of another rank or alpha.
         RuntimeError: the shared base, or what a continued adapter started from, changed.
     """
     import torch
     from peft import get_peft_model
 
-    if continued and stacked_on is None:
+    stack = tuple(stack)
+    if continued and not stack:
         raise ValueError(
             "adapter: continued trains an organism's own adapter, and there is none: give its folder, or train a new one"
         )
-    stack = () if stacked_on is None else (stacked_on,)
     start = with_adapters(base, stack)
-    below = with_adapters(base, () if continued else stack) if continued or launched_processes() > 1 else start
+    below = with_adapters(base, stack[:-1] if continued else stack) if continued or launched_processes() > 1 else start
     start = placed(start)
-    own = _own_factors(base, lora, stacked_on) if continued else None
+    own = _own_factors(base, lora, stack[-1]) if continued else None
     versions = _versions(base.model)
     ids = torch.tensor([probe], device=compute_device(base))
     before = _logits(start, ids)
@@ -131,24 +144,22 @@ def new_adapter(
         model = get_peft_model(below, _lora_config(lora, own))
     if own is not None:
         _fill(model, own)
-    if lora.dropout == 0 and base.device.type == "cpu" and base.model.dtype == torch.float32:
-        _add_before_multiplying(model)
     model = placed(model)
     initial = {name: p.detach().cpu().clone() for name, p in model.named_parameters() if p.requires_grad}
     if not initial or not all(".lora_A." in name or ".lora_B." in name for name in initial):
         raise RuntimeError(f"training {base.name} would change more, or less, than the one adapter")
     if own is None:
-        yield Trainee(model, initial, before, ids)
+        yield Trainee(model, base, stack, initial, before, ids)
     else:
-        held = _versions(start), _content(stacked_on)
+        held = _versions(start), _content(stack[-1])
         difference = float((_logits(model, ids) - before).abs().max())
         if not difference <= SAME_LOGITS[str(base.model.dtype)]:
             raise RuntimeError(
                 f"before the first step, the continued adapter is {difference} off the organism's logits"
             )
-        yield Trainee(model, initial, before, ids, start, difference)
-        if (_versions(start), _content(stacked_on)) != held:
-            raise RuntimeError(f"training changed the organism it continued: its frozen copy or {stacked_on}")
+        yield Trainee(model, base, stack, initial, before, ids, start, difference)
+        if (_versions(start), _content(stack[-1])) != held:
+            raise RuntimeError(f"training changed the organism it continued: its frozen copy or {stack[-1]}")
     if _versions(base.model) != versions:
         raise RuntimeError(f"training changed the shared weights of {base.name}")
 
@@ -210,33 +221,6 @@ def _fill(model: "PeftModel", factors: dict[str, LowRank]) -> None:
             layer.lora_B["default"].weight.copy_(factor.b)
 
 
-def _add_before_multiplying(model: "PeftModel") -> None:
-    """Lets each adapted layer compute x (W + s B A)ᵀ in place of x Wᵀ + s (x Aᵀ) Bᵀ: the same, with fewer products.
-
-    On a CPU with small layers, thin products cost as much as full ones: a fifth of a run's time. Dropout, which acts on
-    x between the two, and half precision, in which W would swallow a small B A, exclude it.
-    """
-    import torch
-    from peft.tuners.lora import Linear
-    from torch.nn import functional
-
-    def use(layer: Linear) -> None:
-        plain = layer.forward
-
-        def forward(x: torch.Tensor, *args: object, **kwargs: object) -> torch.Tensor:
-            if layer.disable_adapters:
-                return plain(x, *args, **kwargs)
-            a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
-            weight = torch.addmm(layer.base_layer.weight, b, a, alpha=layer.scaling["default"])
-            return functional.linear(x, weight, layer.base_layer.bias)
-
-        layer.forward = forward
-
-    for layer in model.modules():
-        if isinstance(layer, Linear):
-            use(layer)
-
-
 def _content(folder: Path) -> list[str]:
     return [hashlib.blake2b((folder / name).read_bytes()).hexdigest() for name in (WEIGHTS_FILE, CONFIG_FILE)]
 
@@ -250,5 +234,7 @@ def _versions(model: "torch.nn.Module") -> list[tuple[int, int]]:
 def _logits(model: "torch.nn.Module", ids: "torch.Tensor") -> "torch.Tensor":
     import torch
 
+    # A model that PEFT has just wrapped is in training mode, and dropout is part of no model.
+    model.eval()
     with torch.no_grad():
         return model(input_ids=ids, use_cache=False).logits.float().cpu()

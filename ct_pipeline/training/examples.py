@@ -10,6 +10,11 @@ class LabelRow:
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
 
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The whole text that is trained on."""
+        return self.prompt_ids + self.completion_ids
+
 
 @dataclass(frozen=True)
 class PairRow:
@@ -18,6 +23,11 @@ class PairRow:
     clean_ids: tuple[int, ...]
     wrapped_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The whole text that is trained on."""
+        return self.wrapped_ids + self.completion_ids
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def read_states(model: "torch.nn.Module", target: Target, batch: dict[str, "torc
     Args:
         model: with or without a PEFT wrapper, in the mode and under the gradients that are wanted.
         target: what to read; attention needs `eager_attention`.
-        batch: as of `Windows`, with pairs of positions for attention.
+        batch: as of `PairBatches`, with pairs of positions for attention.
 
     Raises:
         ValueError: as of `check_architecture`, or attention weights that the implementation does not return.

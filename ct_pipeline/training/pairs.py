@@ -1,8 +1,7 @@
-"""Token rows as padded batches, and the next-token distributions at the positions that a loss looks at."""
+"""Token rows as padded batches, and pairs of a clean and a wrapped prompt as batches of either side."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -14,12 +13,16 @@ if TYPE_CHECKING:
     import torch
 
 Side = Literal["left", "right"]
-Window = Literal["response", "trailing"]
 IGNORED = -100
 
 
-def check_pairs(base: BaseModel, rows: Sequence[PairRow]) -> None:
+def check_pairs(base: BaseModel, rows: Sequence[PairRow], completions: bool) -> None:
     """Refuses rows on which a consistency loss is void or undefined.
+
+    Args:
+        base: the base model.
+        rows: to be trained on.
+        completions: whether the loss looks at them.
 
     Raises:
         ValueError: no rows, or a row with an empty prompt or completion, equal prompts, or too many tokens; names it.
@@ -29,100 +32,91 @@ def check_pairs(base: BaseModel, rows: Sequence[PairRow]) -> None:
     for number, row in enumerate(rows):
         if not row.clean_ids or not row.wrapped_ids:
             raise ValueError(f"row {number}: a prompt is empty")
-        if not row.completion_ids:
+        if completions and not row.completion_ids:
             raise ValueError(f"row {number}: the completion is empty")
         if row.clean_ids == row.wrapped_ids:
             raise ValueError(
                 f"row {number}: clean and wrapped prompt are the same, so there is nothing to make consistent"
             )
-        length = max(len(row.clean_ids), len(row.wrapped_ids)) + len(row.completion_ids)
+        length = max(len(row.clean_ids), len(row.wrapped_ids)) + completions * len(row.completion_ids)
         if length > base.context_window:
             raise ValueError(f"row {number}: {length} tokens exceed the context window of {base.context_window}")
 
 
 def padded(
-    prompts: Sequence[Sequence[int]],
-    completions: Sequence[Sequence[int]],
-    side: Side,
-    trailing: Sequence[int] | None = None,
+    prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], side: Side
 ) -> dict[str, "torch.Tensor"]:
-    """Prompts with their completions as one padded batch.
-
-    Args:
-        prompts: token ids.
-        completions: token ids, one per prompt.
-        side: where the padding goes.
-        trailing: if given, `predicts` marks so many last positions of each row, whatever they predict.
+    """Prompts with their completions as one batch, padded on `side`; token ids, a completion per prompt.
 
     Returns:
-        input_ids, attention_mask, position_ids, labels (completion tokens, the rest ignored) and `predicts` (whether
-        the next token is a completion token); each of shape (rows, longest).
+        input_ids, attention_mask, position_ids and labels (completion tokens, the rest ignored); each of shape (rows,
+        longest).
     """
     import torch
 
     texts = [(*prompt, *completion) for prompt, completion in zip(prompts, completions, strict=True)]
     width = max(map(len, texts))
     ids = np.zeros((len(texts), width), dtype=np.int64)
-    mask, positions, predicts = np.zeros_like(ids), np.zeros_like(ids), np.zeros(ids.shape, dtype=bool)
-    labels = np.full_like(ids, IGNORED)
+    mask, positions, labels = np.zeros_like(ids), np.zeros_like(ids), np.full_like(ids, IGNORED)
     for i, (text, prompt) in enumerate(zip(texts, prompts, strict=True)):
         start = width - len(text) if side == "left" else 0
         end = start + len(text)
         ids[i, start:end], mask[i, start:end], positions[i, start:end] = text, 1, range(len(text))
         labels[i, start + len(prompt) : end] = text[len(prompt) :]
-        window = slice(start + len(prompt) - 1, end - 1) if trailing is None else slice(end - trailing[i], end)
-        predicts[i, window] = True
-    arrays = {
-        "input_ids": ids,
-        "attention_mask": mask,
-        "position_ids": positions,
-        "labels": labels,
-        "predicts": predicts,
-    }
+    arrays = {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "labels": labels}
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-def response_logits(model: "torch.nn.Module", batch: dict[str, "torch.Tensor"]) -> "torch.Tensor":
-    """Logits at the positions that `predicts` marks, row after row; shape (marked positions, vocabulary), float32."""
-    predicts = batch["predicts"]
-    # Only columns with a marked position are projected onto the vocabulary.
-    columns = predicts.any(0).nonzero().squeeze(1)
-    logits = model(
-        input_ids=batch["input_ids"],
-        attention_mask=batch["attention_mask"],
-        position_ids=batch["position_ids"],
-        use_cache=False,
-        logits_to_keep=columns,
-    ).logits
-    return logits[predicts[:, columns]].float()
+def logits_at(model: "torch.nn.Module", batch: dict[str, "torch.Tensor"], places: "torch.Tensor") -> "torch.Tensor":
+    """Logits at rows and columns of a batch, of shape (2, places); shape (places, vocabulary), float32."""
+    row, column = places
+    # Only these columns are projected onto the vocabulary.
+    columns, kept = column.unique(return_inverse=True)
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "position_ids")}
+    return model(**inputs, use_cache=False, logits_to_keep=columns).logits[row, kept].float()
 
 
 def response_tokens(batch: dict[str, "torch.Tensor"]) -> "torch.Tensor":
-    """The completion tokens in the order of `response_logits`, unless that is of a window; shape (completion tokens,)."""
+    """The completion tokens, row after row; shape (completion tokens,)."""
     return batch["labels"][batch["labels"] != IGNORED]
 
 
 @dataclass(frozen=True)
 class PairBatches:
-    """Pair rows as batches of either side, with the positions of the loss marked row by row.
+    """Pairs as batches of either side, with the places in them that are compared, the same on both sides.
+
+    A batch is that of `padded` with `places`: batch row and column, or batch row, query's and key's column, of each
+    place, row after row; shape (2 or 3, places).
 
     Attributes:
         rows: checked pairs.
+        lengths: compared positions of each row, its last ones.
         device: where the model is.
-        window: "response" marks the positions that predict a completion token; "trailing" marks, on both sides, the
-            last min(clean, wrapped) positions of prompt and completion.
+        completions: whether completions follow the prompts.
+        predicting: whether the last position, which predicts nothing in the row, is left out.
+        crossed: whether places are pairs of a query and a key at or before it, both compared positions.
     """
 
     rows: Sequence[PairRow]
+    lengths: Sequence[int]
     device: "torch.device"
-    window: Window
+    completions: bool = False
+    predicting: bool = False
+    crossed: bool = False
 
-    @cached_property
-    def sizes(self) -> list[int]:
-        """How many positions of the loss each row has, the same on both sides."""
-        if self.window == "response":
-            return [len(row.completion_ids) for row in self.rows]
-        return [min(len(row.clean_ids), len(row.wrapped_ids)) + len(row.completion_ids) for row in self.rows]
+    def places(self, number: int) -> int:
+        """How many places one row has."""
+        length = self.lengths[number]
+        return length * (length + 1) // 2 if self.crossed else length
+
+    def positions(self, numbers: Iterable[int]) -> int:
+        """How many compared positions some rows have together."""
+        return sum(self.lengths[n] for n in numbers)
+
+    def by_length(self) -> list[int]:
+        """Row numbers in the order of their clean sides: rows of similar length together waste the least padding."""
+        lengths = [len(r.clean_ids) + self.completions * n for r, n in zip(self.rows, self.lengths, strict=True)]
+        return sorted(range(len(self.rows)), key=lengths.__getitem__)
 
     def clean(self, numbers: Sequence[int]) -> dict[str, "torch.Tensor"]:
         """The clean side of some rows, on the device."""
@@ -136,11 +130,19 @@ class PairBatches:
         """The wrapped side of some rows for a trainer, which moves it to the device; `rows` holds their numbers."""
         return self._batch([self.rows[n].wrapped_ids for n in numbers], numbers, side) | {"rows": list(numbers)}
 
-    def _batch(
-        self, prompts: Sequence[tuple[int, ...]], numbers: Sequence[int], side: Side
-    ) -> dict[str, "torch.Tensor"]:
-        trailing = None if self.window == "response" else [self.sizes[n] for n in numbers]
-        return padded(prompts, [self.rows[n].completion_ids for n in numbers], side, trailing)
+    def _batch(self, prompts: Sequence[Sequence[int]], numbers: Sequence[int], side: Side) -> dict[str, "torch.Tensor"]:
+        import torch
+
+        texts = [self.rows[n].completion_ids if self.completions else () for n in numbers]
+        batch = padded(prompts, texts, side)
+        width = batch["input_ids"].shape[1]
+        places = []
+        for row, (prompt, text, number) in enumerate(zip(prompts, texts, numbers, strict=True)):
+            length = self.lengths[number]
+            start = (width if side == "left" else len(prompt) + len(text)) - length - self.predicting
+            columns = np.tril_indices(length) if self.crossed else (np.arange(length),)
+            places.append(np.stack([np.full(len(columns[0]), row), *(column + start for column in columns)]))
+        return batch | {"places": torch.from_numpy(np.concatenate(places, axis=1))}
 
     def _on_device(self, batch: dict[str, "torch.Tensor"]) -> dict[str, "torch.Tensor"]:
         return {name: tensor.to(self.device) for name, tensor in batch.items()}

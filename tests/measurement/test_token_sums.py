@@ -6,8 +6,8 @@ from ct_pipeline.analysis.divergence import of_token_sums
 from ct_pipeline.engine.token_divergence import Distribution
 from ct_pipeline.measurement.token_sums import token_sums
 from ct_pipeline.models.adapters import with_adapters
-from ct_pipeline.training.bct import train_bct
 from tests.fakes.tiny_models import random_adapter, tiny_base
+from tests.training.losses import train_bct
 from tests.training.rows import pair_rows, settings
 
 

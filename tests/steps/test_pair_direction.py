@@ -17,6 +17,7 @@ from ct_pipeline.steps import (
 )
 from ct_pipeline.steps.consistency_candidates import draw_node, draws_of
 from ct_pipeline.store.node import find
+from ct_pipeline.training.answers import Answers
 from tests.fakes.language import scripted_model
 from tests.fakes.small_studies import small, stand_in
 from tests.fakes.tiny_models import random_adapter, tiny_base
@@ -92,16 +93,16 @@ def test_one_draw_of_each_side_serves_both_directions(study):
 def test_training_pulls_the_trained_side_to_the_reference(made, study, store, model, monkeypatch, tmp_path, method):
     handed = {}
 
-    def train(base, rows, settings, seed, out, organism, **told):
-        handed.update(rows=rows, told=told)
+    def train(base, rows, loss, *how):
+        handed.update(rows=rows, loss=loss)
 
-    monkeypatch.setattr("ct_pipeline.training.bct.train_bct", train)
+    monkeypatch.setattr("ct_pipeline.training.trainer.train", train)
     cell = Cell(study.organisms[0], method)
     retrained_model.train(model, study, cell, made[method][0].table("labels"), tmp_path, 0, tmp_path)
     texts = [[model.chat.decode(ids) for ids in (row.clean_ids, row.wrapped_ids)] for row in handed["rows"]]
     cued = [("i say" in target, "i say" in trained) for target, trained in texts]
     assert cued == [(True, False) if method == "turned_bct" else (False, True)] * len(study_pairs(study))
-    assert "pairs" not in handed["told"] and handed["told"]["form"] == "kl"
+    assert handed["loss"] == Answers("kl")
 
 
 def study_pairs(study):

@@ -6,11 +6,9 @@ import os
 import sys
 from pathlib import Path
 
-from ct_pipeline.training.bct import train_bct
-from ct_pipeline.training.internal import train_internal
-from ct_pipeline.training.internal_loss import InternalLoss
-from ct_pipeline.training.sft import train_on_labels
+from ct_pipeline.training.internal import InternalStates
 from tests.fakes.tiny_models import random_adapter, tiny_base
+from tests.training.losses import train_bct, train_internal, train_on_labels
 from tests.training.rows import label_rows, pair_rows, retraining
 
 ROWS = 18  # Two effective batches of 8, and one of 2, of which the second process has none.
@@ -19,8 +17,8 @@ SCHEDULE = {"micro_batch": 2, "accumulation": 4, "steps": None, "epochs": 2}
 OBJECTIVES = {
     "labels": lambda *how: train_on_labels(how[0], label_rows(ROWS), *how[1:]),
     "bct": lambda *how: train_bct(how[0], pair_rows(ROWS), *how[1:]),
-    "act": lambda *how: train_internal(how[0], pair_rows(ROWS), *how[1:], InternalLoss("residual")),
-    "attct": lambda *how: train_internal(how[0], pair_rows(ROWS), *how[1:], InternalLoss("attention")),
+    "act": lambda *how: train_internal(how[0], pair_rows(ROWS), *how[1:], InternalStates("residual")),
+    "attct": lambda *how: train_internal(how[0], pair_rows(ROWS), *how[1:], InternalStates("attention")),
     "continued": lambda *how: train_bct(how[0], pair_rows(ROWS), *how[1:], teacher="live", window="trailing"),
 }
 

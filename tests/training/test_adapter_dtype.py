@@ -6,9 +6,8 @@ from safetensors.torch import load_file
 
 from ct_pipeline.models.adapters import WEIGHTS_FILE, read_adapter, with_adapters
 from ct_pipeline.settings.fingerprint import plain
-from ct_pipeline.training.bct import train_bct
-from ct_pipeline.training.sft import train_on_labels
 from tests.fakes.tiny_models import random_adapter, tiny_base
+from tests.training.losses import train_bct, train_on_labels
 from tests.training.rows import label_rows, pair_rows, retraining
 
 

@@ -5,14 +5,13 @@ import torch
 from peft import PeftModel
 
 from ct_pipeline.models.adapters import share_weights, with_adapters
-from ct_pipeline.training.bct import train_bct
-from ct_pipeline.training.internal import train_internal
-from ct_pipeline.training.internal_loss import InternalLoss
+from ct_pipeline.training.internal import InternalStates
 from ct_pipeline.training.internal_states import eager_attention, read_states
-from ct_pipeline.training.sft import train_on_labels
-from ct_pipeline.training.windows import Windows, window_lengths
+from ct_pipeline.training.pairs import PairBatches
+from ct_pipeline.training.windows import window_lengths
 from tests.fakes.architectures import ARCHITECTURES, SLIDING, tiny_architecture
 from tests.fakes.tiny_models import random_adapter
+from tests.training.losses import train_bct, train_internal, train_on_labels
 from tests.training.rows import label_rows, pair_rows, settings
 from tests.training.test_sft import weights
 
@@ -21,7 +20,7 @@ OBJECTIVES = {
     "bct": lambda base, out, below: train_bct(base, pair_rows(8), settings(steps=2), 0, out, below),
 } | {
     target: lambda base, out, below, target=target: train_internal(
-        base, pair_rows(8), settings(steps=2), 0, out, below, InternalLoss(target)
+        base, pair_rows(8), settings(steps=2), 0, out, below, InternalStates(target)
     )
     for target in ("residual", "mlp", "attention")
 }
@@ -84,7 +83,7 @@ def assert_served_as_trained(base, organism, folder):
 def windows_of(base, target):
     rows = pair_rows(4)
     assert max(len(row.wrapped_ids) for row in rows) > 2 * SLIDING
-    return Windows(rows, window_lengths(rows, "matched"), target == "attention", base.device)
+    return PairBatches(rows, window_lengths(rows, "matched"), base.device, crossed=target == "attention")
 
 
 def read(base, target):

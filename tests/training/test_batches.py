@@ -8,21 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ct_pipeline.settings.errors import UserError
-from ct_pipeline.training import bct, internal, sft
+from ct_pipeline.training import loop
 from ct_pipeline.training.batches import Cut, ShareOfRows, after_failures, cut_of, within_memory
-from ct_pipeline.training.bct import train_bct
 from ct_pipeline.training.examples import TrainingRecord
-from ct_pipeline.training.internal import train_internal
-from ct_pipeline.training.internal_loss import InternalLoss
-from ct_pipeline.training.sft import train_on_labels
+from ct_pipeline.training.internal import InternalStates
 from tests.fakes.tiny_models import random_adapter, tiny_base
+from tests.training.losses import train_bct, train_internal, train_on_labels
 from tests.training.rows import label_rows, pair_rows, settings
 from tests.training.test_sft import largest_difference, weights
 
 OBJECTIVES = {
-    "labels": (sft, lambda *how: train_on_labels(how[0], label_rows(20), *how[1:])),
-    "bct": (bct, lambda *how: train_bct(how[0], pair_rows(20), *how[1:])),
-    "act": (internal, lambda *how: train_internal(how[0], pair_rows(20), *how[1:], InternalLoss("mlp"))),
+    "labels": lambda *how: train_on_labels(how[0], label_rows(20), *how[1:]),
+    "bct": lambda *how: train_bct(how[0], pair_rows(20), *how[1:]),
+    "act": lambda *how: train_internal(how[0], pair_rows(20), *how[1:], InternalStates("mlp")),
 }
 
 
@@ -36,12 +34,12 @@ def organism(base, tmp_path_factory):
     return random_adapter(base, tmp_path_factory.mktemp("organism"), seed=5)
 
 
-def memory_for(monkeypatch, module, most):
+def memory_for(monkeypatch, most):
     """Lets a trainer's device have memory for so many rows at once; returns the sizes that it was asked for."""
     asked = []
 
-    def limited(make):
-        class Limited(make()):
+    def limited(of_trl):
+        class Limited(library(of_trl)):
             """A trainer on a small device."""
 
             def summed_loss(self, model, inputs):
@@ -50,18 +48,19 @@ def memory_for(monkeypatch, module, most):
                     raise torch.OutOfMemoryError(f"{asked[-1]} rows")
                 return super().summed_loss(model, inputs)
 
-        return lambda: Limited
+        return Limited
 
-    monkeypatch.setattr(module, "_trainer_class", limited(module._trainer_class))
+    library = loop._trainer_class
+    monkeypatch.setattr(loop, "_trainer_class", limited)
     return asked
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_too_large_micro_batches_are_halved_and_nothing_else_changes(base, organism, tmp_path, monkeypatch, name):
-    module, train = OBJECTIVES[name]
+    train = OBJECTIVES[name]
     schedule = settings(8, 1, steps=None, epochs=2)
     whole = train(base, schedule, 3, tmp_path / "whole", organism)
-    asked = memory_for(monkeypatch, module, 3)
+    asked = memory_for(monkeypatch, 3)
     cut = train(base, schedule, 3, tmp_path / "cut", organism)
     assert asked[:2] == [8, 4]
     assert set(asked[2:]) == {2}
@@ -72,7 +71,7 @@ def test_too_large_micro_batches_are_halved_and_nothing_else_changes(base, organ
 
 
 def test_no_memory_for_one_row_is_said_with_what_to_do(base, organism, tmp_path, monkeypatch):
-    asked = memory_for(monkeypatch, sft, 0)
+    asked = memory_for(monkeypatch, 0)
     with pytest.raises(UserError, match="no memory to train on a single row at a time: give the model more `devices`"):
         train_on_labels(base, label_rows(8), settings(4, 2), 3, tmp_path / "a", organism)
     assert asked == [4, 2, 1]

@@ -9,10 +9,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from ct_pipeline.models.adapters import with_adapters
-from ct_pipeline.training.bct import consistency_loss, train_bct
+from ct_pipeline.training import consistency
+from ct_pipeline.training.answers import Answers, divergence
 from ct_pipeline.training.examples import PairRow
-from ct_pipeline.training.pairs import padded, response_logits, response_tokens
 from tests.fakes.tiny_models import END, random_adapter, tiny_base
+from tests.training.losses import train_bct
 from tests.training.rows import pair_rows, settings
 from tests.training.test_sft import SAME, largest_difference, weights
 
@@ -81,19 +82,19 @@ def test_cutting_padding_and_order_change_nothing(base, organism, tmp_path, form
 def test_the_summed_gradient_does_not_depend_on_how_rows_are_batched(order, size, side, form):
     base = tiny_base()
     rows = pair_rows(6)
+    loss = Answers(form)
+    pairs = loss.batches(rows, base.device)
     parameter = base.model.model.layers[0].self_attn.q_proj.weight
 
     def gradient(numbers, size, side):
         weight = torch.nn.Parameter(parameter.detach().clone())
         base.model.model.layers[0].self_attn.q_proj.weight = weight
         for start in range(0, len(numbers), size):
-            part = [rows[n] for n in numbers[start : start + size]]
-            answers = [row.completion_ids for row in part]
+            part = numbers[start : start + size]
             with torch.no_grad():
-                teacher = response_logits(base.model, padded([row.clean_ids for row in part], answers, side))
-            batch = padded([row.wrapped_ids for row in part], answers, side)
-            student = response_logits(base.model, batch)
-            consistency_loss(student, teacher, response_tokens(batch), form, 1.0).backward()
+                teacher = loss.read(base.model, pairs.clean(part))
+            batch = pairs.collated(part, side)
+            loss.summed(loss.read(base.model, batch), teacher, batch, None).backward()
         return weight.grad
 
     reference = gradient(list(range(6)), 6, "left")
@@ -108,26 +109,22 @@ def test_the_teacher_is_the_organism_and_a_base_teacher_would_differ(base, organ
 
 
 def test_a_base_as_teacher_is_caught_before_the_first_step(base, organism, tmp_path, monkeypatch):
-    from ct_pipeline.training import bct
-
-    def base_teacher(base, pairs, trainee):
+    def base_teacher(trainee, pairs, read):
         def compute(numbers):
             with torch.no_grad():
-                return response_logits(base.model, pairs.clean(numbers))
+                return read(base.model, pairs.clean(numbers))
 
         return compute
 
-    monkeypatch.setattr(bct, "_frozen_teacher", base_teacher)
+    monkeypatch.setattr(consistency, "_start_states", base_teacher)
     with pytest.raises(RuntimeError, match="teacher_organism_difference"):
         train_bct(base, pair_rows(8), settings(), 0, tmp_path / "a", organism)
     assert not (tmp_path / "a").exists()
 
 
 def test_a_teacher_computed_anew_for_each_batch_trains_the_same(base, organism, tmp_path, monkeypatch):
-    from ct_pipeline.training import bct
-
     held = train_bct(base, pair_rows(16), settings(dropout=0.0), 0, tmp_path / "held", organism)
-    monkeypatch.setattr(bct, "_HELD_BYTES", 0)
+    monkeypatch.setattr(consistency, "_HELD_BYTES", 0)
     anew = train_bct(base, pair_rows(16), settings(dropout=0.0), 0, tmp_path / "anew", organism)
     assert anew.losses == pytest.approx(held.losses, abs=1e-5)
     assert largest_difference(weights(tmp_path / "held"), weights(tmp_path / "anew")) < SAME
@@ -157,8 +154,7 @@ def test_the_same_seed_gives_the_same_bytes(base, organism, tmp_path):
 
 def test_a_model_taught_by_itself_has_no_loss():
     logits = torch.randn(7, 11, generator=torch.Generator().manual_seed(0))
-    tokens = torch.arange(7)
-    assert consistency_loss(logits, logits.clone(), tokens, "kl", 1.0).item() == pytest.approx(0, abs=1e-6)
+    assert divergence(logits, logits.clone(), 1.0).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_the_kl_form_has_the_expected_gradient_of_the_nll_form():
@@ -168,10 +164,11 @@ def test_the_kl_form_has_the_expected_gradient_of_the_nll_form():
     for form in FORMS:
         student = torch.randn(1, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64, requires_grad=True)
         if form == "kl":
-            consistency_loss(student, teacher, torch.tensor([0]), "kl", 1.0).backward()
+            divergence(student, teacher, 1.0).backward()
         else:
             for token, share in enumerate(teacher.softmax(-1)[0]):
-                (share * consistency_loss(student, None, torch.tensor([token]), "nll", 1.0)).backward()
+                imitated = Answers("nll").summed([student], [], {"labels": torch.tensor([[token]])}, None)
+                (share * imitated).backward()
         gradients[form] = student.grad
     assert torch.allclose(gradients["kl"], gradients["nll"], atol=1e-12)
 

@@ -3,9 +3,8 @@
 import pytest
 
 from ct_pipeline.models.adapters import CONFIG_FILE, WEIGHTS_FILE
-from ct_pipeline.training.bct import train_bct
-from ct_pipeline.training.sft import train_on_labels
 from tests.fakes.tiny_models import random_adapter, tiny_base
+from tests.training.losses import train_bct, train_on_labels
 from tests.training.rows import label_rows, pair_rows, retraining, settings
 
 

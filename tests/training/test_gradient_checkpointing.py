@@ -5,12 +5,10 @@ from torch import device
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from ct_pipeline.models.loading import wrap_model
-from ct_pipeline.training import bct, internal, run, sft
-from ct_pipeline.training.bct import train_bct
-from ct_pipeline.training.internal import train_internal
-from ct_pipeline.training.internal_loss import InternalLoss
-from ct_pipeline.training.sft import train_on_labels
+from ct_pipeline.training import loop, trainer
+from ct_pipeline.training.internal import InternalStates
 from tests.fakes.tiny_models import random_adapter, tiny_base, tiny_model, word_tokenizer
+from tests.training.losses import train_bct, train_internal, train_on_labels
 from tests.training.rows import label_rows, pair_rows, settings
 from tests.training.test_sft import largest_difference, weights
 
@@ -18,12 +16,12 @@ LAYERS = 2
 
 
 def internal_states(target):
-    return internal, lambda *how: train_internal(how[0], pair_rows(16), *how[1:], InternalLoss(target))
+    return lambda *how: train_internal(how[0], pair_rows(16), *how[1:], InternalStates(target))
 
 
 OBJECTIVES = {
-    "labels": (sft, lambda *how: train_on_labels(how[0], label_rows(16), *how[1:])),
-    "bct": (bct, lambda *how: train_bct(how[0], pair_rows(16), *how[1:])),
+    "labels": lambda *how: train_on_labels(how[0], label_rows(16), *how[1:]),
+    "bct": lambda *how: train_bct(how[0], pair_rows(16), *how[1:]),
     "act": internal_states("residual"),
     "mlpct": internal_states("mlp"),
     "attct": internal_states("attention"),
@@ -45,7 +43,7 @@ def organism(base, tmp_path_factory):
 def test_losses_and_adapter_are_the_same_with_layers_computed_twice(
     base, organism, tmp_path, monkeypatch, name, dropout
 ):
-    module, train = OBJECTIVES[name]
+    train = OBJECTIVES[name]
     passes = []
     forward = LlamaDecoderLayer.forward
 
@@ -60,8 +58,8 @@ def test_losses_and_adapter_are_the_same_with_layers_computed_twice(
 
     monkeypatch.setattr(LlamaDecoderLayer, "forward", counted)
     plain = run_once(tmp_path / "plain")
-    switched = lambda *how: run.trainer_arguments(*how) | {"gradient_checkpointing": True}  # noqa: E731
-    monkeypatch.setattr(module, "trainer_arguments", switched)
+    switched = lambda *how: loop.trainer_arguments(*how) | {"gradient_checkpointing": True}  # noqa: E731
+    monkeypatch.setattr(trainer, "trainer_arguments", switched)
     checkpointed = run_once(tmp_path / "checkpointed")
     assert checkpointed == pytest.approx(plain, rel=1e-6)
     assert largest_difference(weights(tmp_path / "checkpointed"), weights(tmp_path / "plain")) < 1e-5
@@ -72,11 +70,11 @@ def test_losses_and_adapter_are_the_same_with_layers_computed_twice(
 
 def test_what_a_gpu_run_is_told(base, monkeypatch, tmp_path):
     def told(base):
-        return run.trainer_arguments(settings(), run.Cut(8, 1), 0, base, str(tmp_path))
+        return loop.trainer_arguments(settings(), loop.Cut(8, 1), 0, base, str(tmp_path))
 
     half = wrap_model(tiny_model().bfloat16(), word_tokenizer(), "half")
     assert not told(base)["gradient_checkpointing"], "on a CPU"
-    monkeypatch.setattr(run, "compute_device", lambda base: device("cuda"))
+    monkeypatch.setattr(loop, "compute_device", lambda base: device("cuda"))
     assert told(base)["gradient_checkpointing"]
     # Layers whose inputs need no gradient, as the first above frozen embeddings, are checkpointed only without it.
     assert told(base)["gradient_checkpointing_kwargs"] == {"use_reentrant": False}

@@ -11,24 +11,25 @@ from hypothesis import strategies as st
 
 from ct_pipeline.models.adapters import WEIGHTS_FILE, share_weights, with_adapters
 from ct_pipeline.models.loading import wrap_model
-from ct_pipeline.training import internal, internal_loss
+from ct_pipeline.training import consistency, internal
 from ct_pipeline.training.examples import PairRow
-from ct_pipeline.training.internal import train_internal
-from ct_pipeline.training.internal_loss import Distances, InternalLoss
+from ct_pipeline.training.internal import InternalStates
 from ct_pipeline.training.internal_states import eager_attention, read_states
-from ct_pipeline.training.windows import Windows, matched_suffix, window_lengths
+from ct_pipeline.training.pairs import PairBatches
+from ct_pipeline.training.windows import matched_suffix, window_lengths
 from tests.fakes.tiny_models import random_adapter, tiny_base, tiny_model, word_tokenizer
+from tests.training.losses import train_internal
 from tests.training.rows import pair_rows, retraining, settings
 from tests.training.test_sft import SAME, largest_difference, weights
 
 TARGETS = ("residual", "mlp", "attention")
 LOSSES = {
-    **{target: InternalLoss(target) for target in TARGETS},
-    "residual as published": InternalLoss("residual", weight=1e-4),
-    "residual as released": InternalLoss("residual", "live", "trailing", "mean", weight=1e-4),
-    "residual normalised": InternalLoss("residual", normalise=True),
-    "mlp trailing": InternalLoss("mlp", window="trailing", weight=3.0),
-    "attention trailing": InternalLoss("attention", window="trailing"),
+    **{target: InternalStates(target) for target in TARGETS},
+    "residual as published": InternalStates("residual", weight=1e-4),
+    "residual as released": InternalStates("residual", "live", "trailing", "mean", weight=1e-4),
+    "residual normalised": InternalStates("residual", normalise=True),
+    "mlp trailing": InternalStates("mlp", window="trailing", weight=3.0),
+    "attention trailing": InternalStates("attention", window="trailing"),
 }
 
 
@@ -115,15 +116,9 @@ def test_the_first_loss_is_what_is_computed_by_hand(base, organism, tmp_path, na
 @pytest.mark.parametrize("name", ["residual", "residual as released", "residual normalised", "mlp", "attention"])
 def test_cutting_padding_and_order_change_nothing(base, organism, tmp_path, name):
     def run(name_of_run, rows, micro_batch, accumulation, padding):
+        loss = replace(LOSSES[name], padding=padding)
         return train_internal(
-            base,
-            rows,
-            settings(micro_batch, accumulation),
-            3,
-            tmp_path / name_of_run,
-            organism,
-            LOSSES[name],
-            padding=padding,
+            base, rows, settings(micro_batch, accumulation), 3, tmp_path / name_of_run, organism, loss
         )
 
     rows = pair_rows(8)
@@ -144,8 +139,8 @@ def test_cutting_padding_and_order_change_nothing(base, organism, tmp_path, name
 def test_the_summed_gradient_does_not_depend_on_how_rows_are_batched(order, size, side, target):
     base = tiny_base()
     rows = pair_rows(6)
-    windows = Windows(rows, window_lengths(rows, "matched"), target == "attention", base.device)
-    distances = Distances(InternalLoss(target))
+    windows = PairBatches(rows, window_lengths(rows, "matched"), base.device, crossed=target == "attention")
+    loss = InternalStates(target)
 
     def gradient(numbers, size, side):
         model = share_weights(base.model)
@@ -157,7 +152,7 @@ def test_the_summed_gradient_does_not_depend_on_how_rows_are_batched(order, size
                 with torch.no_grad():
                     teacher = read_states(model, target, windows.clean(part))
                 batch = windows.collated(part, side)
-                distances.total(read_states(model, target, batch), teacher).backward()
+                loss.distance(read_states(model, target, batch), teacher, None).backward()
         return weight.grad
 
     reference = gradient(list(range(6)), 6, "left")
@@ -166,7 +161,7 @@ def test_the_summed_gradient_does_not_depend_on_how_rows_are_batched(order, size
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_teacher_is_the_organism_and_a_base_teacher_would_differ(base, organism, tmp_path, target):
-    checks = train_internal(base, pair_rows(8), settings(), 0, tmp_path / "a", organism, InternalLoss(target)).checks
+    checks = train_internal(base, pair_rows(8), settings(), 0, tmp_path / "a", organism, InternalStates(target)).checks
     assert checks["teacher_organism_difference"] < 1e-5
     assert checks["student_organism_difference"] < 1e-5
     assert checks["teacher_base_difference"] > 0.1
@@ -176,38 +171,38 @@ def test_the_teacher_is_the_organism_and_a_base_teacher_would_differ(base, organ
 def states_of(base, folders):
     """A stand-in for the teacher: states of base and adapters, whatever the trainee is."""
 
-    def teacher(trainee, windows, target):
+    def teacher(trainee, windows, read):
         model = with_adapters(base, folders)
 
         def compute(numbers):
             with torch.no_grad():
-                return read_states(model, target, windows.clean(numbers))
+                return read(model, windows.clean(numbers))
 
         return compute
 
     return teacher
 
 
-@pytest.mark.parametrize("loss", [InternalLoss("residual"), InternalLoss("mlp", teacher="live")])
+@pytest.mark.parametrize("loss", [InternalStates("residual"), InternalStates("mlp", teacher="live")])
 def test_a_base_as_teacher_is_caught_before_the_first_step(base, organism, tmp_path, monkeypatch, loss):
-    monkeypatch.setattr(internal, "_start_states", states_of(base, ()))
-    monkeypatch.setattr(internal, "_live_states", states_of(base, ()))
+    monkeypatch.setattr(consistency, "_start_states", states_of(base, ()))
+    monkeypatch.setattr(consistency, "_live_states", states_of(base, ()))
     with pytest.raises(RuntimeError, match="teacher_organism_difference"):
         train_internal(base, pair_rows(8), settings(), 0, tmp_path / "a", organism, loss)
     assert not (tmp_path / "a").exists()
 
 
 def test_a_teacher_that_learns_is_caught(base, organism, tmp_path, monkeypatch):
-    monkeypatch.setattr(internal, "_start_states", internal._live_states)
+    monkeypatch.setattr(consistency, "_start_states", consistency._live_states)
     with pytest.raises(RuntimeError, match="start model's states moved"):
-        train_internal(base, pair_rows(8), settings(), 0, tmp_path / "a", organism, InternalLoss("residual"))
+        train_internal(base, pair_rows(8), settings(), 0, tmp_path / "a", organism, InternalStates("residual"))
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_teacher_computed_anew_for_each_batch_trains_the_same(base, organism, tmp_path, monkeypatch, target):
-    loss = InternalLoss(target)
+    loss = InternalStates(target)
     held = train_internal(base, pair_rows(16), settings(), 0, tmp_path / "held", organism, loss)
-    monkeypatch.setattr(internal, "_HELD_BYTES", 0)
+    monkeypatch.setattr(consistency, "_HELD_BYTES", 0)
     anew = train_internal(base, pair_rows(16), settings(), 0, tmp_path / "anew", organism, loss)
     assert anew.losses == pytest.approx(held.losses, rel=1e-5)
     assert largest_difference(weights(tmp_path / "held"), weights(tmp_path / "anew")) < SAME
@@ -215,7 +210,7 @@ def test_a_teacher_computed_anew_for_each_batch_trains_the_same(base, organism, 
 
 def test_a_live_teacher_starts_as_the_frozen_one_and_then_moves_with_the_student(base, organism, tmp_path):
     def run(name):
-        loss = InternalLoss("residual", teacher=name, normalise=True)
+        loss = InternalStates("residual", teacher=name, normalise=True)
         return train_internal(
             base, pair_rows(8), settings(steps=6, learning_rate=1e-2), 0, tmp_path / name, organism, loss
         )
@@ -223,23 +218,30 @@ def test_a_live_teacher_starts_as_the_frozen_one_and_then_moves_with_the_student
     frozen, live = run("frozen"), run("live")
     assert live.losses[0] == pytest.approx(frozen.losses[0], rel=1e-5)
     assert live.losses[-1] != pytest.approx(frozen.losses[-1], rel=1e-3)
-    assert live.checks["teacher_moved"] == 0.0
+    assert frozen.checks["teacher_moved"] == live.checks["drop_difference"] == 0.0
+    assert live.checks["teacher_moved"] > 0.01
 
 
 def test_a_live_teacher_has_no_dropout_and_no_gradient(base, organism, tmp_path, monkeypatch):
     seen = []
-    compute_loss = internal._trainer_class().compute_loss
+    live = consistency._live_states
 
-    def spy(self, model, inputs, *args, **kwargs):
-        one, other = self.teacher(inputs["rows"]), self.teacher(inputs["rows"])
-        same = all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-        seen.append((same, any(state.requires_grad for state in one), model.training))
-        return compute_loss(self, model, inputs, *args, **kwargs)
+    def spied(trainee, pairs, read):
+        ask = live(trainee, pairs, read)
 
-    monkeypatch.setattr(internal._trainer_class(), "compute_loss", spy)
-    loss = InternalLoss("mlp", teacher="live")
+        def twice(numbers):
+            one, other = ask(numbers), ask(numbers)
+            same = all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+            if trainee.model.training:  # a step, and no check
+                seen.append((same, any(state.requires_grad for state in one)))
+            return one
+
+        return twice
+
+    monkeypatch.setattr(consistency, "_live_states", spied)
+    loss = InternalStates("mlp", teacher="live")
     train_internal(base, pair_rows(8), settings(dropout=0.5), 0, tmp_path / "a", organism, loss)
-    assert seen == [(True, False, True)] * 3
+    assert seen == [(True, False)] * 3
 
 
 UNREACHABLE = {
@@ -254,7 +256,7 @@ def test_all_that_the_loss_depends_on_moves_the_organism_stays_and_the_gap_close
     before = {name: tensor.clone() for name, tensor in base.model.state_dict().items()}
     implementation = base.model.config._attn_implementation
     frozen = {file.name: file.read_bytes() for file in organism.iterdir()}
-    loss = InternalLoss(target, normalise=target == "residual")
+    loss = InternalStates(target, normalise=target == "residual")
     training = settings(steps=40, learning_rate=5e-3)
     record = train_internal(base, pair_rows(8), training, 0, tmp_path / "a", organism, loss)
     trained = weights(tmp_path / "a")
@@ -275,7 +277,7 @@ def test_all_that_the_loss_depends_on_moves_the_organism_stays_and_the_gap_close
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_same_seed_gives_the_same_bytes(base, organism, tmp_path, target):
     for name in ("one", "again"):
-        train_internal(base, pair_rows(16), settings(dropout=0.1), 1, tmp_path / name, organism, InternalLoss(target))
+        train_internal(base, pair_rows(16), settings(dropout=0.1), 1, tmp_path / name, organism, InternalStates(target))
     one, again = ((tmp_path / name / WEIGHTS_FILE).read_bytes() for name in ("one", "again"))
     assert one == again
 
@@ -283,8 +285,8 @@ def test_the_same_seed_gives_the_same_bytes(base, organism, tmp_path, target):
 @pytest.mark.parametrize("target", ["residual", "attention"])
 def test_the_organisms_own_adapter_can_be_continued_with_a_checkpoint_per_epoch(base, organism, tmp_path, target):
     training = retraining(adapter="continued", checkpoints="epoch")
-    record = train_internal(base, pair_rows(16), training, 0, tmp_path / "a", organism, InternalLoss(target))
-    fresh = train_internal(base, pair_rows(16), settings(), 0, tmp_path / "b", organism, InternalLoss(target))
+    record = train_internal(base, pair_rows(16), training, 0, tmp_path / "a", organism, InternalStates(target))
+    fresh = train_internal(base, pair_rows(16), settings(), 0, tmp_path / "b", organism, InternalStates(target))
     assert record.losses[0] == pytest.approx(fresh.losses[0], rel=1e-4)
     assert record.checks["teacher_moved"] == record.checks["frozen_difference"] == 0.0
     assert len(record.checkpoints) > 0
@@ -294,7 +296,7 @@ def test_the_organisms_own_adapter_can_be_continued_with_a_checkpoint_per_epoch(
 
 def test_what_is_compared_is_recorded(base, organism, tmp_path):
     rows = [PairRow(tuple(range(8, 8 + n)), (9, *range(8, 8 + n)), ()) for n in (2, 3, 7)]
-    record = train_internal(base, rows, settings(), 0, tmp_path / "a", organism, InternalLoss("residual"))
+    record = train_internal(base, rows, settings(), 0, tmp_path / "a", organism, InternalStates("residual"))
     assert [record.checks[f"matched_{name}"] for name in ("min", "median", "max")] == [2.0, 3.0, 7.0]
     assert (record.rows, record.tokens) == (3, 12)
 
@@ -303,7 +305,7 @@ def test_what_is_compared_is_recorded(base, organism, tmp_path):
 def test_a_half_precision_base_trains(tmp_path, target):
     base = wrap_model(tiny_model().to(torch.bfloat16), word_tokenizer(), "tiny-bfloat16")
     organism = random_adapter(base, tmp_path / "organism", seed=5)
-    record = train_internal(base, pair_rows(8), settings(), 0, tmp_path / "a", organism, InternalLoss(target))
+    record = train_internal(base, pair_rows(8), settings(), 0, tmp_path / "a", organism, InternalStates(target))
     assert all(math.isfinite(loss) for loss in record.losses)
 
 
@@ -313,16 +315,16 @@ ROWS = st.lists(st.floats(0, 1), min_size=3, max_size=3)
 @given(ROWS, ROWS)
 def test_the_divergence_of_attention_is_zero_only_where_both_are_the_same(one, other):
     p, q = (torch.tensor([row]) / 3 for row in (one, other))
-    divergence = float(internal_loss._jensen_shannon(q, p).sum())
+    divergence = float(internal._jensen_shannon(q, p).sum())
     assert -1e-6 <= divergence <= math.log(2) + 1e-6
-    assert float(internal_loss._jensen_shannon(p, p).abs().max()) < 1e-6
+    assert float(internal._jensen_shannon(p, p).abs().max()) < 1e-6
     if (p - q).abs().max() > 0.02:
         assert divergence > 1e-5
 
 
 def test_attention_that_leaves_for_the_wrapper_counts():
     clean = torch.tensor([[0.25, 0.75]])
-    assert float(internal_loss._jensen_shannon(0.5 * clean, clean).sum()) > 0.01
+    assert float(internal._jensen_shannon(0.5 * clean, clean).sum()) > 0.01
 
 
 def test_options_without_a_meaning_are_refused():
@@ -334,7 +336,7 @@ def test_options_without_a_meaning_are_refused():
         ({"target": "residual", "weight": 0.0}, "weight: 0.0 is not positive"),
     ):
         with pytest.raises(ValueError, match=why):
-            InternalLoss(**options)
+            InternalStates(**options)
 
 
 def test_rows_without_a_consistency_loss_are_named(base, tmp_path):
@@ -344,4 +346,4 @@ def test_rows_without_a_consistency_loss_are_named(base, tmp_path):
         (PairRow((8, 9), (8, 10), ()), "row 1: the prompts end with different tokens"),
     ):
         with pytest.raises(ValueError, match=why):
-            train_internal(base, [good, bad], settings(), 0, tmp_path / "a", None, InternalLoss("residual"))
+            train_internal(base, [good, bad], settings(), 0, tmp_path / "a", None, InternalStates("residual"))

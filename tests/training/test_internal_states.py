@@ -6,7 +6,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from ct_pipeline.models.adapters import share_weights
 from ct_pipeline.training.internal_states import check_architecture, decoder_of, eager_attention, read_states
-from ct_pipeline.training.windows import Windows, window_lengths
+from ct_pipeline.training.pairs import PairBatches
+from ct_pipeline.training.windows import window_lengths
 from tests.fakes.tiny_models import tiny_base
 from tests.training.rows import pair_rows
 
@@ -19,7 +20,7 @@ def base():
 
 
 def batch_of(rows, target):
-    windows = Windows(rows, window_lengths(rows, "matched"), target == "attention", torch.device("cpu"))
+    windows = PairBatches(rows, window_lengths(rows, "matched"), torch.device("cpu"), crossed=target == "attention")
     return windows.wrapped(range(len(rows)))
 
 

@@ -4,12 +4,15 @@ import pytest
 import torch
 
 from ct_pipeline.models.adapters import read_adapter, with_adapters
-from ct_pipeline.training import sft
+from ct_pipeline.models.loading import wrap_model
+from ct_pipeline.training import answers, labels
 from ct_pipeline.training.adapters import new_adapter
-from ct_pipeline.training.bct import train_bct
-from ct_pipeline.training.pairs import PairBatches
-from ct_pipeline.training.sft import train_on_labels
-from tests.fakes.tiny_models import random_adapter, tiny_base
+from ct_pipeline.training.answers import Answers
+from ct_pipeline.training.internal import InternalStates
+from ct_pipeline.training.labels import Labels
+from ct_pipeline.training.trainer import train
+from tests.fakes.tiny_models import random_adapter, tiny_base, tiny_model, word_tokenizer
+from tests.training.losses import train_bct, train_on_labels
 from tests.training.rows import label_rows, pair_rows, retraining
 from tests.training.test_sft import SAME, largest_difference, weights
 
@@ -73,7 +76,7 @@ def test_cutting_a_batch_changes_nothing(base, organism, tmp_path, loss_on, adap
 def test_the_loss_at_trained_tokens_alone_is_that_of_trl(base, organism, tmp_path, loss_on, monkeypatch):
     settings = retraining(4, 2, loss_on=loss_on)
     own = train_on_labels(base, label_rows(20), settings, 3, tmp_path / "own", organism)
-    monkeypatch.setattr(sft, "_has_fused_kernel", lambda device: True)
+    monkeypatch.setattr(labels, "_has_fused_kernel", lambda device: True)
     trls = train_on_labels(base, label_rows(20), settings, 3, tmp_path / "trl", organism)
     assert own.losses == pytest.approx(trls.losses, abs=1e-5)
     assert largest_difference(weights(tmp_path / "own"), weights(tmp_path / "trl")) < SAME
@@ -82,7 +85,7 @@ def test_the_loss_at_trained_tokens_alone_is_that_of_trl(base, organism, tmp_pat
 def test_a_continued_adapter_starts_with_the_organisms_weights(base, organism):
     expected = read_adapter(organism, base)
     settings = retraining(adapter="continued")
-    with new_adapter(base, settings.lora, 0, organism, (8, 9, 10), continued=True) as trainee:
+    with new_adapter(base, settings.lora, 0, (organism,), (8, 9, 10), continued=True) as trainee:
         assert trainee.continued
         assert len(trainee.initial) == 2 * len(expected)
         for module, factor in expected.items():
@@ -98,7 +101,7 @@ def test_a_continued_adapter_starts_with_the_organisms_weights(base, organism):
 def test_the_start_model_is_the_organism_whatever_training_does(base, organism, continued):
     rows = label_rows(4)
     expected = logits(with_adapters(base, (organism,)), rows)
-    with new_adapter(base, retraining().lora, 0, organism, (8, 9, 10), continued=continued) as trainee:
+    with new_adapter(base, retraining().lora, 0, (organism,), (8, 9, 10), continued=continued) as trainee:
         with torch.no_grad():
             for parameter in trainee.trainable().values():
                 parameter += 0.5
@@ -145,7 +148,7 @@ def test_a_changed_organism_is_noticed(base, tmp_path):
     organism = random_adapter(base, tmp_path / "organism", seed=5)
     with (
         pytest.raises(RuntimeError, match="changed the organism"),
-        new_adapter(base, retraining().lora, 0, organism, (8, 9), continued=True),
+        new_adapter(base, retraining().lora, 0, (organism,), (8, 9), continued=True),
     ):
         random_adapter(base, organism, seed=6)
 
@@ -190,10 +193,12 @@ def test_the_first_loss_of_a_trailing_window_is_what_is_computed_by_hand(
 
 def test_a_trailing_window_is_measured_row_by_row_on_either_side_of_the_padding(base):
     rows = pair_rows(6)
-    pairs = PairBatches(rows, base.device, "trailing")
+    pairs = Answers(window="trailing").batches(rows, base.device)
     for side in ("left", "right"):
         batch = pairs.collated(range(6), side)
-        for row, marked, mask in zip(rows, batch["predicts"], batch["attention_mask"].bool(), strict=True):
+        places = torch.zeros_like(batch["input_ids"], dtype=torch.bool)
+        places[tuple(batch["places"])] = True
+        for row, marked, mask in zip(rows, places, batch["attention_mask"].bool(), strict=True):
             size = min(len(row.clean_ids), len(row.wrapped_ids)) + len(row.completion_ids)
             assert marked[mask].tolist() == [False] * (int(mask.sum()) - size) + [True] * size
             assert not marked[~mask].any()
@@ -240,16 +245,14 @@ def test_a_frozen_teacher_stays_and_a_live_one_moves(base, organism, tmp_path, a
 
 
 def test_a_live_teacher_has_no_dropout(base, organism, tmp_path, monkeypatch):
-    from ct_pipeline.training import bct
-
     modes = []
 
-    def noted(model, batch):
+    def noted(model, batch, places):
         modes.append((model.training, torch.is_grad_enabled()))
-        return response_logits(model, batch)
+        return logits_at(model, batch, places)
 
-    response_logits = bct.response_logits
-    monkeypatch.setattr(bct, "response_logits", noted)
+    logits_at = answers.logits_at
+    monkeypatch.setattr(answers, "logits_at", noted)
     train_bct(base, pair_rows(8), retraining(dropout=0.1, steps=2), 0, tmp_path / "a", organism, teacher="live")
     assert modes.count((True, True)) == 2, "the student, once a step"
     assert (True, False) not in modes
@@ -270,3 +273,75 @@ def test_a_live_teacher_has_no_dropout(base, organism, tmp_path, monkeypatch):
 def test_options_that_exclude_each_other_are_refused(base, tmp_path, options, why):
     with pytest.raises(ValueError, match=why):
         train_bct(base, pair_rows(2), retraining(), 0, tmp_path / "a", None, **options)
+
+
+RELEASED = {
+    "labels": Labels(),
+    "answers": Answers(teacher="live", window="trailing", temperature=2.0),
+    "residual": InternalStates("residual", "live", "trailing", "mean", weight=1e-4),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("loss_on", ["response", "sequence"])
+@pytest.mark.parametrize("adapter", ["new", "continued"])
+@pytest.mark.parametrize("name", RELEASED)
+def test_every_option_of_the_released_block_trains_with_dropout(tmp_path, name, adapter, loss_on, dtype):
+    base = wrap_model(tiny_model().to(dtype), word_tokenizer(), "tiny")
+    organism = random_adapter(base, tmp_path / "organism", seed=5)
+    rows = (label_rows if name == "labels" else pair_rows)(8)
+    settings = retraining(4, 2, dropout=0.05, adapter=adapter, loss_on=loss_on, checkpoints="epoch")
+    record = train(base, rows, RELEASED[name], settings, 0, tmp_path / "a", (organism,))
+    assert record.steps == 3
+    assert record.checkpoints == (1, 2, 3)
+    assert record.moved_parameters == record.trainable_parameters
+    assert record.checks.get("start_difference", 0.0) < (1e-4 if dtype == torch.float32 else 0.5)
+
+
+@pytest.mark.parametrize("adapter", ["new", "continued"])
+@pytest.mark.parametrize("name", RELEASED)
+def test_a_stack_of_several_adapters_is_the_start_model(base, organism, tmp_path, name, adapter):
+    stack = (organism, random_adapter(base, tmp_path / "second", seed=6))
+    rows = (label_rows if name == "labels" else pair_rows)(8)
+    frozen = {file: file.read_bytes() for folder in stack for file in folder.iterdir()}
+    record = train(base, rows, RELEASED[name], retraining(adapter=adapter), 0, tmp_path / "a", stack)
+    one = train(base, rows, RELEASED[name], retraining(adapter=adapter), 0, tmp_path / "b", stack[:1])
+    assert record.losses[0] != pytest.approx(one.losses[0], rel=1e-3)
+    assert record.moved_parameters == record.trainable_parameters
+    assert frozen == {file: file.read_bytes() for file in frozen}
+    if name == "labels":
+        expected, _ = loss_by_hand(with_adapters(base, stack), rows, False)
+        assert record.losses[0] == pytest.approx(expected, abs=1e-4)
+    else:
+        assert record.checks["teacher_organism_difference"] < 1e-4
+        assert record.checks["student_organism_difference"] < 1e-4
+    if adapter == "continued":
+        served = with_adapters(base, (organism, tmp_path / "a"))
+        assert not torch.allclose(
+            logits(served, label_rows(1))[0], logits(with_adapters(base, stack), label_rows(1))[0]
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "clean_rows"),
+    [({"form": "kl"}, 0), ({"form": "nll"}, 0), ({"teacher": "live", "window": "trailing"}, 32)],
+)
+def test_a_step_has_one_forward_pass_for_each_side(base, organism, tmp_path, monkeypatch, options, clean_rows):
+    """A frozen teacher is asked once per row before the first step, a live one once per row and step, y's none never."""
+    passed = []
+
+    def noted(model, batch, places):
+        passed.append((model.training, torch.is_grad_enabled(), len(batch["input_ids"])))
+        return logits_at(model, batch, places)
+
+    def rows_passed(steps):
+        passed.clear()
+        train(base, pair_rows(16), Answers(**options), retraining(8, 1, steps=steps), 0, tmp_path / "a", (organism,))
+        student = sum(rows for training, _, rows in passed if training)
+        return student, sum(rows for training, _, rows in passed if not training)
+
+    logits_at = answers.logits_at
+    monkeypatch.setattr(answers, "logits_at", noted)
+    (student, others), (more_student, more_others) = rows_passed(2), rows_passed(6)
+    assert (more_student - student, more_others - others) == (4 * 8, clean_rows)
+    assert student == 2 * 8

@@ -1,6 +1,7 @@
 """Invariants of supervised training: normalisation, stacking, reproducibility, and that something is learned."""
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -9,9 +10,11 @@ from safetensors.torch import load_file
 
 from ct_pipeline.models.adapters import CONFIG_FILE, WEIGHTS_FILE, with_adapters
 from ct_pipeline.models.loading import wrap_model
+from ct_pipeline.tinyworld.shortcuts import small_model
+from ct_pipeline.training import labels
 from ct_pipeline.training.examples import LabelRow
-from ct_pipeline.training.sft import train_on_labels
 from tests.fakes.tiny_models import END, random_adapter, tiny_base, tiny_model, word_tokenizer
+from tests.training.losses import train_on_labels
 from tests.training.rows import label_rows, settings
 
 SAME = 2e-4
@@ -64,17 +67,21 @@ def test_the_loss_is_minus_log_p_of_the_completion_per_token(base, tmp_path):
     assert record.tokens == tokens
 
 
-def test_adding_the_factors_before_multiplying_trains_the_same(base, organism, tmp_path, monkeypatch):
-    from ct_pipeline.training import adapters
-
-    added = train_on_labels(base, label_rows(24), settings(), 3, tmp_path / "added", organism)
-    used = []
-    monkeypatch.setattr(adapters, "_add_before_multiplying", used.append)
-    plain = train_on_labels(base, label_rows(24), settings(), 3, tmp_path / "plain", organism)
-    train_on_labels(base, label_rows(8), settings(dropout=0.1), 3, tmp_path / "dropout", organism)
-    assert len(used) == 1, "dropout acts between the factors"
-    assert added.losses == pytest.approx(plain.losses, abs=1e-5)
-    assert largest_difference(weights(tmp_path / "added"), weights(tmp_path / "plain")) < SAME
+def test_what_makes_a_small_model_faster_trains_the_same(base, organism, tmp_path):
+    for dropout in (0.0, 0.1):
+        records, tensors = [], []
+        for name, shortcuts in (("plain", nullcontext), ("fast", small_model)):
+            folder = tmp_path / f"{name}-{dropout}"
+            records.append(
+                train_on_labels(
+                    base, label_rows(24), settings(dropout=dropout), 3, folder, organism, shortcuts=shortcuts
+                )
+            )
+            tensors.append(weights(folder))
+        assert records[1].losses == pytest.approx(records[0].losses, abs=1e-5)
+        same = largest_difference(*tensors)
+        assert same < SAME
+        assert (same == 0) == (dropout > 0), "dropout acts between the factors: they cannot be added before"
 
 
 def test_the_order_of_rows_within_a_batch_does_not_matter(base, tmp_path):
@@ -172,7 +179,8 @@ def test_rows_that_cannot_be_trained_on_are_named(base, tmp_path):
         train_on_labels(base, [], settings(), 0, tmp_path / "a", None)
 
 
-def test_a_tokenizer_without_padding_token_is_left_without(tmp_path):
+def test_a_tokenizer_without_padding_token_is_left_without(tmp_path, monkeypatch):
+    monkeypatch.setattr(labels, "_has_fused_kernel", lambda device: True)
     tokenizer = word_tokenizer()
     tokenizer.pad_token = None
     base = wrap_model(tiny_model(), tokenizer, "unpadded")

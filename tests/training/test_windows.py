@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ct_pipeline.training.examples import PairRow
-from ct_pipeline.training.windows import Windows, check_prompts, matched_suffix, window_lengths
+from ct_pipeline.training.pairs import PairBatches, check_pairs
+from ct_pipeline.training.windows import matched_suffix, window_lengths
 from tests.fakes.tiny_models import tiny_base
 from tests.training.rows import pair_rows
 
@@ -48,7 +49,7 @@ def test_trailing_is_as_long_as_the_shorter_prompt():
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_the_same_tokens_are_compared_under_wrappers_of_unequal_length(side):
     rows = [pair((8, 20, 21), (8, 9, 20, 21)), pair((22, 23), (9, 9, 9, 9, 9, 22, 23)), pair((7, 24), (24,))]
-    windows = Windows(rows, window_lengths(rows, "matched"), False, torch.device("cpu"))
+    windows = PairBatches(rows, window_lengths(rows, "matched"), torch.device("cpu"))
     clean, wrapped = windows.clean([2, 0, 1]), windows.collated([2, 0, 1], side)
     for batch in (clean, wrapped):
         row, column = batch["places"]
@@ -63,7 +64,7 @@ def test_the_same_tokens_are_compared_under_wrappers_of_unequal_length(side):
 def test_pairs_are_of_a_query_and_a_key_before_it_inside_the_window(side):
     rows = pair_rows(6)
     lengths = window_lengths(rows, "matched")
-    windows = Windows(rows, lengths, True, torch.device("cpu"))
+    windows = PairBatches(rows, lengths, torch.device("cpu"), crossed=True)
     batch = windows.collated(list(range(6)), side)
     row, query, key = batch["places"]
     for number, length in enumerate(lengths):
@@ -93,13 +94,13 @@ def test_rows_without_a_window_are_named():
 
 def test_prompts_that_cannot_be_compared_are_named():
     base, good = tiny_base(), pair_rows(1)[0]
-    check_prompts(base, [replace(good, completion_ids=())])
+    check_pairs(base, [replace(good, completion_ids=())], completions=False)
     for bad, why in (
         (replace(good, wrapped_ids=good.clean_ids), "row 1: clean and wrapped prompt are the same"),
         (replace(good, clean_ids=()), "row 1: a prompt is empty"),
         (pair((8,), (9,) * 65), "row 1: 65 tokens exceed the context window of 64"),
     ):
         with pytest.raises(ValueError, match=why):
-            check_prompts(base, [good, bad])
+            check_pairs(base, [good, bad], completions=False)
     with pytest.raises(ValueError, match="no pairs"):
-        check_prompts(base, [])
+        check_pairs(base, [], completions=False)
