@@ -141,7 +141,7 @@ def _entry(source: str, group: str, prediction: Prediction) -> dict[str, object]
 def _sampled(subject: ResolvedAudit) -> dict[str, Sampling]:
     decoding = subject.audit.decoding
     ways = samplings(decoding.samples, decoding.temperature, decoding.top_p, decoding.max_new_tokens)
-    return {SAMPLED: ways[SAMPLED]}
+    return {SAMPLED.name: ways[SAMPLED.name]}
 
 
 def show(context: Context, subject: ResolvedAudit, made: Artifacts) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ from ct_pipeline.records.study_record import _contrasts
 from ct_pipeline.settings.errors import SpecError
 from ct_pipeline.settings.keys import Cell
 from ct_pipeline.steps import consistency_labels, evaluation, misaligned_organism, organism_evaluation, retrained_model
+from ct_pipeline.steps.step import Context
 from tests.conftest import REPOSITORY
 from tests.fakes.language import scripted_model
 from tests.fakes.packages import install as install
@@ -57,10 +58,10 @@ def evaluated(study, store, monkeypatch):
     cell = Cell(organism, "null")
     for node in (misaligned_organism.node(study, organism), misaligned_organism.control_node(study, organism)):
         stand_in(store, node)
-    before = organism_evaluation.make(store, study, organism)
+    before = organism_evaluation.make(Context(store, study), organism)
     stand_in(store, consistency_labels.node(study, cell), lambda draft: _labels(draft, before.table("organism")))
     stand_in(store, retrained_model.node(study, cell), lambda draft: draft.record.update(TRAINING))
-    return before, evaluation.make(store, study, cell), cell, model
+    return before, evaluation.make(Context(store, study), cell), cell, model
 
 
 TRAINING = {"checkpoints": [], "seconds": 1.0, "losses": [1.0]}
@@ -110,9 +111,9 @@ def test_the_other_tables_and_changes_are_those_of_a_study_without_conditions(ev
         misaligned_organism.control_node(plain, cell.organism),
     ):
         stand_in(store, node)
-    untold = organism_evaluation.make(store, plain, cell.organism)
+    untold = organism_evaluation.make(Context(store, plain), cell.organism)
     stand_in(store, retrained_model.node(plain, cell), lambda draft: draft.record.update(TRAINING))
-    changes = evaluation.make(store, plain, cell).json("changes")
+    changes = evaluation.make(Context(store, plain), cell).json("changes")
     assert "contrasts" not in changes and "contrasts.json" not in untold.manifest.files
     assert {name: value for name, value in after.json("changes").items() if name != "contrasts"} == changes
     for arm in ("base", "control", "organism"):

@@ -6,6 +6,7 @@ from ct_pipeline.steps.audit_catalog import STAGES
 
 from ct_pipeline.interventions.files import read_audit
 from ct_pipeline.steps import audit_shift
+from ct_pipeline.steps.step import Context
 from tests.conftest import TINY
 from tests.fakes.audits import ScriptedSubject, lines, written
 from tests.fakes.small_studies import stand_in
@@ -31,7 +32,7 @@ def audited(folder, store, answer):
     subject = ScriptedSubject(read_audit(written(folder, changes)), answer)
     stand_in(store, subject.base_node)
     for stage in STAGES:
-        stage.make(store, subject)
+        stage.make(Context(store), subject)
     return subject, *(STAGES[place].find(store, subject) for place in (0, -1))
 
 

@@ -16,6 +16,7 @@ from ct_pipeline.steps import (
     retrained_model,
 )
 from ct_pipeline.steps.consistency_candidates import draw_node, draws_of
+from ct_pipeline.steps.step import Context
 from ct_pipeline.store.node import find
 from ct_pipeline.training.answers import Answers
 from tests.fakes.language import scripted_model
@@ -56,11 +57,13 @@ def made(study, store, model, monkeypatch):
         monkeypatch.setattr(step, "open_model", lambda store, study, name: model)
     node = draw_node(study, organism, draws_of(study)[0]).inputs["misaligned_organism"]
     stand_in(store, node, lambda draft: random_adapter(model.base, draft.folder, 1))
-    candidate_scores.make(store, study, organism)
+    candidate_scores.make(Context(store, study), organism)
 
     def make(method):
         cell = Cell(organism, method)
-        return consistency_labels.make(store, study, cell), distribution_shift.make(store, study, cell)
+        return consistency_labels.make(Context(store, study), cell), distribution_shift.make(
+            Context(store, study), cell
+        )
 
     return {method: make(method) for method in study.methods}
 
