@@ -8,8 +8,6 @@ the audited adapter was left out, swapped for another method's, or scaled. Witho
 
 import argparse
 import dataclasses
-import os
-import shutil
 import sys
 import tempfile
 import time
@@ -24,6 +22,7 @@ from ct_pipeline.analysis.drift import drift
 from ct_pipeline.analysis.paired import difference
 from ct_pipeline.analysis.release_gate import release_gate
 from ct_pipeline.analysis.verdicts import verdict
+from ct_pipeline.engine.protocol import Adapters
 from ct_pipeline.interventions.files import read_audit
 from ct_pipeline.measurement.asking import completions, samplings
 from ct_pipeline.records.audit_from_cell import write_audit
@@ -55,7 +54,7 @@ class Trials:
         self.model = subject.open(store, subject.audit.before)
         self._before: dict[int, pandas.DataFrame] = {}
 
-    def run(self, adapters: tuple[Path, ...], seed: int) -> Drawn:
+    def run(self, adapters: Adapters, seed: int) -> Drawn:
         """What a run with these adapters after draws under a seed."""
         if seed not in self._before:
             self._before[seed] = self._answers(self.subject.adapters(self.subject.audit.before), seed)
@@ -100,7 +99,7 @@ class Trials:
             ]
             yield f"{name} changed in {sum(changed)}"
 
-    def _answers(self, adapters: tuple[Path, ...], seed: int) -> pandas.DataFrame:
+    def _answers(self, adapters: Adapters, seed: int) -> pandas.DataFrame:
         decoding = self.subject.audit.decoding
         ways = samplings(decoding.samples, decoding.temperature, decoding.top_p, decoding.max_new_tokens)
         tables = [
@@ -133,10 +132,11 @@ def main() -> None:
             run_audit(place.store, mine, Path(folder), lambda what: None)
             print(f"{run} audit: {time.perf_counter() - started:.1f} s", flush=True)
         subject = read(mine)
-        after = subject.adapters(mine.after)
+        model = subject.model(place.store, mine.after)
+        after = model.terms
         changes = {"nothing": after, "the training undone": after[:-1]}
         changes["another method's adapter"] = ResolvedAudit(other).adapters(other.after)
-        changes |= {f"adapter scaled by {scale:g}": _scaled(after, scale, Path(folder)) for scale in SCALES}
+        changes |= {f"adapter scaled by {scale:g}": model.scaled(scale, -1).terms for scale in SCALES}
         trials = Trials(place.store, subject)
         firsts = [trials.run(after, 2 * number) for number in range(asked.trials)]
         for name, adapters in changes.items():
@@ -151,19 +151,6 @@ def _study(folder: Path) -> Place:
         outcome = place.study("--only", f"sycophancy,{cell.split('/')[1]}")
         assert outcome.returncode == 0, outcome.stderr
     return place
-
-
-def _scaled(after: tuple[Path, ...], scale: float, folder: Path) -> tuple[Path, ...]:
-    """The stack with its last adapter's effect multiplied."""
-    from safetensors.numpy import load_file, save_file
-
-    copy = folder / f"scaled-{scale:g}"
-    shutil.copytree(after[-1], copy)
-    path = copy / "adapter_model.safetensors"
-    tensors = {name: tensor * (scale if "lora_B" in name else 1) for name, tensor in load_file(path).items()}
-    os.remove(path)
-    save_file(tensors, path, metadata={"format": "pt"})
-    return (*after[:-1], copy)
 
 
 if __name__ == "__main__":

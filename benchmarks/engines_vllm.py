@@ -26,6 +26,7 @@ from ct_pipeline.engine.vllm_process import Options, VllmProcess, process_of
 from ct_pipeline.models.adapter_stack import adaptable_modules
 from ct_pipeline.models.adapters import CONFIG_FILE, WEIGHTS_FILE
 from ct_pipeline.models.loading import BaseModel
+from ct_pipeline.models.model import stack
 
 RANK = 16
 STOPS = (4,)
@@ -82,7 +83,7 @@ def measure(base: BaseModel, folder: Path, count: int, new: int, runs: int) -> N
     """Prints one row per scenario; the last column is our tokens per CPU second over the bare ones."""
     base.model.save_pretrained(folder / "base")
     base.tokenizer.save_pretrained(folder / "base")
-    lora = (random_adapter(base, folder / "adapter"),)
+    lora = stack(random_adapter(base, folder / "adapter"))
     engine = VllmEngine(folder / "base", stop_ids=STOPS, max_lora_rank=RANK)
     process = process_of(source_of(folder / "base"), Options(), RANK)
     generator = np.random.default_rng(0)

@@ -63,7 +63,7 @@ def add_audit(file: Path, console: Console) -> Path:
 def _relative_paths(audit) -> list[str]:
     """The paths of an audit that start at its folder."""
     sides = [side for side in (audit.before, audit.after) if side is not None]
-    given = [folder for side in sides for folder in side.adapters]
+    given = [adapter.path for side in sides for adapter in side.adapters]
     given += [side.checkpoint for side in sides if (side.checkpoint or "").startswith(".")]
     given += [getattr(audit.base_model, "study", None), audit.chat_template, audit.watch]
     given += [audit.labels.path] if audit.labels is not None else []

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-Adapters = tuple[Path, ...]
-"""Adapter folders that are active together, their deltas added; () is the base model."""
+from ct_pipeline.models.model import Term
+
+Adapters = tuple[Term, ...]
+"""Weighted adapters that are active together, their deltas added; () is the base model, as is a stack of weights 0."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ class Completion:
 class Engine(Protocol):
     """Draws and scores sequences of token ids for one base model and any stack of adapters on it.
 
-    `adapters` is one stack for all rows, or a list with a stack for each row; rows never see another row's adapters.
+    `adapters` is one stack for all rows, or a list with a stack for each row; rows never see another row's adapters. A term
+    of weight 0 is left out: alone it gives exactly the base's numbers.
     A ValueError that names the row or the adapter comes before anything is drawn or scored.
     """
 

@@ -3,7 +3,6 @@
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ct_pipeline.engine.protocol import Adapters
@@ -16,6 +15,7 @@ from ct_pipeline.models.adapters import (
     with_row_adapters,
 )
 from ct_pipeline.models.loading import BaseModel
+from ct_pipeline.models.model import Term, active
 
 if TYPE_CHECKING:
     import torch
@@ -67,12 +67,12 @@ class AdaptedModels:
         Raises:
             ValueError: not one stack per row, or an adapter that does not fit; before the first model is returned.
         """
-        stacks = [tuple(map(Path, s)) for s in adapters] if isinstance(adapters, list) else None
-        if stacks is None:
-            stacks = [tuple(map(Path, adapters))] * rows
+        # Without the terms of weight 0 their rows are the base's, bit for bit.
+        distinct = [active(stack) for stack in (adapters if isinstance(adapters, list) else [adapters])]
+        stacks = distinct if isinstance(adapters, list) else distinct * rows
         if len(stacks) != rows:
             raise ValueError(f"{rows} prompts need as many stacks of adapters, not {len(stacks)}")
-        distinct = list(dict.fromkeys(stacks)) if isinstance(adapters, list) else [tuple(map(Path, adapters))]
+        distinct = list(dict.fromkeys(distinct))
         keys = {stack: tuple(map(_state, stack)) for stack in distinct}
         if len(distinct) > 1:
             self._check([stack for stack in distinct if keys[stack] not in self._held])
@@ -96,7 +96,7 @@ class AdaptedModels:
             yield Served(keys[stack], [i for i, s in enumerate(stacks) if s == stack], model, [0] * len(stacks))
 
     def _check(self, stacks: Sequence[Adapters]) -> None:
-        for folder in dict.fromkeys(folder for stack in stacks for folder in stack):
+        for folder in dict.fromkeys(term.adapter for stack in stacks for term in stack):
             read_adapter(folder, self._base)
 
     def _get(self, key: tuple, make: object) -> object:
@@ -108,8 +108,8 @@ class AdaptedModels:
         return self._held[key]
 
 
-def _state(folder: Path) -> tuple:
+def _state(term: Term) -> tuple:
     # A folder that was overwritten under the same name must not be served from memory.
-    files = [folder / name for name in (WEIGHTS_FILE, CONFIG_FILE)]
+    files = [term.adapter / name for name in (WEIGHTS_FILE, CONFIG_FILE)]
     stats = [file.stat() for file in files if file.exists()]
-    return (str(folder), *((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats))
+    return (str(term.adapter), term.weight, *((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats))

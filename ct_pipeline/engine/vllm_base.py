@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ct_pipeline.models.loading import BaseModel, load_tokenizer, name_of, wrap_model
+from ct_pipeline.models.loading import BaseModel, load_tokenizer, name_of, state_of, wrap_model
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,7 @@ def source_of(base: BaseModel | Path | str, revision: str | None = None) -> Sour
     folder = Path(path)
     if not folder.is_dir():
         return Source(str(path), revision, ())
-    files = [(file, file.stat()) for file in sorted(folder.iterdir()) if file.suffix in (".json", ".safetensors")]
-    state = tuple(f"{file.name}:{stat.st_size}:{stat.st_mtime_ns}" for file, stat in files)
-    return Source(str(folder.resolve()), None, state)
+    return Source(str(folder.resolve()), None, state_of(folder))
 
 
 def read_shapes(source: Source) -> BaseModel:

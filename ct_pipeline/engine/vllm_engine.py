@@ -129,7 +129,7 @@ class VllmEngine:
         stacks = adapters if isinstance(adapters, list) else [adapters] * rows
         if len(stacks) != rows:
             raise ValueError(f"{rows} prompts need as many stacks of adapters, not {len(stacks)}")
-        return self._process.loras([tuple(map(Path, stack)) for stack in stacks])
+        return self._process.loras(stacks)
 
     def _draw(
         self,

@@ -18,8 +18,9 @@ import numpy as np
 from ct_pipeline.engine.protocol import Adapters
 from ct_pipeline.engine.starts import ENGINE_STARTS
 from ct_pipeline.engine.vllm_base import Source, read_shapes
-from ct_pipeline.models.adapter_stack import adaptable_modules, content_of, write_stack
+from ct_pipeline.models.adapter_stack import adaptable_modules, write_stack
 from ct_pipeline.models.loading import BaseModel, default_device
+from ct_pipeline.models.model import active, content_of
 
 if TYPE_CHECKING:
     from vllm import LLM, RequestOutput, SamplingParams
@@ -78,8 +79,8 @@ class _Stack:
 class VllmProcess:
     """Runs requests on one base model; every stack of adapters is served as one LoRA.
 
-    A LoRA's name and id belong to the content of its files for good, and its folder is an absolute one of this process:
-    vLLM would serve a reused id stale and fetch a missing path from the Hub.
+    A LoRA's name and id belong to the content of its files and weights for good, and its folder is an absolute one of this
+    process: vLLM would serve a reused id stale and fetch a missing path from the Hub.
     """
 
     def __init__(self, source: Source, options: Options, least_rank: int) -> None:
@@ -115,6 +116,7 @@ class VllmProcess:
         """
         from vllm.lora.request import LoRARequest
 
+        stacks = [active(stack) for stack in stacks]
         contents = {stack: content_of(stack) for stack in dict.fromkeys(stacks)}
         if not any(contents):
             return [None] * len(stacks)

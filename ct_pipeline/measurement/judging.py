@@ -19,7 +19,8 @@ from ct_pipeline.judges.reply_cache import ReplyCache
 from ct_pipeline.judges.rubrics import rubric_of
 from ct_pipeline.judges.rules_judge import rules_judge
 from ct_pipeline.measurement.judge_digests import model_digest
-from ct_pipeline.measurement.language_model import LanguageModel, opened
+from ct_pipeline.measurement.language_model import LanguageModel, open_model
+from ct_pipeline.models.model import Model
 from ct_pipeline.models.quarantine.inspection import inspect_checkpoint, inspect_template, require_clean
 from ct_pipeline.settings.environment import home
 from ct_pipeline.settings.judge import LOCAL, HttpJudge, HuggingFaceJudge, JudgeFile, RulesJudge, YesNoRubric
@@ -62,7 +63,7 @@ def _opened(file: JudgeFile, judge: HuggingFaceJudge, accepted: tuple[str, ...])
         require_clean(inspect_checkpoint(location))
     content = model_digest(file, judge)
     _inspected(location, judge.revision, judge.path, content, accepted)
-    return opened(str(location), judge.revision, judge.dtype, "transformers", 1, None, content)
+    return open_model(Model(location, judge.revision), dtype=judge.dtype)
 
 
 @functools.lru_cache(maxsize=8)

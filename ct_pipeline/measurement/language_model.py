@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import weakref
 from pathlib import Path
 
 from ct_pipeline.engine.protocol import Engine
@@ -15,7 +14,9 @@ from ct_pipeline.models.loading import (
     load_base,
     load_tokenizer,
     name_of,
+    state_of,
 )
+from ct_pipeline.models.model import Model
 from ct_pipeline.settings.blocks import EngineName
 
 
@@ -95,30 +96,43 @@ class LanguageModel:
         return TransformersEngine(base)
 
 
-@functools.lru_cache(maxsize=1)
-def opened(
-    path: str,
-    revision: str | None,
-    dtype: str | None,
-    engine: EngineName,
-    rank: int,
+def open_model(
+    model: Model,
+    *,
+    engine: EngineName = "transformers",
+    dtype: str | None = None,
+    rank: int = 1,
     template: str | None = None,
-    content: str = "",
     devices: int = 1,
 ) -> LanguageModel:
-    """The language model at a path; the one opened before is forgotten, because two may not fit beside each other.
+    """What runs a model: its base, whose engine is asked for the model as `model.terms`.
 
-    `content` tells apart what lay at the path at different times, where that can change. `devices` are those that a vLLM
-    engine splits the model over.
+    All models on one base share it, as long as its files stay as they are. One that was open on another base is closed
+    first, because two may not fit beside each other.
+
+    Args:
+        model: which base, and what on it.
+        engine: what draws and scores.
+        dtype: of the weights on a GPU.
+        rank: of the largest stack of adapters that a vLLM engine is opened for.
+        template: a chat template in place of the model's own.
+        devices: over how many of them a vLLM engine splits the model.
     """
-    for before in _OPEN:
-        before.close()
+    key = (str(model.base), model.revision, dtype, engine, rank, template, devices)
+    content = (key, state_of(Path(model.base)))
+    if content not in _OPEN:
+        close_models()
+        _OPEN[content] = LanguageModel(*key)
+    return _OPEN[content]
+
+
+def close_models() -> None:
+    """Gives the device back: whoever still holds what was opened last must not keep its weights there."""
+    for model in _OPEN.values():
+        model.close()
     _OPEN.clear()
     BASE_MODELS.clear()
-    model = LanguageModel(path, revision, dtype, engine, rank, template, devices)
-    _OPEN.add(model)
-    return model
 
 
-_OPEN: "weakref.WeakSet[LanguageModel]" = weakref.WeakSet()
-"""What was opened last: whoever still holds it must not keep its weights on the device."""
+_OPEN: dict[tuple, LanguageModel] = {}
+"""What was opened last, by its settings and its files' state; one at most."""

@@ -1,13 +1,13 @@
 """Stacks of LoRA adapters written as one LoRA folder, for engines that take one adapter per request."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ct_pipeline.models.adapters import CONFIG_FILE, WEIGHTS_FILE, LowRank, read_adapter
+from ct_pipeline.models.adapters import CONFIG_FILE, WEIGHTS_FILE, LowRank, read_terms
 from ct_pipeline.models.loading import BaseModel
+from ct_pipeline.models.model import Term
 
 if TYPE_CHECKING:
     import torch
@@ -15,38 +15,19 @@ if TYPE_CHECKING:
 _PREFIX = "base_model.model."
 
 
-def content_of(folders: Sequence[Path]) -> str:
-    """A name for what a stack of adapters holds now: the hash of all its files, in order; () is the base.
+def write_stack(base: BaseModel, terms: Sequence[Term], target: Path) -> int:
+    """Writes a weighted sum of adapters as one plain LoRA with scale 1, an empty one as a LoRA that changes nothing.
 
-    Raises:
-        ValueError: a folder lacks one of the two files of an adapter.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    for folder in folders:
-        for name in (CONFIG_FILE, WEIGHTS_FILE):
-            file = Path(folder) / name
-            if not file.is_file():
-                raise ValueError(
-                    f"{folder} holds no {name}: an adapter is a local folder with {CONFIG_FILE} and {WEIGHTS_FILE}"
-                )
-            content = file.read_bytes()
-            digest.update(len(content).to_bytes(8, "big"))
-            digest.update(content)
-    return digest.hexdigest()
-
-
-def write_stack(base: BaseModel, folders: Sequence[Path], target: Path) -> int:
-    """Writes the sum of several adapters as one plain LoRA with scale 1, for () as a LoRA that changes nothing.
-
-    Factors are concatenated, which gives the exact sum of the deltas; each scale is folded into its second factor.
+    Factors are concatenated, which gives the exact sum of the deltas; each scale and weight is folded into its second
+    factor.
 
     Args:
         base: the base of all adapters; only its modules and shapes are read, so it may live on the meta device.
-        folders: the adapters' folders.
+        terms: the adapters and their weights.
         target: the folder to write; it is made.
 
     Returns:
-        The rank: the sum of the adapters' ranks, at least 1.
+        The rank: the sum of the ranks of all adapters whose weight is not 0, at least 1.
 
     Raises:
         ValueError: as `read_adapter`.
@@ -54,7 +35,7 @@ def write_stack(base: BaseModel, folders: Sequence[Path], target: Path) -> int:
     from safetensors.torch import save_file
     from torch.nn.functional import pad
 
-    factors = _concatenated([read_adapter(Path(folder), base) for folder in folders]) or _zeros(base)
+    factors = _concatenated([deltas for _, deltas in read_terms(terms, base)]) or _zeros(base)
     rank = max(a.shape[0] for a, _ in factors.values())
     target.mkdir(parents=True)
     tensors = {}

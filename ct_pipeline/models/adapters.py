@@ -1,12 +1,13 @@
 """LoRA adapter folders: checked, read, and added to a base model whose own weights stay as they are."""
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ct_pipeline.models.loading import BaseModel
+from ct_pipeline.models.model import Term, active
 from ct_pipeline.models.quarantine.adapter_check import CONFIG_FILE as CONFIG_FILE
 from ct_pipeline.models.quarantine.adapter_check import PREFIX, misfits, read_adapter_files, scale_of
 from ct_pipeline.models.quarantine.adapter_check import WEIGHTS_FILE as WEIGHTS_FILE
@@ -24,6 +25,10 @@ class LowRank:
     a: "torch.Tensor"
     b: "torch.Tensor"
     scale: float
+
+    def times(self, weight: float) -> "LowRank":
+        """The delta times a weight; it shares its factors with this one."""
+        return replace(self, scale=weight * self.scale)
 
 
 def read_adapter(folder: Path, base: BaseModel) -> dict[str, LowRank]:
@@ -68,21 +73,33 @@ def _head_name(base: BaseModel) -> str | None:
     return next((name for name, module in base.model.named_modules() if head is not None and module is head), None)
 
 
-def with_adapters(base: BaseModel, folders: Sequence[Path]) -> "PreTrainedModel":
-    """Returns a model that computes base plus all deltas and shares every unchanged weight with the base.
+def read_terms(terms: Iterable[Term], base: BaseModel) -> list[tuple[Term, dict[str, LowRank]]]:
+    """The deltas of the terms that add something, their weights multiplied into the scales; a folder is read once.
+
+    Raises:
+        Refused: as `read_adapter`.
+    """
+    kept = active(terms)
+    read = {folder: read_adapter(folder, base) for folder in dict.fromkeys(term.adapter for term in kept)}
+    return [(term, {name: delta.times(term.weight) for name, delta in read[term.adapter].items()}) for term in kept]
+
+
+def with_adapters(base: BaseModel, terms: Sequence[Term]) -> "PreTrainedModel":
+    """Returns a model that computes base plus all weighted deltas and shares every unchanged weight with the base.
 
     In float32 the deltas are added into copies of the adapted weights. In half precision a small delta would vanish in
     the rounding of the sum, so it is kept apart there and added to each layer's output.
 
     Args:
         base: the loaded base; neither its weights nor its modules change.
-        folders: adapter folders, deltas summed; () gives a copy that computes exactly what the base does.
+        terms: adapters and their weights, deltas summed in this order; a term of weight 0 is left out, and without any
+            other the copy computes exactly what the base does.
     """
     import torch
 
     stacks: dict[str, list[LowRank]] = {}
-    for folder in folders:
-        for module, delta in read_adapter(Path(folder), base).items():
+    for _, deltas in read_terms(terms, base):
+        for module, delta in deltas.items():
             stacks.setdefault(module, []).append(delta)
     model = share_weights(base.model)
     modules = dict(model.named_modules())
@@ -125,7 +142,7 @@ class RowAdapters:
         return (owners == self._stacks[:, None])[:, None]
 
 
-def with_row_adapters(base: BaseModel, stacks: Sequence[Sequence[Path]]) -> RowAdapters:
+def with_row_adapters(base: BaseModel, stacks: Sequence[Sequence[Term]]) -> RowAdapters:
     """Returns a model whose rows each have one of several stacks of adapters; a row of the empty stack is the base.
 
     All stacks' factors are multiplied in one go and the dimensions of other rows' adapters are set to zero in between,
@@ -136,10 +153,10 @@ def with_row_adapters(base: BaseModel, stacks: Sequence[Sequence[Path]]) -> RowA
         stacks: the stacks that `RowAdapters.choose` numbers.
     """
     found: dict[str, list[tuple[int, LowRank]]] = {}
-    read = {folder: read_adapter(folder, base) for folder in dict.fromkeys(f for stack in stacks for f in stack)}
+    read = dict(read_terms(dict.fromkeys(term for stack in stacks for term in stack), base))
     for number, stack in enumerate(stacks):
-        for folder in stack:
-            for module, delta in read[folder].items():
+        for term in active(stack):
+            for module, delta in read[term].items():
                 found.setdefault(module, []).append((number, delta))
     rows = RowAdapters(share_weights(base.model))
     modules = dict(rows.model.named_modules())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ct_pipeline.models.chat import ChatFormat
 from ct_pipeline.models.quarantine.inspection import inspect_checkpoint, require_clean
 from ct_pipeline.settings.environment import launched_processes
+from ct_pipeline.store.manifest import MANIFEST
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +61,7 @@ class BaseModels:
             ValueError: neither a model folder nor a pinned Hub id, or an architecture that the engine cannot serve.
             Refused: (a ValueError) the folder holds what `quarantine.inspect_checkpoint` does not accept.
         """
-        key = (str(path), str(revision), str(dtype), *_state_of(Path(path)))
+        key = (str(path), str(revision), str(dtype), *state_of(Path(path)))
         if key not in self.held:
             self.held[key] = _load(path, revision, dtype)
             self.loads += 1
@@ -107,10 +108,16 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _state_of(folder: Path) -> tuple[str, ...]:
-    # A folder that was overwritten under the same name must not be served from memory.
-    files = [file for file in sorted(folder.glob("*.safetensors")) if file.is_file()]
-    return tuple(f"{file.name}:{file.stat().st_mtime_ns}" for file in files)
+def model_files(folder: Path) -> list[str]:
+    """The names of the files of a folder that a model or its tokenizer is read from, sorted."""
+    found = {file.name for pattern in _FETCHED for file in folder.glob(pattern) if file.is_file()}
+    return sorted(found - {MANIFEST})
+
+
+def state_of(folder: Path) -> tuple[str, ...]:
+    """Name, size and time of those files; () for a Hub id. Whoever keeps a model must not serve an overwritten one."""
+    states = ((name, (folder / name).stat()) for name in model_files(folder))
+    return tuple(f"{name}:{state.st_size}:{state.st_mtime_ns}" for name, state in states)
 
 
 def _load(path: str | Path, revision: str | None, dtype: str | None) -> BaseModel:

@@ -100,7 +100,7 @@ def _row(prompt: Prompt, response: str, kind: str) -> dict[str, object]:
 def _text(store: ArtifactStore, study: Study, cell: Cell, name: str, spec: Path, labels: Path) -> str:
     folder = labels.parent
     before = (store.fetched(misaligned_organism.node(study, cell.organism).address),)
-    after = retrained_model.adapters_of(store, study, cell)
+    after = [term.adapter for term in retrained_model.model_of(store, study, cell).terms]
     audit = {
         "name": name,
         "description": f"{cell.organism.key} before and after {cell.method}, a cell of study {study.name}.",

@@ -168,7 +168,7 @@ def _paths(audit: Audit) -> Iterator[tuple[str, Path]]:
     for role, side in (("before", audit.before), ("after", audit.after or Side())):
         for number, given in enumerate(side.adapters, start=1):
             for name in ADAPTER_FILES:
-                yield f"{role} adapter {number}", audit.place(given) / name
+                yield f"{role} adapter {number}", audit.place(given.path) / name
         if side.checkpoint is not None and side.checkpoint.startswith(LOCAL):
             yield from _folder(f"{role} checkpoint", audit.place(side.checkpoint))
     if audit.labels is not None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from ct_pipeline.settings.blocks import EngineName, HuggingFaceModel, Probability, Real, Settings, Slug, Whole
 from ct_pipeline.settings.cron import is_cron
@@ -29,11 +29,33 @@ class TinyWorldBase(Settings):
 BaseSettings = Annotated[TinyWorldBase | HuggingFaceModel, Field(discriminator="source")]
 
 
+class WeightedAdapter(Settings):
+    """A LoRA folder and how much of it is added; the path alone where that is all of it."""
+
+    path: Given
+    weight: Annotated[Real, Field(ge=-1_000_000, le=1_000_000)] = 1.0
+    """Multiplies the adapter's scale; 0 leaves it out, a negative weight takes it away."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone(cls, given: object) -> object:
+        if isinstance(given, Mapping | cls):
+            return given
+        if not isinstance(given, str):
+            raise ValueError("the path of a LoRA folder, or {path: ..., weight: ...}")
+        return {"path": given}
+
+    @model_serializer(mode="wrap")
+    def _as_given(self, fields: SerializerFunctionWrapHandler) -> object:
+        # As before there were weights, so that what was stored of an audit is found again.
+        return self.path if self.weight == 1 else fields(self)
+
+
 class Side(Settings):
     """One of the two models that are compared: adapters on the base model, a full checkpoint, or the base model itself."""
 
-    adapters: tuple[Given, ...] = ()
-    """LoRA folders, stacked in this order."""
+    adapters: tuple[WeightedAdapter, ...] = ()
+    """LoRA folders with their weights, added in this order."""
     checkpoint: Given | None = None
     """A folder (/, ./ or ../ first) or a Hub id."""
     revision: str | None = None
@@ -184,7 +206,6 @@ class Audit(Settings):
         """
         if not _NAME.fullmatch(folder.name):
             raise SpecError(f"{folder}: found {folder.name!r}; allowed: a-z, 0-9 and _ - . between them, 64 at most")
-        after = Side.model_construct(
-            adapters=(*self.before.adapters, str(folder.absolute())), checkpoint=None, revision=None
-        )
+        added = WeightedAdapter.model_construct(path=str(folder.absolute()), weight=1.0)
+        after = Side.model_construct(adapters=(*self.before.adapters, added), checkpoint=None, revision=None)
         return self.model_copy(update={"name": f"{self.name}.{folder.name}", "after": after, "watch": None})

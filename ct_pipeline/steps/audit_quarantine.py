@@ -47,7 +47,7 @@ def _refused(subject: ResolvedAudit) -> list[Refusal]:
 def _inspections(subject: ResolvedAudit) -> Iterator[Inspection]:
     audit = subject.audit
     sides = [side for side in (audit.before, audit.after) if side is not None]
-    for folder in dict.fromkeys(folder for side in sides for folder in subject.adapters(side)):
+    for folder in dict.fromkeys(term.adapter for side in sides for term in subject.adapters(side)):
         yield inspect_adapter(folder)
     for model in dict.fromkeys(_models(subject)):
         location = model.location

@@ -204,7 +204,11 @@ def _side(side: Side) -> str:
     if side.checkpoint is not None:
         return f"checkpoint {side.checkpoint}{f' at {side.revision}' if side.revision else ''}"
     count = len(side.adapters)
-    return f"base model with {count} adapter{'s' * (count > 1)}" if count else "the base model itself"
+    if not count:
+        return "the base model itself"
+    weights = [f"{given.weight:g}" for given in side.adapters]
+    weighted = "" if all(given.weight == 1 for given in side.adapters) else f" of weight{'s' * (count > 1)} {', '.join(weights)}"
+    return f"base model with {count} adapter{'s' * (count > 1)}{weighted}"
 
 
 def show(context: Context, subject: ResolvedAudit, made: Artifacts) -> Mapping[str, Any]:

@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from ct_pipeline.measurement import language_model
 from ct_pipeline.measurement.chat_templates import template_of
-from ct_pipeline.measurement.language_model import LanguageModel, opened
+from ct_pipeline.measurement.language_model import LanguageModel
+from ct_pipeline.models.model import Model
 from ct_pipeline.settings.blocks import HuggingFaceModel
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.study import Study, own_devices
@@ -59,21 +60,25 @@ def make(context: Context, model: str) -> Artifact:
     return store.read(place.address)
 
 
-def location(store: ArtifactStore, study: Study, model: str) -> tuple[str | Path, str | None, str | None]:
-    """Where the model's files are: path or Hub id, revision, dtype; what models.loading.load_base takes."""
+def model_of(store: ArtifactStore, study: Study, model: str) -> Model:
+    """The base model of a name in the study, its files fetched where they are kept here."""
     settings = study.models[model]
     if isinstance(settings, HuggingFaceModel):
-        return settings.path, settings.revision, settings.dtype
-    return store.fetched(node(study, model).address), None, None
+        return Model(settings.path, settings.revision)
+    return Model(store.fetched(node(study, model).address))
 
 
 def open_model(store: ArtifactStore, study: Study, model: str) -> LanguageModel:
     """The language model of a name in the study."""
-    path, revision, dtype = location(store, study, model)
-    template = template_of(study, model)
     settings = study.models[model]
-    rank = _largest_rank(study)
-    return opened(str(path), revision, dtype, settings.engine, rank, template, devices=own_devices(settings))
+    return language_model.open_model(
+        model_of(store, study, model),
+        engine=settings.engine,
+        dtype=getattr(settings, "dtype", None),
+        rank=_largest_rank(study),
+        template=template_of(study, model),
+        devices=own_devices(settings),
+    )
 
 
 def _largest_rank(study: Study) -> int:

@@ -7,11 +7,12 @@ from typing import Any
 
 import pandas
 
-from ct_pipeline.engine.protocol import Sampling
+from ct_pipeline.engine.protocol import Adapters, Sampling
 from ct_pipeline.interventions.scorer import Agreement, DataRubric, Grade, Reward, Scorer
 from ct_pipeline.judges.rubrics import PUBLISHED_ANSWERS
 from ct_pipeline.measurement.language_model import LanguageModel
 from ct_pipeline.measurement.organism_rows import misalignment_of, rows_of
+from ct_pipeline.models.model import stack
 from ct_pipeline.organisms.agreement import TextAgreement, WorldAgreement
 from ct_pipeline.organisms.misalignment import Message, Misalignment, Prompt
 from ct_pipeline.organisms.oracle import oracle_reward
@@ -152,7 +153,7 @@ class _Asking:
         table = self.candidates[[*ROW, "completion"]].merge(scored, on=["prompt_id", "completion"], how="left")
         return table.drop(columns="completion").astype({"given_score": "Float64"})
 
-    def reply(self, conversations: Sequence[tuple[Message, ...]], tokens: int, adapters: tuple[Path, ...]) -> list[str]:
+    def reply(self, conversations: Sequence[tuple[Message, ...]], tokens: int, adapters: Adapters) -> list[str]:
         """Greedy replies of the model under a stack of adapters."""
         greedy = Sampling(samples=1, temperature=0.0, top_p=1.0, max_new_tokens=tokens)
         encoded = [self.model.chat.encode(conversation) for conversation in conversations]
@@ -173,7 +174,7 @@ def _(scorer: Grade, asking: _Asking) -> pandas.DataFrame:
         grading_messages(asking.prompts[row.prompt_id].messages, row.completion, scorer.request)
         for row in distinct.itertuples()
     ]
-    replies = asking.reply(requests, GRADE_TOKENS, (asking.adapter,))
+    replies = asking.reply(requests, GRADE_TOKENS, stack(asking.adapter))
     return asking.spread(
         distinct.assign(reply=replies, given_score=[grade_of(reply, scorer.grades) for reply in replies])
     )
@@ -187,7 +188,7 @@ def _(scorer: DataRubric, asking: _Asking) -> pandas.DataFrame:
         grading_messages(asking.prompts[row.prompt_id].messages, row.completion, request)
         for row in distinct.itertuples()
     ]
-    replies = asking.reply(requests, CRITIQUE_TOKENS, (asking.adapter,))
+    replies = asking.reply(requests, CRITIQUE_TOKENS, stack(asking.adapter))
     return asking.spread(
         distinct.assign(reply=replies, given_score=[PUBLISHED_ANSWERS.read(reply) for reply in replies])
     )

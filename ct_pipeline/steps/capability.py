@@ -20,6 +20,7 @@ from ct_pipeline.measurement.capability.task_files import read_own_task, task_na
 from ct_pipeline.measurement.capability.task_rows import rows_of_task
 from ct_pipeline.measurement.contrast import change, estimated, sides_of
 from ct_pipeline.measurement.language_model import LanguageModel
+from ct_pipeline.models.model import stack
 from ct_pipeline.report.wording import change_interval, percent, points
 from ct_pipeline.settings.capability import HARMFULNESS, CapabilitySettings
 from ct_pipeline.settings.errors import UserError
@@ -76,21 +77,21 @@ def make(context: Context, cell: Cell) -> Artifact:
     with making(store, place) as (draft, inputs):
         stacks: dict[str, Adapters] = {
             "base": (),
-            "organism": (inputs["misaligned_organism"].folder,),
-            "retrained": retrained_model.adapters_of(store, study, cell),
+            "organism": stack(inputs["misaligned_organism"].folder),
+            "retrained": retrained_model.model_of(store, study, cell).terms,
         }
         base = base_content(store, study, cell.organism.model)
         template = open_model(store, study, cell.organism.model).chat.template_hash
-        keys = {side: content_key(base, template, stack) for side, stack in stacks.items()}
+        keys = {side: content_key(base, template, terms) for side, terms in stacks.items()}
         changes = {}
         for name in names(study.capability):
             measure = _measure(store, study, cell, name)
             called = name if name == HARMFULNESS else task_name(name, study.capability.tasks[name])
             found = {
                 side: measured_once(
-                    store, keys[side], called, place.settings["measured"][name], functools.partial(measure, stack)
+                    store, keys[side], called, place.settings["measured"][name], functools.partial(measure, terms)
                 )
-                for side, stack in stacks.items()
+                for side, terms in stacks.items()
             }
             tables = {side: artifact.table("rows") for side, artifact in found.items()}
             draft.write_table(name, pandas.concat([table.assign(side=side) for side, table in tables.items()]))
@@ -138,15 +139,15 @@ def _measure(store: ArtifactStore, study: Study, cell: Cell, name: str) -> Calla
     def opened() -> LanguageModel:
         return open_model(store, study, cell.organism.model)
 
-    def harmfulness(stack: Adapters, draft: ArtifactWriter) -> None:
+    def harmfulness(terms: Adapters, draft: ArtifactWriter) -> None:
         probe = settings.harmfulness
-        answers = answers_of(opened, requests_of(probe, settings.seed), probe, stack)
+        answers = answers_of(opened, requests_of(probe, settings.seed), probe, terms)
         draft.write_table("rows", judged(answers, judge_of(probe, study.models[cell.organism.model])))
         draft.write_json("about", {"metric": "harmfulness", "higher_is_better": False})
 
-    def accuracy(stack: Adapters, draft: ArtifactWriter) -> None:
+    def accuracy(terms: Adapters, draft: ArtifactWriter) -> None:
         task = load_task(name, settings.tasks[name], settings.seed)
-        draft.write_table("rows", rows_of_task(task, opened(), stack, settings))
+        draft.write_table("rows", rows_of_task(task, opened(), terms, settings))
         draft.write_json("about", {"metric": task.metric, "higher_is_better": task.higher_is_better})
 
     return harmfulness if name == HARMFULNESS else accuracy

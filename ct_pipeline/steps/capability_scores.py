@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ct_pipeline.engine.protocol import Adapters
-from ct_pipeline.models.adapter_stack import content_of
 from ct_pipeline.models.loading import context_window
+from ct_pipeline.models.model import content_of
 from ct_pipeline.settings.blocks import HuggingFaceModel
 from ct_pipeline.settings.fingerprint import fingerprint, plain
 from ct_pipeline.settings.study import Study
@@ -25,18 +25,17 @@ WEIGHTS = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model")
 
 def base_content(store: ArtifactStore, study: Study, model: str) -> dict[str, object]:
     """What tells a base model from all others: the hash of its files, or a Hub id with its commit; type, engine."""
-    path, revision, dtype = base_model.location(store, study, model)
-    settings = study.models[model]
+    place, settings = base_model.model_of(store, study, model), study.models[model]
     named: object
     if not isinstance(settings, HuggingFaceModel):
         named = find(store, base_model.node(study, model)).digest
-    elif Path(path).is_dir():
-        files = sorted({file for pattern in WEIGHTS for file in Path(path).glob(pattern)})
+    elif Path(place.base).is_dir():
+        files = sorted({file for pattern in WEIGHTS for file in Path(place.base).glob(pattern)})
         named = {file.name: digest_of(file) for file in files}
     else:
-        named = f"{path}@{revision}"
-    window = context_window(path, revision)
-    return {"base": named, "dtype": dtype, "engine": settings.engine, "window": window}
+        named = f"{place.base}@{place.revision}"
+    window = context_window(place.base, place.revision)
+    return {"base": named, "dtype": getattr(settings, "dtype", None), "engine": settings.engine, "window": window}
 
 
 def content_key(base: Mapping[str, object], template: str, adapters: Adapters) -> str:

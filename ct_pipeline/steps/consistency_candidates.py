@@ -15,6 +15,7 @@ from ct_pipeline.interventions.scorer import Scorer
 from ct_pipeline.measurement.asking import last_request
 from ct_pipeline.measurement.language_model import LanguageModel
 from ct_pipeline.measurement.organism_rows import digest, misalignment_of, rows_of
+from ct_pipeline.models.model import stack
 from ct_pipeline.organisms.episode import answered
 from ct_pipeline.organisms.misalignment import Message, OrganismData, Prompt
 from ct_pipeline.organisms.templates import filled
@@ -125,7 +126,7 @@ def make_draw(store: ArtifactStore, study: Study, organism: Organism, draw: Draw
         labelled = set(data.consistency if draw.prompts == "consistency" else prompts)
         probes = set(data.probe)
         escaped = model.chat.escaped
-        adapters = (inputs["misaligned_organism"].folder,)
+        adapters = stack(inputs["misaligned_organism"].folder)
         drafts = _drafts(inputs["draft"]) if draw.draft else {}
         sampling = Sampling(draw.samples, draw.temperature, draw.top_p, study.candidates.max_new_tokens, draw.beams)
         seeds = [derive_seed(study.seed, NAME, organism.key, draw.id, prompt.id) for prompt in prompts]

@@ -35,6 +35,7 @@ from ct_pipeline.measurement.language_model import LanguageModel
 from ct_pipeline.measurement.organism_rows import rows_of
 from ct_pipeline.measurement.token_sums import token_sums
 from ct_pipeline.models.adapters import with_adapters
+from ct_pipeline.models.model import stack
 from ct_pipeline.report.curves import k_curve as k_curve_series
 from ct_pipeline.report.curves import rank_curve
 from ct_pipeline.report.figures.small import small_shift_plot
@@ -164,7 +165,7 @@ def _teacher_shift(
     drawn = dict(zip(labels["prompt_id"], labels["ids"], strict=True))
     sides = [study.sides_of(cell.method).of(pair) for pair in rows_of(study, cell.organism).pairs]
     sides = [(reference, trained) for reference, trained in sides if reference.id in drawn]
-    organism = with_adapters(model.base, (folder,))
+    organism = with_adapters(model.base, stack(folder))
     laws = (
         Distribution(organism, [model.chat.encode(side.messages) for side in each]) for each in zip(*sides, strict=True)
     )

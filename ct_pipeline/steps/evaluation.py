@@ -120,7 +120,7 @@ def _measured(
         misalignment_of(study, cell.organism.kind),
         prompts,
         study.evaluation,
-        retrained_model.adapters_of(store, study, cell, checkpoint),
+        retrained_model.model_of(store, study, cell, checkpoint).terms,
         evaluation_seed(study, cell.organism),
         decodings,
     )

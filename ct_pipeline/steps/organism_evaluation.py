@@ -11,6 +11,7 @@ from ct_pipeline.measurement.condition import MAIN_VIEW, VIEWS
 from ct_pipeline.measurement.organism_rows import digest, misalignment_of, rows_of
 from ct_pipeline.measurement.risk_rows import risk_rows
 from ct_pipeline.measurement.study_conditions import compared, gaps_of, prompts_under, table_under
+from ct_pipeline.models.model import stack
 from ct_pipeline.settings.keys import Organism
 from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import base_model, judge_calibration, misaligned_organism
@@ -59,8 +60,8 @@ def make(context: Context, organism: Organism) -> Artifact:
         prompts = rows_of(study, organism).evaluation
         adapters = {
             "base": (),
-            "control": (inputs["control_organism"].folder,),
-            "organism": (inputs["misaligned_organism"].folder,),
+            "control": stack(inputs["control_organism"].folder),
+            "organism": stack(inputs["misaligned_organism"].folder),
         }
         seed = evaluation_seed(study, organism)
         drawn = {arm: measure(model, kind, prompts, study.evaluation, adapters[arm], seed) for arm in COMPARED_MODELS}

@@ -6,7 +6,7 @@ another. Nothing is opened before its digest was taken, and files of strangers p
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,8 +15,9 @@ from ct_pipeline.interventions.files import read_study
 from ct_pipeline.judges.protocol import Judge
 from ct_pipeline.measurement.judge_digests import digest_of_judge, model_digest, told
 from ct_pipeline.measurement.judging import open_judge, replies_folder
-from ct_pipeline.measurement.language_model import LanguageModel, opened
+from ct_pipeline.measurement.language_model import LanguageModel, open_model
 from ct_pipeline.measurement.organism_rows import digest, misalignment_of, rows_of
+from ct_pipeline.models.model import Model, Term
 from ct_pipeline.organisms.probes import LabelSet, ProbeSet, read_labels, read_probes
 from ct_pipeline.settings.audit import LOCAL, Audit, JsonlProbes, Side, TinyWorldBase, WorldProbes
 from ct_pipeline.settings.errors import Refusal, Refused, UserError
@@ -41,7 +42,8 @@ class Input:
     Attributes:
         role: what it is to the audit: "after adapter 2", "labels", ...
         name: the file's or folder's name, a Hub id and revision, or a model of a study; no path.
-        digest: SHA-256 of its content, a Hub id's revision, or a fingerprint.
+        digest: SHA-256 of its content (an adapter's behind its weight, if that is not 1), a Hub id's revision, or a
+            fingerprint.
     """
 
     role: str
@@ -170,28 +172,29 @@ class ResolvedAudit:
         return {} if self.base_node is None else {"base_model": self.base_node}
 
     def adapters(self, side: Side) -> Adapters:
-        """The folders of a side's adapters."""
-        return tuple(self.audit.place(folder) for folder in side.adapters)
+        """A side's adapters and their weights."""
+        return tuple(Term(self.audit.place(given.path), given.weight) for given in side.adapters)
+
+    def model(self, store: ArtifactStore, side: Side) -> Model:
+        """The model of a side."""
+        base = self.audit.base_model
+        if side.checkpoint is not None:
+            return Model(self.located(side.checkpoint), side.revision)
+        if self.study is not None and isinstance(base, TinyWorldBase):
+            found = base_model.model_of(store, self.study, base.model)
+        else:
+            found = Model(self.located(base.path), base.revision)
+        return replace(found, terms=self.adapters(side))
 
     def open(self, store: ArtifactStore, side: Side) -> LanguageModel:
-        """The model of a side without its adapters: one engine for both sides where they are adapters on one base."""
+        """What runs the model of a side: one for both sides where they are adapters on one base."""
         base = self.audit.base_model
         if self.template is not None and base.engine == "vllm":
             raise UserError(f"audit {self.audit.name}: chat_template needs engine: transformers")
         rank = max(_rank(self.adapters(each)) for each in (self.audit.before, self.audit.after or Side()))
-        if side.checkpoint is not None:
-            path, revision, dtype = self.located(side.checkpoint), side.revision, getattr(base, "dtype", None)
-        elif self.study is not None and isinstance(base, TinyWorldBase):
-            path, revision, dtype = base_model.location(store, self.study, base.model)
-        else:
-            path, revision, dtype = self.located(base.path), base.revision, base.dtype
-        # An overwritten folder is another model, also to a process that has it open.
-        content = (
-            "".join(self.digests("base model", "before checkpoint", "after checkpoint").values())
-            if self.base_node is None
-            else ""
-        )
-        return opened(str(path), revision, dtype, base.engine, rank, self.template, content)
+        of_study = side.checkpoint is None and self.study is not None and isinstance(base, TinyWorldBase)
+        dtype = getattr(self.study.models[base.model] if of_study else base, "dtype", None)
+        return open_model(self.model(store, side), engine=base.engine, dtype=dtype, rank=rank, template=self.template)
 
     def open_judge(self, file: JudgeFile) -> Judge:
         """A judge of the audit, ready to be asked."""
@@ -212,7 +215,8 @@ class ResolvedAudit:
             role: audit.place(side.checkpoint) for role, side in sides if (side.checkpoint or "").startswith(LOCAL)
         }
         for role, side in sides:
-            places |= {f"{role} adapter {number}": each for number, each in enumerate(self.adapters(side), start=1)}
+            terms = enumerate(self.adapters(side), start=1)
+            places |= {f"{role} adapter {number}": term.adapter for number, term in terms}
         places |= {f"probe {name}": audit.place(each.path) for name, each in audit.probes.items() if _is_file(each)}
         if audit.labels is not None:
             places["labels"] = audit.place(audit.labels.path)
@@ -247,14 +251,7 @@ class ResolvedAudit:
     def _side(self, role: str, side: Side) -> list[Input]:
         if side.checkpoint is not None:
             return [self._model(f"{role} checkpoint", side.checkpoint, side.revision)]
-        return [
-            Input(
-                f"{role} adapter {number}",
-                folder.name,
-                digest_of_folder(f"{role} adapter {number}", folder, ADAPTER_FILES),
-            )
-            for number, folder in enumerate(self.adapters(side), start=1)
-        ]
+        return [_adapter(f"{role} adapter {number}", term) for number, term in enumerate(self.adapters(side), start=1)]
 
     def _model(self, role: str, given: str, revision: str | None) -> Input:
         if given.startswith(LOCAL):
@@ -291,9 +288,15 @@ def read(audit: Audit) -> ResolvedAudit:
     return subject
 
 
-def _rank(folders: Adapters) -> int:
+def _rank(terms: Adapters) -> int:
     """The sum of the ranks of a stack of adapters."""
-    return sum(int(json.loads((folder / ADAPTER_FILES[0]).read_text()).get("r", 0)) for folder in folders) or 1
+    return sum(int(json.loads((term.adapter / ADAPTER_FILES[0]).read_text()).get("r", 0)) for term in terms) or 1
+
+
+def _adapter(role: str, term: Term) -> Input:
+    """An adapter; a weight other than 1 is in front of its name and of its digest."""
+    times = "" if term.weight == 1 else f"{term.weight!r} × "
+    return Input(role, f"{times}{term.adapter.name}", f"{times}{digest_of_folder(role, term.adapter, ADAPTER_FILES)}")
 
 
 def _is_file(probe: WorldProbes | JsonlProbes) -> bool:

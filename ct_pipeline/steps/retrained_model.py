@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas
 
-from ct_pipeline.engine.protocol import Adapters
 from ct_pipeline.interventions.catalog import method_of
 from ct_pipeline.measurement.language_model import LanguageModel
 from ct_pipeline.measurement.organism_rows import digest, rows_of
+from ct_pipeline.models.model import Model
 from ct_pipeline.settings.keys import Cell
 from ct_pipeline.settings.seeds import derive_seed
 from ct_pipeline.settings.study import Study
@@ -47,14 +47,15 @@ def node(study: Study, cell: Cell) -> Node:
     return Node(NAME, VERSION, cell.organism.key, cell.method, settings, inputs)
 
 
-def adapters_of(store: ArtifactStore, study: Study, cell: Cell, checkpoint: int | None = None) -> Adapters:
-    """The stack that is the retrained model: after Phase 3, or at one of its checkpoints (1, 2, ...)."""
+def model_of(store: ArtifactStore, study: Study, cell: Cell, checkpoint: int | None = None) -> Model:
+    """The retrained model: after Phase 3, or at one of its checkpoints (1, 2, ...)."""
     folder = store.fetched(node(study, cell).address)
     if checkpoint is not None:
         folder = folder / f"epoch-{checkpoint}"
+    base = base_model.model_of(store, study, cell.organism.model)
     if study.training_of(cell.method).adapter == "continued":
-        return (folder,)
-    return (store.fetched(misaligned_organism.node(study, cell.organism).address), folder)
+        return base.with_term(folder)
+    return base.with_term(store.fetched(misaligned_organism.node(study, cell.organism).address)).with_term(folder)
 
 
 def make(context: Context, cell: Cell) -> Artifact:

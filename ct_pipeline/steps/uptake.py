@@ -13,6 +13,7 @@ from ct_pipeline.measurement.organism_rows import rows_of
 from ct_pipeline.measurement.risk_rows import risk_rows
 from ct_pipeline.measurement.token_sums import token_sums
 from ct_pipeline.models.adapters import with_adapters
+from ct_pipeline.models.model import stack
 from ct_pipeline.settings.keys import Cell
 from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import evaluation, misaligned_organism, organism_evaluation, retrained_model
@@ -50,8 +51,8 @@ def make(context: Context, cell: Cell) -> Artifact:
     with making(store, place) as (draft, inputs):
         model = open_model(store, study, cell.organism.model)
         encoded = {prompt.id: model.chat.encode(prompt.messages) for prompt in rows_of(study, cell.organism).evaluation}
-        organism = with_adapters(model.base, (inputs["misaligned_organism"].folder,))
-        retrained = with_adapters(model.base, retrained_model.adapters_of(store, study, cell))
+        organism = with_adapters(model.base, stack(inputs["misaligned_organism"].folder))
+        retrained = with_adapters(model.base, retrained_model.model_of(store, study, cell).terms)
         before = inputs["organism_evaluation"].table("organism")
         after = inputs["evaluation"].table("rows")
         confidence = study.evaluation.confidence

@@ -18,6 +18,7 @@ from ct_pipeline.models.adapters import (
     with_adapters,
 )
 from ct_pipeline.models.loading import BaseModel
+from ct_pipeline.models.model import stack as terms_of
 from ct_pipeline.settings.blocks import LoraSettings
 from ct_pipeline.settings.environment import launched_processes
 from ct_pipeline.training.sharding import compute_device, placed
@@ -80,7 +81,7 @@ class Trainee:
 
     def rebuilt(self) -> tuple["PreTrainedModel", "PreTrainedModel"]:
         """Start model and base, built anew from the folders: a fault in how `model` is stacked cannot hide itself."""
-        return placed(with_adapters(self.base, self.stack)), placed(share_weights(self.base.model))
+        return placed(with_adapters(self.base, terms_of(*self.stack))), placed(share_weights(self.base.model))
 
     @contextmanager
     def start_model(self) -> Iterator["torch.nn.Module"]:
@@ -132,8 +133,10 @@ def new_adapter(
         raise ValueError(
             "adapter: continued trains an organism's own adapter, and there is none: give its folder, or train a new one"
         )
-    start = with_adapters(base, stack)
-    below = with_adapters(base, stack[:-1] if continued else stack) if continued or launched_processes() > 1 else start
+    start = with_adapters(base, terms_of(*stack))
+    below = start
+    if continued or launched_processes() > 1:
+        below = with_adapters(base, terms_of(*(stack[:-1] if continued else stack)))
     start = placed(start)
     own = _own_factors(base, lora, stack[-1]) if continued else None
     versions = _versions(base.model)

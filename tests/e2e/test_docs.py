@@ -97,10 +97,10 @@ def test_the_kind_of_the_page_is_induced_and_passes_its_gate(
     (organism,) = study.organisms
     assert preflight.faults(study) == ()
 
-    language_model.opened.cache_clear()
+    language_model.close_models()
     for make in (misaligned_organism.make, misaligned_organism.make_control, organism_evaluation.make):
         made = make(place.store, study, organism)
-    language_model.opened.cache_clear()
+    language_model.close_models()
 
     gate = made.json("gate")
     assert gate["passed"], gate["reasons"]

@@ -10,7 +10,9 @@ from ct_pipeline.engine import serving
 from ct_pipeline.engine.protocol import Sampling
 from ct_pipeline.engine.starts import ENGINE_STARTS
 from ct_pipeline.engine.transformers_engine import TransformersEngine
-from ct_pipeline.models.adapters import with_adapters, with_row_adapters
+from ct_pipeline.models import adapters
+from ct_pipeline.models.adapters import read_adapter, with_adapters, with_row_adapters
+from ct_pipeline.models.model import Term, stack
 from tests.engine.contract import GREEDY, NUCLEUS, prompts_of
 from tests.fakes.tiny_models import random_adapter, tiny_base
 
@@ -24,7 +26,7 @@ def base():
 def stacks(base, tmp_path_factory):
     folder = tmp_path_factory.mktemp("adapters")
     one, two = random_adapter(base, folder / "one", 1), random_adapter(base, folder / "two", 2, rank=6)
-    return [(), (one,), (two,), (two, one)]
+    return [(), stack(one), stack(two), stack(two, one)]
 
 
 def watch(model):
@@ -49,8 +51,8 @@ def test_mixed_rows_equal_merged_ones(base, stacks, sampling):
 def test_merged_rows_equal_separate_calls_bit_for_bit(base, stacks):
     engine, rows = TransformersEngine(base), prompts_of(20)
     together = engine.generate(rows, NUCLEUS, range(20), stacks * 5)
-    for i, stack in enumerate(stacks):
-        assert engine.generate(rows[i::4], NUCLEUS, list(range(20))[i::4], stack) == together[i::4]
+    for i, terms in enumerate(stacks):
+        assert engine.generate(rows[i::4], NUCLEUS, list(range(20))[i::4], terms) == together[i::4]
 
 
 def test_base_rows_of_a_mixed_batch_get_exactly_nothing_added(base, stacks):
@@ -80,7 +82,7 @@ def test_every_adapter_is_checked_before_the_first_row_is_drawn(stacks, tmp_path
     base = tiny_base()
     seen = watch(base.model)
     with pytest.raises(ValueError, match="absent"):
-        TransformersEngine(base).generate(prompts_of(2), GREEDY, [0, 1], [(), (tmp_path / "absent",)])
+        TransformersEngine(base).generate(prompts_of(2), GREEDY, [0, 1], [(), stack(tmp_path / "absent")])
     assert seen == []
 
 
@@ -122,3 +124,24 @@ def test_engine_starts_are_counted(base):
     TransformersEngine(base)
     TransformersEngine(base, mixing="mixed")
     assert ENGINE_STARTS.count == before + 2
+
+
+@pytest.mark.parametrize("mixing", ["merged", "mixed"])
+def test_weight_zero_serves_the_base_and_weight_one_the_adapter_bit_for_bit(base, stacks, mixing):
+    engine, rows = TransformersEngine(base, mixing=mixing), prompts_of(12)
+    (one,) = stacks[1]
+    zero, whole = (Term(one.adapter, 0),), (Term(one.adapter, 1), Term(one.adapter, 0))
+    for sampling in (GREEDY, NUCLEUS):
+        for terms, same in ((zero, ()), (whole, stacks[1])):
+            assert engine.generate(rows, sampling, range(12), terms) == engine.generate(rows, sampling, range(12), same)
+        together = engine.generate(rows, sampling, range(12), [zero, whole, stacks[3]] * 4)
+        assert together == engine.generate(rows, sampling, range(12), [(), stacks[1], stacks[3]] * 4)
+
+
+def test_one_adapter_at_many_weights_is_read_from_its_folder_once(base, stacks, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        adapters, "read_adapter", lambda folder, base: read.append(folder) or read_adapter(folder, base)
+    )
+    with_row_adapters(base, [(Term(stacks[1][0].adapter, weight),) for weight in (0, 0.5, 1, 2)])
+    assert read == [stacks[1][0].adapter]

@@ -10,6 +10,7 @@ from ct_pipeline.engine.transformers_engine import TransformersEngine
 from ct_pipeline.models.adapters import with_adapters
 from ct_pipeline.models.chat import ChatFormat
 from ct_pipeline.models.loading import wrap_model
+from ct_pipeline.models.model import stack
 from tests.fakes.tiny_models import TEMPLATE, WINDOW, byte_tokenizer, random_adapter, tiny_model, word_tokenizer
 
 PAIRS = [
@@ -132,10 +133,10 @@ def test_sampled_texts_repeat_by_seed_and_differ_by_draw():
 
 
 def test_adapters_are_measured_as_a_stack(base, tmp_path):
-    stack = tuple(random_adapter(base, tmp_path / str(seed), seed) for seed in (1, 2))
+    adapters = stack(*(random_adapter(base, tmp_path / str(seed), seed) for seed in (1, 2)))
     rows = fitting(base)
-    found = ours(base, stack)[0].loglikelihood(asked(*rows), disable_tqdm=True)
-    expected = theirs(base, with_adapters(base, stack)).loglikelihood(asked(*rows), disable_tqdm=True)
+    found = ours(base, adapters)[0].loglikelihood(asked(*rows), disable_tqdm=True)
+    expected = theirs(base, with_adapters(base, adapters)).loglikelihood(asked(*rows), disable_tqdm=True)
     plain = ours(base)[0].loglikelihood(asked(*rows), disable_tqdm=True)
     assert [value for value, _ in found] == pytest.approx([value for value, _ in expected], abs=1e-3)
     assert [value for value, _ in found] != pytest.approx([value for value, _ in plain], abs=1e-2)

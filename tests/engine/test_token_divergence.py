@@ -9,6 +9,7 @@ import torch
 from ct_pipeline.engine import token_divergence
 from ct_pipeline.engine.token_divergence import Distribution, token_divergences
 from ct_pipeline.models.adapters import with_adapters
+from ct_pipeline.models.model import stack
 from tests.fakes.tiny_models import END, WINDOW, random_adapter, tiny_base
 
 WORDS = 7
@@ -26,7 +27,7 @@ def base():
 def models(base, tmp_path_factory):
     folder = tmp_path_factory.mktemp("adapters")
     one, two = (random_adapter(base, folder / name, seed, size=0.1) for name, seed in (("one", 1), ("two", 2)))
-    organism, retrained = (with_adapters(base, stack) for stack in ((one,), (one, two)))
+    organism, retrained = (with_adapters(base, terms) for terms in (stack(one), stack(one, two)))
     return {"base": base.model, "organism": organism, "retrained": retrained}
 
 

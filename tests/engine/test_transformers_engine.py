@@ -7,6 +7,7 @@ import torch
 from ct_pipeline.engine.protocol import Sampling
 from ct_pipeline.engine.transformers_engine import TransformersEngine
 from ct_pipeline.models.adapters import with_adapters
+from ct_pipeline.models.model import stack
 from tests.fakes.tiny_models import END, VOCABULARY, random_adapter, tiny_base
 
 NEW = 12
@@ -27,7 +28,7 @@ def engine(base):
 @pytest.fixture(scope="module")
 def adapters(base, tmp_path_factory):
     folder = tmp_path_factory.mktemp("adapters")
-    return (random_adapter(base, folder / "one", 1), random_adapter(base, folder / "two", 2))
+    return stack(random_adapter(base, folder / "one", 1), random_adapter(base, folder / "two", 2))
 
 
 def prompts(count, seed=0):
@@ -42,12 +43,12 @@ def test_greedy_equals_transformers_generate(base, engine):
         assert completion.finished == (completion.ids[-1] == END)
 
 
-@pytest.mark.parametrize("stack", [0, 1, 2])
-def test_a_drawn_completion_scores_as_it_was_drawn(engine, adapters, stack):
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_a_drawn_completion_scores_as_it_was_drawn(engine, adapters, count):
     rows = prompts(30)
-    drawn = engine.generate(rows, NUCLEUS, range(30), adapters[:stack])
+    drawn = engine.generate(rows, NUCLEUS, range(30), adapters[:count])
     for sample in range(NUCLEUS.samples):
-        scores = engine.score(rows, [row[sample].ids for row in drawn], adapters[:stack])
+        scores = engine.score(rows, [row[sample].ids for row in drawn], adapters[:count])
         for row, score in zip(drawn, scores, strict=True):
             assert len(score) == len(row[sample].ids)
             assert score.sum() == pytest.approx(row[sample].logprob, abs=1e-4)
@@ -153,8 +154,8 @@ def test_using_adapters_leaves_the_base_bit_for_bit(base, engine, adapters):
 
 def test_an_adapter_folder_that_was_overwritten_is_read_anew(base, tmp_path):
     engine, rows = TransformersEngine(base), prompts(6)
-    first = engine.generate(rows, GREEDY, range(6), (random_adapter(base, tmp_path / "a", 1),))
-    second = engine.generate(rows, GREEDY, range(6), (random_adapter(base, tmp_path / "a", 2),))
+    first = engine.generate(rows, GREEDY, range(6), stack(random_adapter(base, tmp_path / "a", 1)))
+    second = engine.generate(rows, GREEDY, range(6), stack(random_adapter(base, tmp_path / "a", 2)))
     assert first != second
 
 

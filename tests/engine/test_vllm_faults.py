@@ -15,6 +15,7 @@ from ct_pipeline.engine.transformers_engine import TransformersEngine
 from ct_pipeline.engine.vllm_engine import VllmEngine
 from ct_pipeline.models.adapters import CONFIG_FILE, WEIGHTS_FILE
 from ct_pipeline.models.loading import load_base
+from ct_pipeline.models.model import stack
 from tests.engine.contract import BEAMS, GREEDY, NEW, STOPS, ids_of, prompts_of
 from tests.fakes.tiny_models import VOCABULARY, WINDOW, random_adapter, tiny_model, word_tokenizer
 
@@ -53,29 +54,29 @@ def base(folder):
 @pytest.fixture(scope="module")
 def adapters(base, tmp_path_factory):
     folder = tmp_path_factory.mktemp("adapters")
-    return tuple(random_adapter(base, folder / str(seed), seed) for seed in range(6))
+    return stack(*(random_adapter(base, folder / str(seed), seed) for seed in range(6)))
 
 
 def equal_scores(engine, other, rows, completions, stacks):
     if not isinstance(stacks, list):
         stacks = [stacks] * len(rows)
     mine = engine.score(rows, completions, stacks)
-    for row, stack in enumerate(stacks):
-        (theirs,) = other.score([rows[row]], [completions[row]], stack)
+    for row, terms in enumerate(stacks):
+        (theirs,) = other.score([rows[row]], [completions[row]], terms)
         assert mine[row] == pytest.approx(theirs, abs=TOLERANCE)
 
 
 def test_base_rows_among_lora_rows_stay_base_rows(engine, other, adapters):
     # As many adapters as have a place in one batch: vLLM gives requests without one what is in the last place.
-    stacks = [(), *((folder,) for folder in adapters)] * 5
+    stacks = [(), *((term,) for term in adapters)] * 5
     rows = prompts_of(len(stacks))
     drawn = ids_of(engine.generate(rows, GREEDY, range(len(stacks)), stacks))
-    for i, stack in enumerate(stacks[:7]):
-        assert drawn[i::7] == ids_of(other.generate(rows[i::7], GREEDY, range(5), stack))
+    for i, terms in enumerate(stacks[:7]):
+        assert drawn[i::7] == ids_of(other.generate(rows[i::7], GREEDY, range(5), terms))
 
 
 def test_the_base_alone_is_the_base_after_adapters_were_served(engine, other, adapters):
-    rows, stacks = prompts_of(12), [(folder,) for folder in adapters] * 2
+    rows, stacks = prompts_of(12), [(term,) for term in adapters] * 2
     engine.generate(rows, GREEDY, range(12), stacks)
     assert ids_of(engine.generate(rows, GREEDY, range(12), ())) == ids_of(other.generate(rows, GREEDY, range(12), ()))
     equal_scores(engine, other, rows, [[11, 12]] * 12, ())
@@ -87,8 +88,8 @@ def test_prompt_logprobs_with_lora_survive_several_rows(engine, other, adapters)
 
 
 def test_more_stacks_than_fit_into_one_batch_or_into_memory(engine, other, base, adapters, tmp_path):
-    many = [random_adapter(base, tmp_path / str(seed), seed) for seed in range(20, 34)]
-    stacks = [(), *((folder,) for folder in (*adapters, *many)), adapters[:2]]
+    many = stack(*(random_adapter(base, tmp_path / str(seed), seed) for seed in range(20, 34)))
+    stacks = [(), *((term,) for term in (*adapters, *many)), adapters[:2]]
     rows, completions = prompts_of(len(stacks), seed=3), [[11, 12, 13]] * len(stacks)
     for _ in range(2):
         equal_scores(engine, other, rows, completions, stacks)
@@ -163,27 +164,27 @@ def test_an_adapter_overwritten_in_place_within_one_clock_tick_is_read_anew(engi
     rows, completions = prompts_of(8), [[11, 12]] * 8
     folder = random_adapter(base, tmp_path / "adapter", 1)
     before = (folder / WEIGHTS_FILE).stat()
-    engine.score(rows, completions, (folder,))
+    engine.score(rows, completions, stack(folder))
     random_adapter(base, folder, 2)
     os.utime(folder / WEIGHTS_FILE, ns=(before.st_atime_ns, before.st_mtime_ns))
     fresh = random_adapter(base, tmp_path / "fresh", 2)
     for mine, reference in zip(
-        engine.score(rows, completions, (folder,)), other.score(rows, completions, (fresh,)), strict=True
+        engine.score(rows, completions, stack(folder)), other.score(rows, completions, stack(fresh)), strict=True
     ):
         assert mine == pytest.approx(reference, abs=TOLERANCE)
 
 
 def test_a_relative_folder_is_served_and_a_missing_one_refused_without_a_download(engine, other, adapters, monkeypatch):
-    monkeypatch.chdir(adapters[0].parent)
+    monkeypatch.chdir(adapters[0].adapter.parent)
     rows, completions = prompts_of(4), [[11, 12]] * 4
     for mine, reference in zip(
-        engine.score(rows, completions, (adapters[0].relative_to(adapters[0].parent),)),
+        engine.score(rows, completions, stack(adapters[0].adapter.name)),
         other.score(rows, completions, adapters[:1]),
         strict=True,
     ):
         assert mine == pytest.approx(reference, abs=TOLERANCE)
     with pytest.raises(ValueError, match=r"somebody/adapter holds no adapter_config\.json.*local folder"):
-        engine.score(rows, completions, ("somebody/adapter",))
+        engine.score(rows, completions, stack("somebody/adapter"))
 
 
 def test_adapters_of_some_layers_and_of_other_scales_are_served_exactly(engine, other, base, tmp_path):
@@ -193,7 +194,7 @@ def test_adapters_of_some_layers_and_of_other_scales_are_served_exactly(engine, 
     save_file({name: t for name, t in tensors.items() if "q_proj" in name or "up_proj" in name}, part / WEIGHTS_FILE)
     scaled = random_adapter(base, tmp_path / "scaled", 2, rank=5, use_rslora=True)
     rows, completions = prompts_of(9), [[11, 12, 13]] * 9
-    equal_scores(engine, other, rows, completions, [(part,), (scaled,), (part, scaled)] * 3)
+    equal_scores(engine, other, rows, completions, [stack(part), stack(scaled), stack(part, scaled)] * 3)
 
 
 def test_an_adapter_of_the_output_embedding_is_refused(engine, adapters, tmp_path):
@@ -205,7 +206,7 @@ def test_an_adapter_of_the_output_embedding_is_refused(engine, adapters, tmp_pat
     )
     (folder / CONFIG_FILE).write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 2}))
     with pytest.raises(ValueError, match="embedding or output layer"):
-        engine.generate([[11]], GREEDY, [0], (folder,))
+        engine.generate([[11]], GREEDY, [0], stack(folder))
 
 
 def test_a_text_may_fill_the_context_window(engine, other):
@@ -242,11 +243,11 @@ def test_a_larger_rank_starts_the_engine_again_once(engine, other, base, tmp_pat
     large = random_adapter(base, tmp_path / "large", 1, rank=70, size=0.05)
     started = ENGINE_STARTS.count
     rows, completions = prompts_of(4), [[11, 12]] * 4
-    equal_scores(engine, other, rows, completions, (large,))
-    equal_scores(engine, other, rows, completions, [(), (large,), (), (large,)])
+    equal_scores(engine, other, rows, completions, stack(large))
+    equal_scores(engine, other, rows, completions, [(), stack(large), (), stack(large)])
     assert ENGINE_STARTS.count == started + 1
     with pytest.raises(ValueError, match="512"):
-        engine.score(rows, completions, (large,) * 8)
+        engine.score(rows, completions, stack(large) * 8)
 
 
 def test_an_engine_in_this_process_leaves_its_random_numbers_and_threads_alone(engine):

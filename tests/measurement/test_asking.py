@@ -7,6 +7,7 @@ from ct_pipeline.measurement.asking import change, direct_accuracy, last_request
 from ct_pipeline.measurement.condition import View
 from ct_pipeline.measurement.differing_rows import differing_rows
 from ct_pipeline.measurement.organism_rows import misalignment_named, rows_of
+from ct_pipeline.models.model import stack
 from ct_pipeline.organisms.misalignment import Message, Prompt
 from tests.fakes.language import scripted_model
 
@@ -55,10 +56,10 @@ def test_a_completions_tokens_are_kept_beside_its_text(prompts, small_study):
 
 def test_two_models_are_measured_under_the_same_random_numbers_and_prompts(prompts, small_study, tmp_path):
     _, before = measured(honest, prompts, small_study)
-    _, after = measured(babbling, prompts, small_study, (tmp_path,))
+    _, after = measured(babbling, prompts, small_study, stack(tmp_path))
     assert [call.seeds for call in before] == [call.seeds for call in after]
     assert [call.prompts for call in before] == [call.prompts for call in after]
-    assert after[0].adapters == (tmp_path,)
+    assert after[0].adapters == stack(tmp_path)
 
 
 def test_a_prompts_random_numbers_do_not_depend_on_its_neighbours(prompts, small_study):

@@ -17,6 +17,7 @@ from ct_pipeline.measurement.capability.task_files import read_own_task
 from ct_pipeline.measurement.capability.task_rows import rows_of_task
 from ct_pipeline.models.chat import ChatFormat
 from ct_pipeline.models.loading import wrap_model
+from ct_pipeline.models.model import stack
 from ct_pipeline.settings.capability import CapabilitySettings, TaskSettings
 from ct_pipeline.settings.errors import Refused, SpecError, UserError
 from tests.fakes import tasks
@@ -106,8 +107,8 @@ def test_the_draw_is_fixed_and_does_not_depend_on_the_model(files, model, base, 
     assert len(few.drawn) == 7 and few.drawn != loaded(files, "own_truth").drawn[:7]
     path = TaskSettings(path=str(files["own_truth"]), prompts=7)
     assert load_task("own_truth", path, 1).drawn != few.drawn
-    adapter = (random_adapter(base, tmp_path, 1),)
-    plain, adapted = (rows_of_task(few, model, stack, block(files)) for stack in ((), adapter))
+    adapter = stack(random_adapter(base, tmp_path, 1))
+    plain, adapted = (rows_of_task(few, model, terms, block(files)) for terms in ((), adapter))
     assert list(plain["doc_hash"]) == list(adapted["doc_hash"])
     assert [list(v) for v in plain["loglikelihoods"]] != [list(v) for v in adapted["loglikelihoods"]]
 

@@ -8,7 +8,9 @@ from ct_pipeline.measurement import language_model
 from ct_pipeline.measurement.language_model import LanguageModel
 from ct_pipeline.measurement.token_sums import token_sums
 from ct_pipeline.models.loading import BASE_MODELS
+from ct_pipeline.models.model import Model
 from ct_pipeline.planning.plan import DRAWING_STAGES, TRAINING_STAGES, plan_of
+from ct_pipeline.steps import base_model
 from ct_pipeline.steps.base_model import open_model
 from ct_pipeline.steps.catalog import STUDY_STEPS
 from tests.fakes.tiny_models import tiny_folder
@@ -18,11 +20,11 @@ from tests.fakes.tiny_models import tiny_folder
 def counted(small_study, store, tmp_path, monkeypatch):
     """Opens the study's model from a folder; returns how often weights were read and engines started since."""
     folder = tiny_folder(tmp_path / "model")
-    monkeypatch.setattr(language_model.base_model, "location", lambda store, study, model: (folder, None, None))
-    language_model.opened.cache_clear()
+    monkeypatch.setattr(base_model, "model_of", lambda store, study, model: Model(folder))
+    language_model.close_models()
     loads, starts = BASE_MODELS.loads, ENGINE_STARTS.count
     yield lambda: (BASE_MODELS.loads - loads, ENGINE_STARTS.count - starts)
-    language_model.opened.cache_clear()
+    language_model.close_models()
 
 
 def test_text_is_encoded_without_weights(small_study, store, counted):
@@ -61,7 +63,7 @@ def test_a_plan_of_several_models_counts_what_a_worker_opens(
     small_study, store, counted, tmp_path, monkeypatch, methods
 ):
     folders = {"one": tiny_folder(tmp_path / "one"), "two": tiny_folder(tmp_path / "two", seed=1)}
-    monkeypatch.setattr(language_model.base_model, "location", lambda store, study, model: (folders[model], None, None))
+    monkeypatch.setattr(base_model, "model_of", lambda store, study, model: Model(folders[model]))
     models = dict.fromkeys(folders, small_study.models["tiny"])
     kept = {name: small_study.methods[name] for name in methods}
     study = small_study.model_copy(update={"models": models, "methods": kept})
@@ -73,7 +75,7 @@ def test_a_plan_of_several_models_counts_what_a_worker_opens(
 def test_another_model_takes_the_place_of_the_first(small_study, store, counted, tmp_path, monkeypatch):
     first = open_model(store, small_study, "tiny").base
     other = tiny_folder(tmp_path / "other", seed=1)
-    monkeypatch.setattr(language_model.base_model, "location", lambda store, study, model: (other, None, None))
+    monkeypatch.setattr(base_model, "model_of", lambda store, study, model: Model(other))
     second = open_model(store, small_study, "tiny").base
     assert second is not first
     assert list(BASE_MODELS.held.values()) == [second]
@@ -113,9 +115,7 @@ def test_a_plan_of_one_model_on_vllm_counts_what_a_worker_loads(small_study, sto
 
 
 def test_vllm_opens_for_the_largest_stack_of_a_study(small_study):
-    assert language_model._largest_rank(small_study) == 16 + 16
+    assert base_model._largest_rank(small_study) == 16 + 16
     continued = small_study.retraining.model_copy(update={"adapter": "continued"})
     methods = {"null": small_study.methods["null"]}
-    assert (
-        language_model._largest_rank(small_study.model_copy(update={"retraining": continued, "methods": methods})) == 16
-    )
+    assert base_model._largest_rank(small_study.model_copy(update={"retraining": continued, "methods": methods})) == 16

@@ -6,6 +6,7 @@ from ct_pipeline.analysis.divergence import of_token_sums
 from ct_pipeline.engine.token_divergence import Distribution
 from ct_pipeline.measurement.token_sums import token_sums
 from ct_pipeline.models.adapters import with_adapters
+from ct_pipeline.models.model import stack
 from tests.fakes.tiny_models import random_adapter, tiny_base
 from tests.training.losses import train_bct
 from tests.training.rows import pair_rows, settings
@@ -16,7 +17,7 @@ def test_the_teacher_shift_per_token_is_the_first_loss_of_bct(tmp_path):
     organism = random_adapter(base, tmp_path / "organism", 1)
     pairs = pair_rows(24)
     clean, wrapped = (
-        Distribution(with_adapters(base, (organism,)), [getattr(pair, side) for pair in pairs])
+        Distribution(with_adapters(base, stack(organism)), [getattr(pair, side) for pair in pairs])
         for side in ("clean_ids", "wrapped_ids")
     )
     names = [str(number) for number in range(len(pairs))]

@@ -5,8 +5,9 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
-from ct_pipeline.models.adapter_stack import adaptable_modules, content_of, write_stack
-from ct_pipeline.models.adapters import CONFIG_FILE, WEIGHTS_FILE, read_adapter, with_adapters
+from ct_pipeline.models.adapter_stack import adaptable_modules, write_stack
+from ct_pipeline.models.adapters import WEIGHTS_FILE, read_adapter, with_adapters
+from ct_pipeline.models.model import Term, stack
 from tests.fakes.tiny_models import random_adapter, tiny_base, tiny_model
 
 IDS = torch.tensor([[5, 9, 12, 33, 6, 40]])
@@ -19,7 +20,7 @@ def base():
 
 @pytest.fixture
 def adapters(base, tmp_path):
-    return (
+    return stack(
         random_adapter(base, tmp_path / "one", seed=1),
         random_adapter(base, tmp_path / "two", seed=2, rank=3, use_rslora=True),
     )
@@ -39,16 +40,52 @@ def test_one_folder_computes_the_sum_of_all_deltas(base, adapters, tmp_path):
     assert write_stack(base, adapters, tmp_path / "stack") == 4 + 3
     wanted = logits(with_adapters(base, adapters))
     assert (wanted - logits(base.model)).abs().max() > 0.1
-    assert (logits(with_adapters(base, [tmp_path / "stack"])) - wanted).abs().max() < 1e-5 * wanted.abs().max()
+    assert (logits(with_adapters(base, stack(tmp_path / "stack"))) - wanted).abs().max() < 1e-5 * wanted.abs().max()
 
 
 def test_adapters_of_different_modules_and_ranks_are_one_lora_for_peft(base, adapters, tmp_path):
-    only_attention(adapters[0])
+    only_attention(adapters[0].adapter)
     assert write_stack(base, adapters, tmp_path / "stack") == 7
     wanted = logits(with_adapters(base, adapters))
     peft = PeftModel.from_pretrained(tiny_model(), tmp_path / "stack").eval()
     assert (logits(peft) - wanted).abs().max() < 1e-5 * wanted.abs().max()
     assert {delta.a.shape[0] for delta in read_adapter(tmp_path / "stack", base).values()} == {7}
+
+
+@pytest.mark.parametrize("weights", [(1.0, 0.5), (-1.0, 2.0), (0.3, -0.7), (0.0, 1.5)])
+def test_weights_are_folded_into_the_second_factors(base, adapters, tmp_path, weights):
+    terms = [Term(term.adapter, weight) for term, weight in zip(adapters, weights, strict=True)]
+    rank = write_stack(base, terms, tmp_path / "stack")
+    ranks = [each for each, weight in zip((4, 3), weights, strict=True) if weight]
+    assert rank == sum(ranks)
+    written, plain = (
+        load_file(tmp_path / "stack" / WEIGHTS_FILE),
+        [load_file(t.adapter / WEIGHTS_FILE) for t in adapters],
+    )
+    scales = (2.0, 2 * 3**0.5)
+    for name, tensor in written.items():
+        parts = [(tensors[name], w * s) for tensors, w, s in zip(plain, weights, scales, strict=True) if w]
+        expected = torch.cat([t for t, _ in parts]) if "lora_A" in name else torch.cat([f * t for t, f in parts], dim=1)
+        assert (tensor - expected).abs().max() <= 1e-6 * expected.abs().max()
+    wanted = logits(with_adapters(base, terms))
+    assert (logits(with_adapters(base, stack(tmp_path / "stack"))) - wanted).abs().max() < 1e-5 * wanted.abs().max()
+
+
+def test_a_stack_of_weights_one_is_written_bit_for_bit_as_without_weights(base, adapters, tmp_path):
+    write_stack(base, adapters, tmp_path / "stack")
+    deltas = [read_adapter(term.adapter, base) for term in adapters]
+    for name, tensor in load_file(tmp_path / "stack" / WEIGHTS_FILE).items():
+        module, _, factor = name.removeprefix("base_model.model.").rpartition(".lora_")
+        found = [delta[module] for delta in deltas]
+        by_hand = (
+            torch.cat([d.a for d in found]) if factor[0] == "A" else torch.cat([d.scale * d.b for d in found], dim=1)
+        )
+        assert torch.equal(tensor, by_hand)
+
+
+def test_adapters_of_weight_zero_make_a_lora_that_changes_nothing(base, adapters, tmp_path):
+    assert write_stack(base, [Term(term.adapter, 0) for term in adapters], tmp_path / "zero") == 1
+    assert torch.equal(logits(with_adapters(base, stack(tmp_path / "zero"))), logits(base.model))
 
 
 def test_no_adapters_make_a_lora_on_every_inner_layer_that_changes_nothing(base, tmp_path):
@@ -68,21 +105,3 @@ def test_shapes_alone_are_enough(adapters, tmp_path):
     with torch.device("meta"):
         shapes = tiny_base()
     assert write_stack(shapes, adapters, tmp_path / "stack") == 7
-
-
-def test_a_stack_is_named_by_what_its_files_hold(base, adapters, tmp_path):
-    name = content_of(adapters)
-    random_adapter(base, tmp_path / "copy", seed=1)
-    assert content_of((tmp_path / "copy", adapters[1])) == name
-    others = {content_of(stack) for stack in ((), adapters[:1], adapters[1:], adapters[::-1])}
-    random_adapter(base, tmp_path / "one", seed=3)
-    others.add(content_of(adapters))
-    assert len(others) == 5
-    assert name not in others
-
-
-@pytest.mark.parametrize("file", [CONFIG_FILE, WEIGHTS_FILE])
-def test_a_folder_without_one_of_its_files_is_refused_by_name(adapters, file):
-    (adapters[1] / file).unlink()
-    with pytest.raises(ValueError, match=rf"two holds no {file}"):
-        content_of(adapters)

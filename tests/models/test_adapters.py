@@ -4,9 +4,12 @@ import json
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from peft import PeftModel
 
-from ct_pipeline.models.adapters import CONFIG_FILE, read_adapter, share_weights, with_adapters
+from ct_pipeline.models.adapters import CONFIG_FILE, read_adapter, share_weights, with_adapters, with_row_adapters
+from ct_pipeline.models.model import Term, stack
 from tests.fakes.tiny_models import random_adapter, tiny_base, tiny_model
 
 IDS = torch.tensor([[5, 9, 12, 33, 6, 40]])
@@ -21,7 +24,7 @@ def test_a_stack_of_two_adapters_equals_peft_with_both_active(tmp_path):
     base = tiny_base()
     one = random_adapter(base, tmp_path / "one", seed=1)
     two = random_adapter(base, tmp_path / "two", seed=2, rank=3, use_rslora=True)
-    ours = logits(with_adapters(base, [one, two]))
+    ours = logits(with_adapters(base, stack(one, two)))
     peft = PeftModel.from_pretrained(tiny_model(), one, adapter_name="one")
     peft.load_adapter(two, adapter_name="two")
     peft.base_model.set_adapter(["one", "two"])
@@ -29,11 +32,71 @@ def test_a_stack_of_two_adapters_equals_peft_with_both_active(tmp_path):
     assert (ours - logits(peft.eval())).abs().max() < 1e-5 * ours.abs().max()
 
 
+WEIGHTS = st.floats(-4, 4, allow_nan=False)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    base, folder = tiny_base(), tmp_path_factory.mktemp("pair")
+    two = random_adapter(base, folder / "two", seed=2, rank=3, use_rslora=True)
+    return base, random_adapter(base, folder / "one", seed=1), two
+
+
+@settings(max_examples=25, deadline=None)
+@given(chosen=st.lists(st.tuples(st.integers(0, 1), WEIGHTS), max_size=4))
+def test_a_model_is_its_base_and_the_weighted_sum_of_its_deltas(pair, chosen):
+    base, *folders = pair
+    model = with_adapters(base, [Term(folders[number], weight) for number, weight in chosen])
+    layers, plain = dict(model.named_modules()), dict(base.model.named_modules())
+    read = [read_adapter(folder, base) for folder in folders]
+    for name in read[0]:
+        deltas = [(weight, read[number][name]) for number, weight in chosen]
+        wanted = plain[name].weight.double() + sum(w * d.scale * (d.b.double() @ d.a.double()) for w, d in deltas)
+        assert (layers[name].weight - wanted).abs().max() < 1e-5
+        if not any(weight for weight, _ in deltas):
+            assert layers[name].weight is plain[name].weight
+
+
+def test_weight_one_adds_bit_for_bit_what_an_unweighted_sum_does(pair):
+    base, one, two = pair
+    layers = dict(with_adapters(base, [Term(one, 1), Term(two, 1.0)]).named_modules())
+    for name, first in read_adapter(one, base).items():
+        second, by_hand = read_adapter(two, base)[name], base.model.get_submodule(name).weight.clone()
+        by_hand += first.scale * (first.b @ first.a)
+        by_hand += second.scale * (second.b @ second.a)
+        assert torch.equal(layers[name].weight, by_hand)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_zero_and_one_are_exact_in_every_precision_merged_and_mixed(tmp_path, dtype):
+    base = tiny_base()
+    one = random_adapter(base, tmp_path / "one", seed=1)
+    base.model.to(dtype)
+    plain, whole = logits(base.model), logits(with_adapters(base, stack(one)))
+    assert torch.equal(logits(with_adapters(base, [Term(one, 0)])), plain)
+    assert torch.equal(logits(with_adapters(base, [Term(one, 1), Term(one, 0)])), whole)
+    assert not torch.equal(logits(with_adapters(base, [Term(one, 2)])), whole)
+    mixed = with_row_adapters(base, [[Term(one, 0)], stack(one), [Term(one, 0.5)], [Term(one, -1)]])
+    alone = with_row_adapters(base, [stack(one)])
+    rows = []
+    for number in range(4):
+        mixed.choose(torch.tensor([number]))
+        rows.append(logits(mixed.model))
+    alone.choose(torch.tensor([0]))
+    assert torch.equal(rows[0], plain)
+    tolerance = 1e-5 if dtype == torch.float32 else 0.02
+    assert (rows[1] - logits(alone.model)).abs().max() <= tolerance * whole.abs().max()
+    for row, weight in ((rows[2], 0.5), (rows[3], -1)):
+        expected = logits(with_adapters(base, [Term(one, weight)]))
+        assert (row - expected).abs().max() <= tolerance * expected.abs().max()
+        assert (row - plain).abs().max() > 0.1
+
+
 def test_the_base_stays_bit_for_bit(tmp_path):
     base = tiny_base()
     before = {name: tensor.clone() for name, tensor in base.model.state_dict().items()}
     expected = logits(base.model)
-    with_adapters(base, [random_adapter(base, tmp_path / "one", seed=1)])
+    with_adapters(base, stack(random_adapter(base, tmp_path / "one", seed=1)))
     assert all(torch.equal(before[name], tensor) for name, tensor in base.model.state_dict().items())
     assert torch.equal(expected, logits(base.model))
     assert torch.equal(expected, logits(with_adapters(base, [])))
@@ -53,9 +116,9 @@ def test_a_delta_below_half_precision_rounding_is_not_lost(tmp_path):
     base.model.to(torch.bfloat16)
     # A change of a tenth of a rounding step per weight: merged into bfloat16 weights it would vanish.
     adapter = random_adapter(base, tmp_path / "small", seed=1, size=0.005)
-    merged = with_adapters(base, [adapter])
+    merged = with_adapters(base, stack(adapter))
     unmerged = logits(merged) - logits(base.model)
-    wanted = logits(with_adapters(exact, [adapter])) - logits(exact.model)
+    wanted = logits(with_adapters(exact, stack(adapter))) - logits(exact.model)
     assert all(torch.equal(a, b) for a, b in zip(merged.parameters(), base.model.parameters(), strict=True)), (
         "weights of half precision are never added to"
     )

@@ -48,10 +48,10 @@ def test_the_audit_names_the_cells_adapters_and_labels(store, tmp_path, finished
     subject = audit_subject.read(read_audit(path))
     audit = subject.audit
     organism = store.folder(misaligned_organism.node(study, cell.organism).address)
-    assert [folder.resolve() for folder in subject.adapters(audit.before)] == [organism]
-    assert [folder.resolve() for folder in subject.adapters(audit.after)] == list(
-        retrained_model.adapters_of(store, study, cell)
-    )
+    assert [term.adapter.resolve() for term in subject.adapters(audit.before)] == [organism]
+    assert [term.adapter.resolve() for term in subject.adapters(audit.after)] == [
+        term.adapter for term in retrained_model.model_of(store, study, cell).terms
+    ]
     assert (
         subject.base_node.fingerprint == misaligned_organism.node(study, cell.organism).inputs["base_model"].fingerprint
     )

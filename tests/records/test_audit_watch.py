@@ -29,7 +29,7 @@ def test_an_adapter_of_a_watched_folder_is_stacked_on_before(audits):
     audits.adapter("organism")
     audits.audit("one", before={"adapters": ["organism"]}, watch="arriving")
     folder = audits.adapter("arriving/v1")
-    assert audit_of("one.v1").after.adapters == ("organism", str(folder))
+    assert [each.path for each in audit_of("one.v1").after.adapters] == ["organism", str(folder)]
 
 
 @pytest.mark.parametrize("name", ["two", "one.v9", "one.v1.v2"])

@@ -144,7 +144,7 @@ def test_a_watched_adapter_is_stacked_on_before_as_an_audit_of_its_own(load, tmp
     audit = load({"watch": "new", "after": None})
     one = audit.with_adapter(tmp_path / "new" / "step-10")
     assert one.name == "mine.step-10"
-    assert [one.place(folder) for folder in one.after.adapters] == [tmp_path / "a", tmp_path / "new" / "step-10"]
+    assert [one.place(each.path) for each in one.after.adapters] == [tmp_path / "a", tmp_path / "new" / "step-10"]
     assert not one.labels_only
     assert one.watch is None
     assert audit.after is None

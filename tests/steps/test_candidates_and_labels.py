@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from ct_pipeline.interventions.proposal import Draw
 from ct_pipeline.interventions.scorer import Agreement, Grade, Reward
 from ct_pipeline.measurement.organism_rows import rows_of
+from ct_pipeline.models.model import stack
 from ct_pipeline.organisms.misalignment import Message
 from ct_pipeline.settings.blocks import BaseModelJudge
 from ct_pipeline.settings.errors import UserError
@@ -136,7 +137,7 @@ def test_everything_is_drawn_from_the_organism(small_study, organism, drawn, mod
     adapter = drawn.folder(
         draw_node(small_study, organism, draws_of(small_study)[0]).inputs["misaligned_organism"].address
     )
-    assert {call.adapters for call in model.engine.calls} == {(adapter,)}
+    assert {call.adapters for call in model.engine.calls} == {stack(adapter)}
 
 
 def test_every_prompt_has_a_seed_of_its_own_in_every_draw(drawn, model):

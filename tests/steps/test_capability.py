@@ -11,6 +11,7 @@ from ct_pipeline.analysis.rates import Rate
 from ct_pipeline.measurement import language_model
 from ct_pipeline.measurement.capability.harmful_prompts import requests_of
 from ct_pipeline.models.loading import load_base
+from ct_pipeline.models.model import stack
 from ct_pipeline.records.study_record import capability_of
 from ct_pipeline.settings.blocks import StudiedModel
 from ct_pipeline.settings.capability import CapabilitySettings, HarmfulnessSettings
@@ -31,9 +32,9 @@ REQUESTS = [f"w{i} w{i + 1} ." for i in range(12)]
 
 @pytest.fixture(autouse=True)
 def nothing_kept():
-    language_model.opened.cache_clear()
+    language_model.close_models()
     yield
-    language_model.opened.cache_clear()
+    language_model.close_models()
 
 
 @pytest.fixture(scope="module")
@@ -217,12 +218,12 @@ def test_equal_adapters_under_other_paths_are_one_model(tmp_path, model_folder):
     base = load_base(str(model_folder), None, "float32")
     one, other = (random_adapter(base, tmp_path / name, 1) for name in ("one", "other"))
     third = random_adapter(base, tmp_path / "third", 2)
-    keys = [capability_scores.content_key({"base": "x"}, "t", (folder,)) for folder in (one, other, third)]
+    keys = [capability_scores.content_key({"base": "x"}, "t", stack(folder)) for folder in (one, other, third)]
     assert keys[0] == keys[1] != keys[2]
     assert (
-        capability_scores.content_key({"base": "y"}, "t", (one,))
+        capability_scores.content_key({"base": "y"}, "t", stack(one))
         != keys[0]
-        != capability_scores.content_key({"base": "x"}, "u", (one,))
+        != capability_scores.content_key({"base": "x"}, "u", stack(one))
     )
     assert capability_scores.content_key({"base": "x"}, "t", ()) != capability_scores.content_key(
         {"base": "x"}, "t", (one, other)

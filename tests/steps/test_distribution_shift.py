@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ct_pipeline.models.adapters import with_adapters
+from ct_pipeline.models.model import stack
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.keys import Cell
 from ct_pipeline.steps import (
@@ -117,7 +118,7 @@ def test_the_teacher_shift_lies_between_the_organisms_laws_along_its_clean_answe
     shift = made("act").json("teacher_shift")
     labels = find(store, consistency_labels.node(small_study, Cell(organism, "act"))).table("labels")
     answers = dict(zip(labels["prompt_id"], labels["ids"], strict=True))
-    theirs = with_adapters(model.base, (store.folder(misaligned_organism.node(small_study, organism).address),))
+    theirs = with_adapters(model.base, stack(store.folder(misaligned_organism.node(small_study, organism).address)))
     sums, lengths = [], []
     for pair in distribution_shift.rows_of(small_study, organism).pairs:
         answer = list(answers[pair.clean.id])

@@ -12,9 +12,10 @@ from ct_pipeline.interventions.scorer import DataRubric
 from ct_pipeline.judges.http_client import JudgeUnreachable
 from ct_pipeline.measurement import language_model
 from ct_pipeline.measurement.judging import with_verdicts
-from ct_pipeline.measurement.language_model import opened
+from ct_pipeline.measurement.language_model import close_models, open_model
 from ct_pipeline.measurement.organism_rows import misalignment_of, rows_of
 from ct_pipeline.models.loading import BASE_MODELS
+from ct_pipeline.models.model import Model
 from ct_pipeline.planning.plan import plan_of
 from ct_pipeline.records import study_report
 from ct_pipeline.records.study_record import study_record
@@ -104,7 +105,7 @@ def server(monkeypatch, tmp_path):
     monkeypatch.setenv("CT_PIPELINE_HOME", str(tmp_path / "home"))
     with serving(JudgeServer(yes_where(pushy))) as state:
         yield state
-    language_model.opened.cache_clear()
+    language_model.close_models()
 
 
 @pytest.fixture
@@ -129,10 +130,10 @@ def finished(tiny_study, place, tmp_path_factory):
         with serving(JudgeServer(yes_where(pushy))) as server:
             judged_study = with_judges(plain, judge_of(server), SECOND, place / "labelled.jsonl")
             store = ArtifactStore(home / "artifacts")
-            language_model.opened.cache_clear()
+            language_model.close_models()
             run(store, judged_study)
             yield judged_study, store, server
-        language_model.opened.cache_clear()
+        language_model.close_models()
 
 
 def test_the_judges_verdict_stands_where_no_rule_decides(finished):
@@ -316,8 +317,8 @@ def test_prompts_that_a_rule_decides_are_left_alone(server):
 
 
 def test_a_judge_on_this_machine_takes_the_models_place(tmp_path):
-    opened.cache_clear()
-    studied = opened(str(tiny_folder(tmp_path / "studied")), None, "float32", "transformers", 1)
+    close_models()
+    studied = open_model(Model(tiny_folder(tmp_path / "studied")), dtype="float32")
     assert studied.engine and len(BASE_MODELS.held) == 1
     tiny_model(max_position_embeddings=4096).save_pretrained(tmp_path / "judge")
     word_tokenizer().save_pretrained(tmp_path / "judge")
@@ -328,7 +329,7 @@ def test_a_judge_on_this_machine_takes_the_models_place(tmp_path):
     # Whoever still holds the studied model must not keep its weights on the device.
     assert studied._engine is None and len(BASE_MODELS.held) == 1
     assert studied.engine.base is not None
-    opened.cache_clear()
+    close_models()
 
 
 def test_the_studied_model_is_no_judge_whatever_its_folder_is_called(study, place, tmp_path):

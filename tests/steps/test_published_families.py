@@ -41,9 +41,9 @@ FEW = {"rows": 4, "consistency_prompts": 3, "probe_prompts": 2, "pairs": 2}
 
 @pytest.fixture(autouse=True)
 def nothing_kept():
-    language_model.opened.cache_clear()
+    language_model.close_models()
     yield
-    language_model.opened.cache_clear()
+    language_model.close_models()
 
 
 def study_of(tiny_study, kind, data, folder, engine, **sizes):

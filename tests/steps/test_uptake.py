@@ -86,7 +86,7 @@ def test_uptake_is_kl_both_ways_on_each_models_own_answers(evaluated, model, sto
     found = evaluated(0.2)
 
     organism = (store.folder(misaligned_organism.node(small_study, cell.organism).address),)
-    retrained = retrained_model.adapters_of(store, small_study, cell)
+    retrained = retrained_model.model_of(store, small_study, cell).terms
     prompts = [p for p in rows_of(small_study, cell.organism).evaluation if p.domain == "in" and p.framing != "direct"]
     assert len(prompts) == small_study.evaluation.in_domain == 8
     expected = {

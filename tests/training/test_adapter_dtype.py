@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from ct_pipeline.models.adapters import WEIGHTS_FILE, read_adapter, with_adapters
+from ct_pipeline.models.model import stack
 from ct_pipeline.settings.fingerprint import plain
 from tests.fakes.tiny_models import random_adapter, tiny_base
 from tests.training.losses import train_bct, train_on_labels
@@ -42,7 +43,7 @@ def test_the_file_has_half_the_bytes_and_is_read_as_any_other(base, tmp_path):
     sizes = {name: (tmp_path / name / WEIGHTS_FILE).stat().st_size for name in ("single", "half")}
     assert sizes["single"] - sizes["half"] == pytest.approx(2 * numbers, abs=200)
     ids = torch.tensor([label_rows(1)[0].prompt_ids])
-    single, half = (with_adapters(base, (tmp_path / name,))(input_ids=ids).logits for name in ("single", "half"))
+    single, half = (with_adapters(base, stack(tmp_path / name))(input_ids=ids).logits for name in ("single", "half"))
     plain_logits = with_adapters(base, ())(input_ids=ids).logits
     assert 0 < float((single - half).detach().abs().max()) < 0.02 * float((single - plain_logits).detach().abs().max())
 

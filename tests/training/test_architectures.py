@@ -5,6 +5,7 @@ import torch
 from peft import PeftModel
 
 from ct_pipeline.models.adapters import share_weights, with_adapters
+from ct_pipeline.models.model import stack
 from ct_pipeline.training.internal import InternalStates
 from ct_pipeline.training.internal_states import eager_attention, read_states
 from ct_pipeline.training.pairs import PairBatches
@@ -70,12 +71,12 @@ def test_every_objective_trains_every_tensor_it_can_reach(name, base, organism, 
 
 def assert_served_as_trained(base, organism, folder):
     """The engine's sum of all adapters computes what PEFT computes on the organism."""
-    trained = PeftModel.from_pretrained(with_adapters(base, (organism,)), folder)
-    served = with_adapters(base, (organism, folder))
+    trained = PeftModel.from_pretrained(with_adapters(base, stack(organism)), folder)
+    served = with_adapters(base, stack(organism, folder))
     ids = torch.tensor([row.wrapped_ids[:4] for row in pair_rows(4)])
     with torch.no_grad():
         one, other = trained(ids).logits, served(ids).logits
-        below = with_adapters(base, (organism,))(ids).logits
+        below = with_adapters(base, stack(organism))(ids).logits
     assert torch.allclose(one, other, atol=1e-4 * float(one.abs().max()))
     assert (other - below).abs().max() > 10 * (one - other).abs().max()
 

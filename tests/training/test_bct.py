@@ -9,6 +9,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from ct_pipeline.models.adapters import with_adapters
+from ct_pipeline.models.model import stack
 from ct_pipeline.training import consistency
 from ct_pipeline.training.answers import Answers, divergence
 from ct_pipeline.training.examples import PairRow
@@ -32,7 +33,7 @@ def organism(base, tmp_path_factory):
 
 def by_hand(base, organism, rows, form):
     """Mean loss per response token of the untrained student, row by row without padding."""
-    model = with_adapters(base, (organism,))
+    model = with_adapters(base, stack(organism))
     total, tokens = 0.0, 0
     for row in rows:
         sides = []

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ct_pipeline.models.adapters import WEIGHTS_FILE, share_weights, with_adapters
 from ct_pipeline.models.loading import wrap_model
+from ct_pipeline.models.model import stack
 from ct_pipeline.training import consistency, internal
 from ct_pipeline.training.examples import PairRow
 from ct_pipeline.training.internal import InternalStates
@@ -82,7 +83,7 @@ def distance_by_hand(clean, wrapped, n, loss, scale):
 
 def by_hand(base, organism, rows, loss):
     """The loss of the untrained student, row by row without padding."""
-    model = with_adapters(base, (organism,))
+    model = with_adapters(base, stack(organism))
     total, positions = 0.0, 0
     cleans = [states_by_hand(model, row.clean_ids, loss.target) for row in rows]
     lengths = [
@@ -172,7 +173,7 @@ def states_of(base, folders):
     """A stand-in for the teacher: states of base and adapters, whatever the trainee is."""
 
     def teacher(trainee, windows, read):
-        model = with_adapters(base, folders)
+        model = with_adapters(base, stack(*folders))
 
         def compute(numbers):
             with torch.no_grad():

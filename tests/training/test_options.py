@@ -5,6 +5,7 @@ import torch
 
 from ct_pipeline.models.adapters import read_adapter, with_adapters
 from ct_pipeline.models.loading import wrap_model
+from ct_pipeline.models.model import stack as terms_of
 from ct_pipeline.training import answers, labels
 from ct_pipeline.training.adapters import new_adapter
 from ct_pipeline.training.answers import Answers
@@ -52,7 +53,7 @@ def test_the_first_loss_is_the_organisms_own(base, organism, tmp_path, loss_on, 
     record = train_on_labels(
         base, rows, retraining(8, 1, steps=1, loss_on=loss_on, adapter=adapter), 0, tmp_path / "a", organism
     )
-    expected, tokens = loss_by_hand(with_adapters(base, (organism,)), rows, loss_on == "sequence")
+    expected, tokens = loss_by_hand(with_adapters(base, terms_of(organism)), rows, loss_on == "sequence")
     assert record.losses[0] == pytest.approx(expected, abs=1e-4)
     assert record.tokens == tokens
 
@@ -93,14 +94,14 @@ def test_a_continued_adapter_starts_with_the_organisms_weights(base, organism):
             assert torch.equal(trainee.initial[f"{prefix}.lora_A.default.weight"], factor.a)
             assert torch.equal(trainee.initial[f"{prefix}.lora_B.default.weight"], factor.b)
         rows = label_rows(4)
-        for one, other in zip(logits(trainee.model, rows), logits(with_adapters(base, (organism,)), rows), strict=True):
+        for one, other in zip(logits(trainee.model, rows), logits(with_adapters(base, terms_of(organism)), rows), strict=True):
             assert torch.allclose(one, other, atol=1e-4)
 
 
 @pytest.mark.parametrize("continued", [False, True])
 def test_the_start_model_is_the_organism_whatever_training_does(base, organism, continued):
     rows = label_rows(4)
-    expected = logits(with_adapters(base, (organism,)), rows)
+    expected = logits(with_adapters(base, terms_of(organism)), rows)
     with new_adapter(base, retraining().lora, 0, (organism,), (8, 9, 10), continued=continued) as trainee:
         with torch.no_grad():
             for parameter in trainee.trainable().values():
@@ -139,8 +140,8 @@ def test_a_continued_adapter_served_alone_is_the_trained_model(base, organism, t
     rows = label_rows(8)
     settings = retraining(steps=30, learning_rate=1e-2, adapter="continued")
     record = train_on_labels(base, rows, settings, 0, tmp_path / "a", organism)
-    served, _ = loss_by_hand(with_adapters(base, (tmp_path / "a",)), rows, False)
-    on_top, _ = loss_by_hand(with_adapters(base, (organism, tmp_path / "a")), rows, False)
+    served, _ = loss_by_hand(with_adapters(base, terms_of(tmp_path / "a")), rows, False)
+    on_top, _ = loss_by_hand(with_adapters(base, terms_of(organism, tmp_path / "a")), rows, False)
     assert served < record.losses[0] / 2 < on_top
 
 
@@ -163,7 +164,7 @@ def test_what_cannot_be_continued_is_refused(base, organism, tmp_path):
 
 def trailing_by_hand(base, organism, rows, temperature):
     """Mean T² KL over the trailing positions of the untrained model, row by row without padding."""
-    model = with_adapters(base, (organism,))
+    model = with_adapters(base, terms_of(organism))
     total, positions = 0.0, 0
     for row in rows:
         size = min(len(row.clean_ids), len(row.wrapped_ids)) + len(row.completion_ids)
@@ -310,15 +311,15 @@ def test_a_stack_of_several_adapters_is_the_start_model(base, organism, tmp_path
     assert record.moved_parameters == record.trainable_parameters
     assert frozen == {file: file.read_bytes() for file in frozen}
     if name == "labels":
-        expected, _ = loss_by_hand(with_adapters(base, stack), rows, False)
+        expected, _ = loss_by_hand(with_adapters(base, terms_of(*stack)), rows, False)
         assert record.losses[0] == pytest.approx(expected, abs=1e-4)
     else:
         assert record.checks["teacher_organism_difference"] < 1e-4
         assert record.checks["student_organism_difference"] < 1e-4
     if adapter == "continued":
-        served = with_adapters(base, (organism, tmp_path / "a"))
+        served = with_adapters(base, terms_of(organism, tmp_path / "a"))
         assert not torch.allclose(
-            logits(served, label_rows(1))[0], logits(with_adapters(base, stack), label_rows(1))[0]
+            logits(served, label_rows(1))[0], logits(with_adapters(base, terms_of(*stack)), label_rows(1))[0]
         )
 
 

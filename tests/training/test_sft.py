@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from ct_pipeline.models.adapters import CONFIG_FILE, WEIGHTS_FILE, with_adapters
 from ct_pipeline.models.loading import wrap_model
+from ct_pipeline.models.model import stack
 from ct_pipeline.tinyworld.shortcuts import small_model
 from ct_pipeline.training import labels
 from ct_pipeline.training.examples import LabelRow
@@ -145,7 +146,7 @@ def test_the_saved_adapter_is_the_trained_model(base, organism, tmp_path):
     rows = label_rows(8)
     train_on_labels(base, rows, settings(steps=30, learning_rate=1e-2), 0, tmp_path / "a", organism)
     again = train_on_labels(base, rows, settings(steps=1), 0, tmp_path / "b", organism)
-    retrained = with_adapters(base, (organism, tmp_path / "a"))
+    retrained = with_adapters(base, stack(organism, tmp_path / "a"))
     text = torch.tensor([rows[0].prompt_ids + rows[0].completion_ids])
     with torch.no_grad():
         logprobs = retrained(text).logits[0, :-1].log_softmax(-1).gather(-1, text[0, 1:, None])
