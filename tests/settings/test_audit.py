@@ -75,6 +75,36 @@ def test_without_after_an_audit_is_of_the_labels_alone(load):
         ({"before": {"adapters": ["a"], "checkpoint": "./c"}}, True, "before: found"),
         ({"before": {"checkpoint": "org/model"}}, True, "a Hub checkpoint needs a pinned revision"),
         ({"before": {"revision": "abc"}}, True, "a revision belongs to a checkpoint"),
+        (
+            {"before": {"adapters": [{"weight": 2}]}},
+            True,
+            "before.adapters.0.path: found nothing; this field is required",
+        ),
+        (
+            {"before": {"adapters": ["a", {"path": "b", "wieght": 2}]}},
+            True,
+            "before.adapters.1.wieght: found an unknown field; allowed: path, weight (did you mean weight?)",
+        ),
+        (
+            {"before": {"adapters": [{"path": "a", "weight": float("nan")}]}},
+            True,
+            "before.adapters.0.weight: found nan; allowed:",
+        ),
+        (
+            {"before": {"adapters": [{"path": "a", "weight": float("-inf")}]}},
+            True,
+            "before.adapters.0.weight: found -inf; allowed:",
+        ),
+        (
+            {"before": {"adapters": [{"path": "a", "weight": True}]}},
+            True,
+            "before.adapters.0.weight: found True; allowed: a number",
+        ),
+        (
+            {"before": {"adapters": [3]}},
+            True,
+            "before.adapters.0: found 3; allowed: the path of a LoRA folder, or {path: ..., weight: ...}",
+        ),
         ({"probes": {}, "labels": {"path": "l"}}, False, "an audit with `after` needs probes"),
         ({"probes": {}, "after": None}, False, "nothing to ask: give probes, labels or both"),
         (
@@ -138,6 +168,16 @@ def test_a_judges_request_holds_all_it_is_asked_about(load):
 def test_world_probes_need_the_tiny_world(load):
     told = refusal(load, {"base_model": {"source": "huggingface", "path": "./m"}})
     assert "probes.flattery: world probes need a base model of the tiny world" in told
+
+
+def test_an_adapter_is_a_path_or_a_path_and_its_weight(load):
+    audit = load(
+        {"before": {"adapters": ["a", {"path": "b", "weight": 0.5}, {"path": "c", "weight": -1}, {"path": "d"}]}}
+    )
+    assert [(each.path, each.weight) for each in audit.before.adapters] == [("a", 1), ("b", 0.5), ("c", -1), ("d", 1)]
+    written = audit.model_dump(mode="json")["before"]["adapters"]
+    assert written == ["a", {"path": "b", "weight": 0.5}, {"path": "c", "weight": -1.0}, "d"]
+    assert Audit.model_validate(audit.model_dump()).before == audit.before
 
 
 def test_a_watched_adapter_is_stacked_on_before_as_an_audit_of_its_own(load, tmp_path):
