@@ -226,7 +226,7 @@ def test_equal_adapters_under_other_paths_are_one_model(tmp_path, model_folder):
         != capability_scores.content_key({"base": "x"}, "u", stack(one))
     )
     assert capability_scores.content_key({"base": "x"}, "t", ()) != capability_scores.content_key(
-        {"base": "x"}, "t", (one, other)
+        {"base": "x"}, "t", stack(one, other)
     )
 
 

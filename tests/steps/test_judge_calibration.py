@@ -3,6 +3,7 @@
 import json
 import shutil
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 
 import pandas
 import pytest
@@ -384,7 +385,8 @@ class Asking:
     """What a scorer may look at; the model replies as it is told to."""
 
     def __init__(self, place, replies):
-        self.kind, self.adapter, self.replies, self.asked = misalignment_of(place, MISALIGNMENT), None, replies, []
+        self.kind, self.adapter = misalignment_of(place, MISALIGNMENT), Path("organism")
+        self.replies, self.asked = replies, []
         prompt = rows_of(place, place.organisms[0]).probe[0]
         self.prompts = {prompt.id: prompt}
         self.table = pandas.DataFrame({"prompt_id": prompt.id, "completion": list(replies)})

@@ -6,6 +6,7 @@ import torch
 from ct_pipeline.measurement.asking import measure
 from ct_pipeline.measurement.organism_rows import misalignment_named, rows_of
 from ct_pipeline.models.adapters import with_adapters
+from ct_pipeline.models.model import stack
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.keys import Cell
 from ct_pipeline.steps import evaluation, misaligned_organism, organism_evaluation, retrained_model, uptake
@@ -85,7 +86,7 @@ def by_hand(model, p, q, prompts, samples, answer):
 def test_uptake_is_kl_both_ways_on_each_models_own_answers(evaluated, model, store, small_study, cell):
     found = evaluated(0.2)
 
-    organism = (store.folder(misaligned_organism.node(small_study, cell.organism).address),)
+    organism = stack(store.folder(misaligned_organism.node(small_study, cell.organism).address))
     retrained = retrained_model.model_of(store, small_study, cell).terms
     prompts = [p for p in rows_of(small_study, cell.organism).evaluation if p.domain == "in" and p.framing != "direct"]
     assert len(prompts) == small_study.evaluation.in_domain == 8
