@@ -132,7 +132,7 @@ def main() -> None:
             run_audit(place.store, mine, Path(folder), lambda what: None)
             print(f"{run} audit: {time.perf_counter() - started:.1f} s", flush=True)
         subject = read(mine)
-        model = subject.model(place.store, mine.after)
+        model = subject.model_of(place.store, mine.after)
         after = model.terms
         changes = {"nothing": after, "the training undone": after[:-1]}
         changes["another method's adapter"] = ResolvedAudit(other).adapters(other.after)

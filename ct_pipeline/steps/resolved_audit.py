@@ -175,7 +175,7 @@ class ResolvedAudit:
         """A side's adapters and their weights."""
         return tuple(Term(self.audit.place(given.path), given.weight) for given in side.adapters)
 
-    def model(self, store: ArtifactStore, side: Side) -> Model:
+    def model_of(self, store: ArtifactStore, side: Side) -> Model:
         """The model of a side."""
         base = self.audit.base_model
         if side.checkpoint is not None:
@@ -194,7 +194,9 @@ class ResolvedAudit:
         rank = max(_rank(self.adapters(each)) for each in (self.audit.before, self.audit.after or Side()))
         of_study = side.checkpoint is None and self.study is not None and isinstance(base, TinyWorldBase)
         dtype = getattr(self.study.models[base.model] if of_study else base, "dtype", None)
-        return open_model(self.model(store, side), engine=base.engine, dtype=dtype, rank=rank, template=self.template)
+        return open_model(
+            self.model_of(store, side), engine=base.engine, dtype=dtype, rank=rank, template=self.template
+        )
 
     def open_judge(self, file: JudgeFile) -> Judge:
         """A judge of the audit, ready to be asked."""

@@ -36,7 +36,7 @@ def test_an_audit_asks_the_weighted_model(store, subject):
 
 def test_the_sides_of_an_audit_are_models(store, subject, tmp_path):
     found = subject("after", {"path": "after", "weight": 0.5})
-    before, after = (found.model(store, side) for side in (found.audit.before, found.audit.after))
+    before, after = (found.model_of(store, side) for side in (found.audit.before, found.audit.after))
     assert before == Model(tmp_path / "./base")
     assert after.terms == found.adapters(found.audit.after) == (Term(tmp_path / "after"), Term(tmp_path / "after", 0.5))
     assert after.base == before.base
