@@ -203,12 +203,11 @@ def _base(audit: Audit) -> str:
 def _side(side: Side) -> str:
     if side.checkpoint is not None:
         return f"checkpoint {side.checkpoint}{f' at {side.revision}' if side.revision else ''}"
-    count = len(side.adapters)
-    if not count:
+    weights, several = [given.weight for given in side.adapters], "s" * (len(side.adapters) > 1)
+    if not weights:
         return "the base model itself"
-    weights = [f"{given.weight:g}" for given in side.adapters]
-    weighted = "" if all(given.weight == 1 for given in side.adapters) else f" of weight{'s' * (count > 1)} {', '.join(weights)}"
-    return f"base model with {count} adapter{'s' * (count > 1)}{weighted}"
+    named = "" if set(weights) == {1} else f" of weight{several} {', '.join(f'{weight:g}' for weight in weights)}"
+    return f"base model with {len(weights)} adapter{several}{named}"
 
 
 def show(context: Context, subject: ResolvedAudit, made: Artifacts) -> Mapping[str, Any]:

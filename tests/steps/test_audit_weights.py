@@ -5,10 +5,10 @@ import pytest
 from ct_pipeline.interventions.files import read_audit
 from ct_pipeline.models.model import Model, Term
 from ct_pipeline.records.audit_watch import _settings
-from ct_pipeline.steps import audit_evaluation, audit_verdict
-from ct_pipeline.steps.audit_catalog import STAGES
+from ct_pipeline.steps import audit_evaluation, audit_prediction, audit_shift, audit_verdict
 from ct_pipeline.steps.audit_quarantine import accepted
 from ct_pipeline.steps.resolved_audit import ADAPTER_FILES, read
+from ct_pipeline.steps.step import Context
 from ct_pipeline.store.file_digests import digest_of_folder
 from tests.fakes.audits import random_audit
 
@@ -20,7 +20,7 @@ def subject(tmp_path):
 
 
 def answers(store, subject, side):
-    found = audit_evaluation.make(store, subject).table(side)
+    found = audit_evaluation.make(Context(store), subject).table(side)
     return found["completion"].tolist(), found["logprob"].tolist()
 
 
@@ -48,7 +48,8 @@ def test_weights_of_one_leave_every_address_as_it_was(subject, tmp_path):
     (adapter,) = [each for each in plain.inputs if each.role == "after adapter 1"]
     assert (adapter.name, adapter.digest) == ("after", digest_of_folder("", tmp_path / "after", ADAPTER_FILES))
     assert plain.inputs == named.inputs
-    assert [stage.node(plain).address for stage in STAGES] == [stage.node(named).address for stage in STAGES]
+    for step in (audit_evaluation, audit_prediction, audit_shift, audit_verdict):
+        assert step.node(plain).address == step.node(named).address
     assert _settings(plain.audit) == _settings(named.audit)
     assert _settings(plain.audit)["after"]["adapters"] == ["after"]
 
