@@ -94,7 +94,9 @@ def test_a_continued_adapter_starts_with_the_organisms_weights(base, organism):
             assert torch.equal(trainee.initial[f"{prefix}.lora_A.default.weight"], factor.a)
             assert torch.equal(trainee.initial[f"{prefix}.lora_B.default.weight"], factor.b)
         rows = label_rows(4)
-        for one, other in zip(logits(trainee.model, rows), logits(with_adapters(base, terms_of(organism)), rows), strict=True):
+        for one, other in zip(
+            logits(trainee.model, rows), logits(with_adapters(base, terms_of(organism)), rows), strict=True
+        ):
             assert torch.allclose(one, other, atol=1e-4)
 
 
