@@ -1,6 +1,7 @@
 """The rules of the house, on the source itself."""
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
@@ -83,7 +84,7 @@ def declared(*extras):
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     optional = project["optional-dependencies"]
     lists = [project["dependencies"], *(optional[extra] for extra in extras or optional)]
-    return {distribution(each) for each in sum(lists, [])} - {"ct-pipeline"}
+    return {distribution(each) for names in lists for each in names} - {"ct-pipeline"}
 
 
 def distributions_of(paths):
@@ -118,6 +119,19 @@ def test_what_is_declared_is_imported_or_a_plug_in():
     optional = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     shipped = declared(*(extra for extra in optional if extra != "test"))
     assert shipped - distributions_of(SOURCES).keys() == NOT_IMPORTED.keys()
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    modules = {place(path).removesuffix(".py").replace("/", "."): path for path in SOURCES}
+    graph = {
+        name: modules.keys()
+        & {full for pair in modules_of(ast.parse(path.read_text())) for full in (pair[0], ".".join(map(str, pair)))}
+        for name, path in modules.items()
+    }
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(error.args[1][::-1]))
 
 
 def test_nothing_is_pickled():
