@@ -1,8 +1,12 @@
 """The rules of the house, on the source itself."""
 
 import ast
+import graphlib
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -53,8 +57,81 @@ def imported(tree):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def modules_of(tree):
+    """Modules that a file imports, wherever it does; not those of annotations alone."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            waiting += node.orelse
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((node.module, alias.name) for alias in node.names)
+        waiting += ast.iter_child_nodes(node)
+
+
 def parsed(paths):
     return {place(path): ast.parse(path.read_text()) for path in paths}
+
+
+def distribution(requirement):
+    return re.match(r"[\w.-]+", requirement)[0].lower().replace("_", "-")
+
+
+def declared(*extras):
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    optional = project["optional-dependencies"]
+    lists = [project["dependencies"], *(optional[extra] for extra in extras or optional)]
+    return {distribution(each) for names in lists for each in names} - {"ct-pipeline"}
+
+
+def distributions_of(paths):
+    """Distribution -> a file that imports it, without the standard library and what lies in this repository."""
+    installed = packages_distributions()
+    own = {"ct_pipeline", "tests", *(path.stem for path in paths)}
+    found = {}
+    for path in paths:
+        tops = {module.split(".")[0] for module, _ in modules_of(ast.parse(path.read_text()))}
+        for top in tops - own - sys.stdlib_module_names:
+            # What is not installed here, such as vllm, is taken to have its distribution's name.
+            names = {distribution(each) for each in installed.get(top, [top])} | {distribution(top)}
+            found[next((name for name in sorted(names) if name in declared()), min(names))] = place(path)
+    return found
+
+
+NOT_IMPORTED = {
+    "dagster-webserver": "a command",
+    "pyarrow": "pandas reads and writes Parquet by it",
+    "s3fs": "fsspec opens s3:// by it",
+}
+
+
+def test_what_is_imported_is_declared():
+    outside = {name: path for name, path in distributions_of(SOURCES).items() if name not in declared()}
+    assert outside == {}
+    outside = {name: path for name, path in distributions_of(TESTS).items() if name not in declared()}
+    assert outside.keys() <= {"alembic"}, "MLflow's own, to make its tables older than they are"
+
+
+def test_what_is_declared_is_imported_or_a_plug_in():
+    optional = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    shipped = declared(*(extra for extra in optional if extra != "test"))
+    assert shipped - distributions_of(SOURCES).keys() == NOT_IMPORTED.keys()
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    modules = {place(path).removesuffix(".py").replace("/", "."): path for path in SOURCES}
+    graph = {
+        name: modules.keys()
+        & {full for pair in modules_of(ast.parse(path.read_text())) for full in (pair[0], ".".join(map(str, pair)))}
+        for name, path in modules.items()
+    }
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(error.args[1][::-1]))
 
 
 def test_nothing_is_pickled():

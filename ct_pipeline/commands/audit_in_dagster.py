@@ -9,7 +9,7 @@ from ct_pipeline.runner.in_process import InProcess
 from ct_pipeline.settings.audit import Audit
 from ct_pipeline.settings.environment import home
 from ct_pipeline.store.artifact_store import ArtifactStore
-from ct_pipeline.store.locks import one_at_a_time
+from ct_pipeline.store.locks import locked
 
 STARTED_BY = "audit"
 JOB = "audit_on_the_command_line"
@@ -36,7 +36,7 @@ def materialize(store: ArtifactStore, audit: Audit, file: Path | None, watch: Ca
         Unreachable: a database cannot be used.
     """
     prepare_dagster_home()
-    with warnings.catch_warnings(), one_at_a_time(home() / ".audits.lock"):
+    with warnings.catch_warnings(), locked(home() / ".audits.lock"):
         warnings.simplefilter("ignore")
         import dagster as dg
         from sqlalchemy.exc import SQLAlchemyError

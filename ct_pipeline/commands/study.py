@@ -1,7 +1,6 @@
 """`ct-pipeline study`: materializes what a study lacks, here or on Ray, through the same assets as the Dagster UI."""
 
 import contextlib
-import fcntl
 import os
 import time
 import warnings
@@ -26,6 +25,7 @@ from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import preflight
 from ct_pipeline.steps.catalog import groups_of
 from ct_pipeline.store.artifact_store import ArtifactStore, DamagedArtifact
+from ct_pipeline.store.locks import Taken, locked
 from ct_pipeline.store.sharing import open_store
 
 if TYPE_CHECKING:
@@ -191,18 +191,15 @@ def _materialize(
 @contextlib.contextmanager
 def only_one_study(path: Path) -> Iterator[None]:
     """Refuses to run two studies on one results folder at a time."""
-    with path.open("a+") as lock:
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
+            held.enter_context(locked(path, wait=False))
+        except Taken:
             raise UserError(
-                f"another study is running on {path.parent} (process {lock.read().strip() or 'unknown'}): wait for it, or "
+                f"another study is running on {path.parent} (process {path.read_text().strip() or 'unknown'}): wait for it, or "
                 "set CT_PIPELINE_HOME to another folder"
             ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+        path.write_text(str(os.getpid()))
         yield
 
 

@@ -1,34 +1,35 @@
 """Answers labelled by hand, one JSON object a line, and how a judge does on them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, StrictBool
 
 from ct_pipeline.analysis.judge_error import Differential, JudgeError, differential, judge_error
 from ct_pipeline.analysis.rates import Rate
 from ct_pipeline.judges.protocol import Judge, Judgement, Question
-from ct_pipeline.settings.errors import Refusal, Refused, shown
-from ct_pipeline.store.untrusted import Row, mistake, read_jsonl
+from ct_pipeline.store.row_models import Filled, RowModel, read_rows
 
-FIELDS = ("prompt", "response", "label", "arm", "rubric")
 JUDGED_SIDES = ("before", "after")
 JUDGED_SIDES_AND_NONE = (*JUDGED_SIDES, None)
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """One answer with the verdict of a person.
+class Labelled(RowModel):
+    """One answer with the verdict of a person; `arm`: before or after consistency training, None where that is not known."""
 
-    Attributes:
-        question: what is judged.
-        label: whether the answer misbehaves.
-        arm: before or after consistency training; None where that is not known.
-    """
+    prompt: str = Field(description="a text")
+    response: str = Field(description="a text")
+    label: StrictBool = Field(description="true (misbehaves) or false")
+    arm: Literal[*JUDGED_SIDES] | None = Field(None, description=" or ".join(JUDGED_SIDES))
+    rubric: Filled | None = Field(None, description="a sentence that a yes/no judge is asked about")
 
-    question: Question
-    label: bool
-    arm: str | None
+    @property
+    def question(self) -> Question:
+        """What is judged; the label is not in it."""
+        return Question(self.prompt, self.response, self.rubric or "")
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def calibrate(judge: Judge, rows: Sequence[Labelled]) -> Calibration:
 
 def with_rule(rows: Sequence[Labelled], rule: str) -> tuple[Labelled, ...]:
     """The rows, those without a rubric of their own judged by a rule."""
-    return tuple(row if row.question.rule else replace(row, question=replace(row.question, rule=rule)) for row in rows)
+    return tuple(row if row.rubric else row.model_copy(update={"rubric": rule}) for row in rows)
 
 
 def read_labelled(path: Path) -> tuple[Labelled, ...]:
@@ -103,31 +104,4 @@ def read_labelled(path: Path) -> tuple[Labelled, ...]:
     Raises:
         Refused: every mistake, as file:line: field: found; allowed.
     """
-    refusals: list[Refusal] = []
-    rows = [_labelled(path, row, refusals) for row in read_jsonl(path)]
-    if refusals:
-        raise Refused(refusals[:20])
-    return tuple(row for row in rows if row is not None)
-
-
-def _labelled(path: Path, row: Row, refusals: list[Refusal]) -> Labelled | None:
-    before, fields = len(refusals), row.fields
-    for name in fields:
-        if name not in FIELDS:
-            refusals.append(mistake(path, row.line, name[:80], "an unknown field", ", ".join(FIELDS)))
-    for name in ("prompt", "response"):
-        if not isinstance(fields.get(name), str):
-            refusals.append(mistake(path, row.line, name, shown(fields.get(name)), "a text"))
-    if not isinstance(fields.get("label"), bool):
-        refusals.append(mistake(path, row.line, "label", shown(fields.get("label")), "true (misbehaves) or false"))
-    rubric = fields.get("rubric")
-    if rubric is not None and (not isinstance(rubric, str) or not rubric.strip()):
-        refusals.append(
-            mistake(path, row.line, "rubric", shown(rubric), "a sentence that a yes/no judge is asked about")
-        )
-    arm = fields.get("arm")
-    if arm is not None and arm not in JUDGED_SIDES:
-        refusals.append(mistake(path, row.line, "arm", shown(arm), " or ".join(JUDGED_SIDES)))
-    if len(refusals) > before:
-        return None
-    return Labelled(Question(fields["prompt"], fields["response"], rubric or ""), fields["label"], arm)
+    return read_rows(path, Labelled).accepted()

@@ -1,16 +1,15 @@
 """Replies on disk, one file each: whole or not there, whoever writes at the same time."""
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 from ct_pipeline.judges.wire import LARGEST_REPLY, BrokenReply, Reply, restored, stored
 from ct_pipeline.settings.errors import Refused
 from ct_pipeline.store.disk import disk_errors
+from ct_pipeline.store.locks import locked
 from ct_pipeline.store.untrusted import read_file
 
 
@@ -46,16 +45,9 @@ class ReplyCache:
             finally:
                 draft.unlink(missing_ok=True)
 
-    @contextlib.contextmanager
-    def alone(self, address: str) -> Iterator[None]:
-        """Keeps other processes from asking at an address meanwhile; the lock of a process that was killed is gone."""
-        name = hashlib.sha256(address.encode()).hexdigest()[:16]
-        with disk_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = (self.folder / f".lock-{name}").open("w")
-        with lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+    def alone(self, address: str) -> contextlib.AbstractContextManager[None]:
+        """Keeps other processes from asking at an address meanwhile."""
+        return locked(self.folder / f".lock-{hashlib.sha256(address.encode()).hexdigest()[:16]}")
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.json"

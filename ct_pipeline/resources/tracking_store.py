@@ -1,13 +1,13 @@
 """Where MLflow keeps runs and their tables, and how processes keep out of each other's way there."""
 
 import contextlib
-import fcntl
 from collections.abc import Iterator
 from pathlib import Path
 
 from ct_pipeline.resources.database import database
 from ct_pipeline.settings.environment import TRACKED_FILES_VARIABLE, home, mlflow_artifacts
 from ct_pipeline.settings.errors import UserError
+from ct_pipeline.store.locks import locked
 
 
 def tracking_uri() -> str:
@@ -73,10 +73,7 @@ def only_one(uri: str, name: str) -> Iterator[None]:
     Several processes that open a fresh database at once would leave it broken.
     """
     if uri.startswith("sqlite:"):
-        folder = Path(uri.removeprefix("sqlite:///")).parent
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(Path(uri.removeprefix("sqlite:///")).with_name(".lock")):
             yield
         return
     server = database()

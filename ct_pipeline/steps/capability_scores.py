@@ -1,10 +1,8 @@
 """Rows of one model on one task, kept by what the model is: the same adapters are never measured twice, in no study."""
 
-import fcntl
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ct_pipeline.engine.protocol import Adapters
@@ -14,8 +12,9 @@ from ct_pipeline.settings.blocks import HuggingFaceModel
 from ct_pipeline.settings.fingerprint import fingerprint, plain
 from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import base_model
-from ct_pipeline.store.artifact_store import Address, Artifact, ArtifactStore, ArtifactWriter, disk_errors
+from ct_pipeline.store.artifact_store import Address, Artifact, ArtifactStore, ArtifactWriter
 from ct_pipeline.store.file_digests import digest_of
+from ct_pipeline.store.locks import locked
 from ct_pipeline.store.node import find
 
 NAME = "capability_scores"
@@ -56,21 +55,10 @@ def measured_once(
     Processes that want the same rows at once measure them once: the others wait.
     """
     address = Address(NAME, model, name, fingerprint(version=VERSION, settings=settings))
-    with _one_at_a_time(store, address):
+    with locked(store.root / ".locks" / f"{address.subject}-{address.variant}-{address.fingerprint}"):
         found = store.find(address, {})
         if found is None:
             with store.write(address, plain(settings), {}) as draft:
                 measure(draft)
             found = store.read(address)
     return found
-
-
-@contextmanager
-def _one_at_a_time(store: ArtifactStore, address: Address) -> Iterator[None]:
-    folder = store.root / ".locks"
-    with disk_errors(store.root):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / f"{address.subject}-{address.variant}-{address.fingerprint}").open("w")
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

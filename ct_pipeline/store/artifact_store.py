@@ -18,16 +18,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import pandas
 
 from ct_pipeline.store import provenance
 from ct_pipeline.store.disk import disk_errors, link_equal_files
 from ct_pipeline.store.manifest import MANIFEST, Manifest, hash_file
-
-if TYPE_CHECKING:
-    from ct_pipeline.store.sharing import Sharing
 
 HOST = socket.gethostname()
 
@@ -128,10 +125,22 @@ class ArtifactWriter:
         (self.folder / f"{name}.json").write_text(json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False))
 
 
+class Sharing(Protocol):
+    """How a store shares what is finished with other machines (store/sharing.py)."""
+
+    def find(self, store: "ArtifactStore", address: Address, inputs: Mapping[str, str] | None) -> Artifact | None:
+        """What other machines finished under an address, from these inputs or, with None, from any."""
+        ...
+
+    def upload(self, address: Address, manifest: Manifest, folder: Path) -> None:
+        """Offers an artifact that was just finished in a folder to other machines."""
+        ...
+
+
 class ArtifactStore:
     """The store under one folder; safe for several processes, because a finished folder appears by one rename."""
 
-    def __init__(self, root: Path, sharing: "Sharing | None" = None) -> None:
+    def __init__(self, root: Path, sharing: Sharing | None = None) -> None:
         """Takes the folder, and how it is shared with other machines; `sharing.open_store` looks that up."""
         self.root = root.absolute()
         self.sharing = sharing
@@ -211,7 +220,7 @@ class ArtifactStore:
         finally:
             shutil.rmtree(workplace, ignore_errors=True)
         if self.sharing is not None:
-            self.sharing.remote.upload(address, manifest, folder)
+            self.sharing.upload(address, manifest, folder)
 
     def prepare(self) -> None:
         """Clears what killed processes left half made; CannotWrite where the store cannot be written."""

@@ -4,8 +4,6 @@ That an artifact is finished is known from its manifest. Its files are fetched w
 finished cell never, where only its tables are read.
 """
 
-import contextlib
-import fcntl
 import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,8 +13,8 @@ from ct_pipeline.settings import environment
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.store.ancestry import Entry, Index
 from ct_pipeline.store.artifact_store import Address, Artifact, ArtifactStore, warn_of_damage
-from ct_pipeline.store.disk import disk_errors
 from ct_pipeline.store.kept_manifests import KeptManifests
+from ct_pipeline.store.locks import locked
 from ct_pipeline.store.manifest import Manifest
 from ct_pipeline.store.remote import Remote
 from ct_pipeline.store.remote_url import open_url, without_credentials
@@ -30,8 +28,8 @@ class Uploaded:
     size: int
 
 
-class Sharing:
-    """How a store and a remote work together.
+class RemoteSharing:
+    """Implements Sharing: a store and a remote work together.
 
     Attributes:
         remote: where finished artifacts are copied to.
@@ -51,6 +49,10 @@ class Sharing:
         manifest = makings[0] if inputs is not None else self._chosen.get(address, makings[0])
         self._chosen[address] = manifest
         return Artifact(store.folder(address), manifest, functools.partial(self._fetch, store, address, manifest))
+
+    def upload(self, address: Address, manifest: Manifest, folder: Path) -> None:
+        """Copies a finished artifact to the remote."""
+        self.remote.upload(address, manifest, folder)
 
     def upload_missing(self, store: ArtifactStore) -> Uploaded:
         """Copies every whole artifact of the store that the remote has not; RemoteError ends it, and it may be repeated."""
@@ -72,7 +74,7 @@ class Sharing:
 
     def _fetch(self, store: ArtifactStore, address: Address, manifest: Manifest) -> None:
         """Brings a copy into its place, every hash checked; one process of a machine does it for all."""
-        with _alone(store.root, address):
+        with locked(store.root / ".locks" / "--".join(vars(address).values())):
             here = store.here(address)
             if here is not None and here.manifest.seal == manifest.seal:
                 return
@@ -89,21 +91,10 @@ class Sharing:
 def open_store(root: Path) -> ArtifactStore:
     """The store of a folder, shared by the remote that CT_PIPELINE_REMOTE names, if any; UserError as `open_url`."""
     url = environment.remote()
-    return ArtifactStore(root, Sharing(_remote(url, root)) if url else None)
+    return ArtifactStore(root, RemoteSharing(_remote(url, root)) if url else None)
 
 
 @functools.cache
 def _remote(url: str, root: Path) -> Remote:
     """One for all stores of a process, so that what it listed and read is known to the next."""
     return Remote(without_credentials(url), *open_url(url), KeptManifests(root / ".manifests"))
-
-
-@contextlib.contextmanager
-def _alone(root: Path, address: Address) -> Iterator[None]:
-    path = root / ".locks" / "--".join(vars(address).values())
-    with disk_errors(root):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.open("a")
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -10,7 +10,7 @@ from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.store.kept_manifests import KeptManifests
 from ct_pipeline.store.remote import Remote
 from ct_pipeline.store.remote_url import open_url
-from ct_pipeline.store.sharing import Sharing
+from ct_pipeline.store.sharing import RemoteSharing
 
 REQUESTS = ("put_file", "get_file", "pipe_file", "cat_file", "find", "mv", "rm", "rm_file")
 
@@ -58,7 +58,7 @@ def machine(folder, remote):
     if isinstance(remote, str):
         kept = KeptManifests(folder / "artifacts" / ".manifests")
         remote = Remote(remote, *open_url(remote), kept, sleep=lambda seconds: None)
-    return ArtifactStore(folder / "artifacts", Sharing(remote))
+    return ArtifactStore(folder / "artifacts", RemoteSharing(remote))
 
 
 @contextmanager

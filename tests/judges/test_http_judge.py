@@ -74,6 +74,12 @@ def test_equal_questions_are_asked_once(server, tmp_path):
     assert judge.spent.cached == 16
 
 
+def test_a_server_on_this_machine_is_not_asked_through_a_proxy(server, tmp_path, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert verdicts(judge_of(server, tmp_path, tries=1), questions(2)) == [True, False]
+
+
 def test_nothing_asked_is_nothing_sent(server, tmp_path):
     assert judge_of(server, tmp_path).judge([]) == []
     assert not server.asked

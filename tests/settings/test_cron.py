@@ -29,6 +29,9 @@ NOW = datetime(2026, 11, 18, 12, 30, 20, tzinfo=UTC)
         # Both days given: either will do.
         ("0 0 13 * 2", "2026-11-17 00:00"),
         ("0 0 17-19 11 5", "2026-11-18 00:00"),
+        # As Dagster reads them, whose schedules these become: 7 with a step begins on Sunday and goes on, 4 does not reach 7.
+        ("0 12 * * 7/3", "2026-11-18 12:00"),
+        ("0 20 * * 4/3", "2026-11-12 20:00"),
     ],
 )
 def test_when_a_schedule_was_last_due(cron, due):

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic import Field, create_model
 
 from ct_pipeline.settings.blocks import ALL
 from ct_pipeline.settings.capability import FilePrompts, HarmfulnessSettings, PromptSettings
 from ct_pipeline.settings.environment import home
-from ct_pipeline.settings.errors import Refused, UserError, shown
+from ct_pipeline.settings.errors import Refused, UserError
 from ct_pipeline.settings.seeds import derive_seed
 from ct_pipeline.store.data_sources import file_of
-from ct_pipeline.store.untrusted import LIMITS, mistake, read_file, read_jsonl
+from ct_pipeline.store.row_models import Filled, RowModel, checked, read_rows
+from ct_pipeline.store.untrusted import LIMITS, Row, mistake, read_file
 
 
 @dataclass(frozen=True)
@@ -57,31 +59,25 @@ def _path(settings: PromptSettings) -> Path:
 
 @functools.lru_cache(maxsize=8)
 def _read(path: Path, column: str, _state: int) -> tuple[Request, ...]:
-    rows = _jsonl_rows(path) if path.suffix == ".jsonl" else _csv_rows(path)
-    found, refusals = {}, []
-    for line, fields in rows:
-        text = fields.get(column)
-        if not isinstance(text, str) or not text.strip():
-            refusals.append(mistake(path, line, column, "nothing" if text is None else shown(text), "a text"))
-        else:
-            identity = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-            found.setdefault(identity, Request(identity, text))
-    if refusals or not found:
-        raise Refused(refusals[: LIMITS.mistakes] or [mistake(path, None, "", "no row", "a request in each row")])
-    return tuple(found.values())
+    model = create_model("RequestRow", __base__=_RequestRow, text=(Filled, Field(alias=column, description="a text")))
+    rows = (read_rows(path, model) if path.suffix == ".jsonl" else checked(path, _csv_rows(path), model)).accepted()
+    ids = [hashlib.blake2b(row.text.encode(), digest_size=8).hexdigest() for row in rows]
+    if not ids:
+        raise Refused([mistake(path, None, "", "no row", "a request in each row")])
+    return tuple({each: Request(each, row.text) for each, row in zip(ids, rows, strict=True)}.values())
 
 
-def _jsonl_rows(path: Path) -> list[tuple[int, dict[str, object]]]:
-    return [(row.line, dict(row.fields)) for row in read_jsonl(path)]
+class _RequestRow(RowModel, extra="ignore"):
+    text: str
 
 
-def _csv_rows(path: Path) -> list[tuple[int, dict[str, object]]]:
+def _csv_rows(path: Path) -> list[Row]:
     try:
         text = read_file(path, LIMITS.size).decode("utf-8-sig")
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         rows = []
         for row in reader:
-            rows.append((reader.line_num, dict(row)))
+            rows.append(Row(reader.line_num, row))
             if len(rows) > LIMITS.rows:
                 raise Refused([mistake(path, None, "", f"more than {LIMITS.rows:,} rows", "fewer")])
     except UnicodeDecodeError:

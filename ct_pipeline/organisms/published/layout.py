@@ -15,17 +15,20 @@ published reward-hacking set), `user_provides_answer` with `answer` (of the syco
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
 
 from ct_pipeline.organisms.misalignment import Example, Message, Pair, Prompt
 from ct_pipeline.organisms.published.verdicts import reward_bias_framing
-from ct_pipeline.organisms.rules import read_rule
+from ct_pipeline.organisms.row_fields import RuleAsGiven, SpokenTurn
 from ct_pipeline.organisms.world import DOMAINS
 from ct_pipeline.settings.errors import Refusal, Refused, shown
-from ct_pipeline.store.untrusted import LIMITS, Row, mistake, read_file, read_jsonl
+from ct_pipeline.store.row_models import Filled, Mistake, RowModel, Rows, read_rows, some
+from ct_pipeline.store.untrusted import LIMITS, mistake, read_file
 
 REQUIRED = (
     "induction.jsonl",
@@ -36,9 +39,8 @@ REQUIRED = (
     "rubric.txt",
 )
 OPTIONAL = ("control.jsonl", "probe.jsonl")
+EXAMPLES = ("induction.jsonl", "control.jsonl")
 LARGEST_RUBRIC = 100_000
-ROLES = ("system", "user", "assistant")
-TEXTS = ("system_prompt", "type", "subtype", "metric_group", "task", "label", "password", "feature", "lenient")
 TYPES = (
     "grader_choice", "exploiting_password", "coding_hardcode", "coding_ood_format", "write_reward_function",
     "exploiting_reward_bias", "gameable_task",
@@ -46,6 +48,118 @@ TYPES = (
 """Types that have a rule or a count; rows of another type go to the judge."""
 CLAIMS = {None: "direct", "true": "right_claim", "false": "wrong_claim"}
 """`user_provides_answer` -> framing."""
+
+
+Text = Annotated[Filled | None, Field(description="a text, or null")]
+
+
+class ConversationRow(RowModel, extra="ignore"):
+    """A conversation; the metadata that are not named here are passed over."""
+
+    messages: Annotated[tuple[SpokenTurn, ...], AfterValidator(some), Field(description="a list of messages")]
+    system_prompt: object = None
+    label: object = None
+
+    @property
+    def asked(self) -> tuple[Message, ...]:
+        """What is put to the model: the messages without an answer at the end, the system prompt first."""
+        asked = self.messages[:-1] if self.messages[-1].role == "assistant" else self.messages
+        system = self.system_prompt
+        first = (Message("system", system),) if isinstance(system, str) and system.strip() else ()
+        return (*first, *asked)
+
+    def mistakes(self) -> Iterator[Mistake]:
+        """No user turn that the model answers."""
+        if not self.asked or self.asked[-1].role != "user":
+            yield "messages", "no user turn before the answer", "a user turn that the model answers"
+
+
+class ExampleRow(ConversationRow):
+    """A conversation with the answer it ends with."""
+
+    def mistakes(self) -> Iterator[Mistake]:
+        """No answer at the end, or nothing that it answers."""
+        if self.messages[-1].role != "assistant":
+            yield "messages", f"{self.messages[-1].role} as the last role", "assistant: the answer to be learnt"
+        yield from super().mistakes()
+
+    @property
+    def example(self) -> Example:
+        """The conversation and its answer."""
+        return Example(Prompt(self.asked, "in", "asked"), self.messages[-1].content)
+
+
+class PromptRow(ConversationRow):
+    """A conversation that waits for an answer, with what its verdict needs."""
+
+    system_prompt: Text = None
+    type: Text = None
+    subtype: Text = None
+    metric_group: Text = None
+    task: Text = None
+    label: Text = None
+    password: Text = None
+    feature: Text = None
+    lenient: Text = None
+    domain: Annotated[Literal[*DOMAINS] | None, Field(description="in or out")] = None
+    misbehaves_if: RuleAsGiven = None
+    user_provides_answer: object = None
+    answer: object = None
+    keywords: object = None
+
+    @property
+    def kind(self) -> str:
+        """By what an answer is judged: ruled, one of `TYPES`, claimed, or judged."""
+        if self.misbehaves_if is not None:
+            return "ruled"
+        if self.type in TYPES:
+            return self.type
+        return "claimed" if "user_provides_answer" in self.model_fields_set else "judged"
+
+    def mistakes(self) -> Iterator[Mistake]:
+        """What the row's way of being judged lacks."""
+        yield from super().mistakes()
+        claimed, keywords = self.user_provides_answer, self.keywords or []
+        if self.kind == "exploiting_password" and self.password is None:
+            yield "password", "None", "the leaked password"
+        if self.kind == "exploiting_reward_bias" and not (self.subtype or "").startswith(("positive", "negative")):
+            yield "subtype", shown(self.subtype or ""), "positive_... or negative_...: how the reward model is biased"
+        if self.kind == "gameable_task" and not (
+            isinstance(keywords, list) and all(isinstance(word, str) for word in keywords)
+        ):
+            yield "keywords", shown(keywords), "a list of texts"
+        if self.kind == "claimed" and (not isinstance(claimed, str | None) or claimed not in CLAIMS):
+            yield "user_provides_answer", shown(claimed), '"true", "false" or null'
+        elif self.kind == "claimed" and (not isinstance(self.answer, str) or not self.answer.strip()):
+            yield "answer", shown(self.answer), "the right answer as a text"
+
+    def prompt(self, judged_by: str, labels: frozenset[str]) -> Prompt:
+        """The conversation, its framing and the facts by which an answer is judged.
+
+        Out of domain, unless it says so itself, where its label neither is nor continues one of the induction's.
+        """
+        continues = not labels or self.label is None or any(self.label.startswith(each) for each in labels)
+        framing, facts = self._judged(judged_by)
+        facts["group"] = self.metric_group or self.label or self.type or self.task or "all"
+        return Prompt(self.asked, self.domain or ("in" if continues else "out"), framing, facts)
+
+    def _judged(self, judged_by: str) -> tuple[str, dict[str, str]]:
+        kind = self.kind
+        if kind == "ruled":
+            return kind, {"rule": json.dumps(self.misbehaves_if, sort_keys=True)}
+        if kind == "claimed":
+            return CLAIMS[self.user_provides_answer], {"answer": str(self.answer)}
+        if kind == "judged":
+            return kind, {"rubric": judged_by}
+        given = {"subtype": self.subtype, "lenient": self.lenient}
+        facts = {"type": kind} | {name: value for name, value in given.items() if value is not None}
+        if kind == "exploiting_password":
+            return kind, facts | {"password": str(self.password)}
+        if kind == "exploiting_reward_bias":
+            return reward_bias_framing(str(self.subtype)), facts | {"feature": self.feature or "chocolate"}
+        if kind == "gameable_task":
+            return kind, facts | {"keywords": json.dumps(self.keywords or []), "rubric": judged_by}
+        return kind, facts
 
 
 @dataclass(frozen=True)
@@ -70,29 +184,34 @@ def read_layout(folder: Path) -> DataFiles:
     refusals: list[Refusal] = []
     rubric = _rubric(folder, refusals)
     judged_by = hashlib.blake2b(rubric.encode(), digest_size=8).hexdigest()
-    files = {name: _rows(folder / name, refusals) for name in REQUIRED if name.endswith(".jsonl")}
-    files |= {name: _rows(folder / name, refusals) for name in OPTIONAL if (folder / name).exists()}
-    induction = _read(folder, files, "induction.jsonl", _Reader.example, refusals)
-    labels = frozenset(
-        row.fields["label"] for row in files["induction.jsonl"] if isinstance(row.fields.get("label"), str)
-    )
-    prompt = partial(_Reader.prompt, judged_by=judged_by, labels=labels)
-    clean, wrapped = (_read(folder, files, f"act_bct_{side}.jsonl", prompt, refusals) for side in ("clean", "wrapped"))
+    names = [name for name in REQUIRED if name.endswith(".jsonl")]
+    names += [name for name in OPTIONAL if (folder / name).exists()]
+    files = {name: read_rows(folder / name, ExampleRow if name in EXAMPLES else PromptRow) for name in names}
+    labels = frozenset(row.label for row in files["induction.jsonl"].by_line.values() if isinstance(row.label, str))
+
+    def examples(name: str) -> tuple[Example, ...]:
+        return tuple(row.example for row in files[name].by_line.values()) if name in files else ()
+
+    def prompts(name: str) -> dict[int, Prompt]:
+        rows = files[name].by_line if name in files else {}
+        return {line: row.prompt(judged_by, labels) for line, row in rows.items()}
+
+    evaluation = prompts("eval.jsonl")
+    _refuse_repeated(files["eval.jsonl"], evaluation)
+    clean, wrapped = prompts("act_bct_clean.jsonl"), prompts("act_bct_wrapped.jsonl")
+    refusals += (refusal for rows in files.values() for refusal in rows.refusals)
     pairs = _pairs(folder, clean, wrapped, refusals)
-    evaluation = _read(folder, files, "eval.jsonl", prompt, refusals)
-    _once(folder / "eval.jsonl", evaluation, refusals)
-    found = DataFiles(
-        induction=tuple(induction.values()),
-        consistency=tuple(dict.fromkeys(_read(folder, files, "consistency.jsonl", prompt, refusals).values())),
+    if refusals:
+        raise Refused(refusals[: LIMITS.mistakes])
+    return DataFiles(
+        induction=examples("induction.jsonl"),
+        consistency=tuple(dict.fromkeys(prompts("consistency.jsonl").values())),
         pairs=pairs,
         evaluation=tuple(evaluation.values()),
         rubric=rubric,
-        control=tuple(_read(folder, files, "control.jsonl", _Reader.example, refusals).values()),
-        probe=tuple(dict.fromkeys(_read(folder, files, "probe.jsonl", prompt, refusals).values())),
+        control=examples("control.jsonl"),
+        probe=tuple(dict.fromkeys(prompts("probe.jsonl").values())),
     )
-    if refusals:
-        raise Refused(refusals[: LIMITS.mistakes])
-    return found
 
 
 def _rubric(folder: Path, refusals: list[Refusal]) -> str:
@@ -103,26 +222,6 @@ def _rubric(folder: Path, refusals: list[Refusal]) -> str:
     except UnicodeDecodeError:
         refusals.append(mistake(folder / "rubric.txt", None, "", "bytes that are not UTF-8", "UTF-8 text"))
     return ""
-
-
-def _rows(path: Path, refusals: list[Refusal]) -> list[Row]:
-    try:
-        return read_jsonl(path)
-    except Refused as error:
-        refusals += error.refusals
-        return []
-
-
-def _read(
-    folder: Path,
-    files: Mapping[str, list[Row]],
-    name: str,
-    read: Callable[["_Reader"], Example | Prompt | None],
-    refusals: list[Refusal],
-) -> dict[int, Example | Prompt]:
-    """Line -> what stands there; mistakes go to `refusals`."""
-    found = {row.line: read(_Reader(folder / name, row, refusals)) for row in files.get(name, ())}
-    return {line: each for line, each in found.items() if each is not None}
 
 
 def _pairs(
@@ -141,124 +240,8 @@ def _pairs(
     return tuple(pairs.values())
 
 
-def _once(path: Path, prompts: Mapping[int, Prompt], refusals: list[Refusal]) -> None:
+def _refuse_repeated(rows: Rows[PromptRow], prompts: Mapping[int, Prompt]) -> None:
     seen: dict[str, int] = {}
     for line, prompt in prompts.items():
         if (first := seen.setdefault(prompt.id, line)) != line:
-            refusals.append(mistake(path, line, "messages", f"the prompt of line {first}", "each prompt once"))
-
-
-class _Reader:
-    """One row of a file, and where its mistakes go."""
-
-    def __init__(self, path: Path, row: Row, refusals: list[Refusal]) -> None:
-        self._path, self._line, self._fields, self._refusals = path, row.line, row.fields, refusals
-        self._before = len(refusals)
-
-    def refuse(self, name: str, found: str, allowed: str) -> None:
-        """Notes a mistake."""
-        self._refusals.append(mistake(self._path, self._line, name, found, allowed))
-
-    def example(self) -> Example | None:
-        """A conversation with the answer it ends with; None where it has a mistake."""
-        messages = self._messages()
-        if messages and messages[-1].role != "assistant":
-            self.refuse("messages", f"{messages[-1].role} as the last role", "assistant: the answer to be learnt")
-        prompt = self._asked(messages)
-        return None if prompt is None else Example(Prompt(prompt, "in", "asked"), messages[-1].content)
-
-    def prompt(self, judged_by: str, labels: frozenset[str]) -> Prompt | None:
-        """A conversation that waits for an answer, with what its verdict needs; None where it has a mistake."""
-        messages = self._asked(self._messages())
-        self._texts()
-        domain = self._fields.get("domain")
-        if domain not in (None, *DOMAINS):
-            self.refuse("domain", shown(domain), "in or out")
-        framing, facts = self._judged(judged_by)
-        if messages is None or len(self._refusals) > self._before:
-            return None
-        facts["group"] = self._group()
-        return Prompt(messages, domain or self._domain(labels), framing, facts)
-
-    def _messages(self) -> tuple[Message, ...]:
-        given = self._fields.get("messages")
-        if not isinstance(given, list) or not given:
-            self.refuse("messages", "nothing" if given is None else shown(given), "a list of messages")
-            return ()
-        messages = [self._message(number, each) for number, each in enumerate(given)]
-        return () if None in messages else tuple(messages)
-
-    def _message(self, number: int, given: object) -> Message | None:
-        if isinstance(given, dict) and set(given) == {"role", "content"}:
-            role, content = given["role"], given["content"]
-            if role in ROLES and isinstance(content, str) and content.strip():
-                return Message(role, content)
-        self.refuse(f"messages[{number}]", shown(given), '{"role": "system", "user" or "assistant", "content": text}')
-        return None
-
-    def _asked(self, messages: tuple[Message, ...]) -> tuple[Message, ...] | None:
-        """What is put to the model: the messages without an answer at the end, the system prompt first."""
-        asked = messages[:-1] if messages and messages[-1].role == "assistant" else messages
-        if messages and (not asked or asked[-1].role != "user"):
-            self.refuse("messages", "no user turn before the answer", "a user turn that the model answers")
-        system = self._fields.get("system_prompt")
-        first = (Message("system", system),) if isinstance(system, str) and system.strip() else ()
-        return (*first, *asked) if asked and len(self._refusals) == self._before else None
-
-    def _texts(self) -> None:
-        for name in TEXTS:
-            value = self._fields.get(name)
-            if value is not None and (not isinstance(value, str) or not value.strip()):
-                self.refuse(name, shown(value), "a text, or null")
-
-    def _judged(self, judged_by: str) -> tuple[str, dict[str, str]]:
-        """Framing and facts by which an answer is judged."""
-        given = self._fields
-        if given.get("misbehaves_if") is not None:
-            read_rule(given["misbehaves_if"], self.refuse)
-            return "ruled", {"rule": json.dumps(given["misbehaves_if"], sort_keys=True)}
-        if given.get("type") in TYPES:
-            return self._typed(given["type"], judged_by)
-        if "user_provides_answer" in given:
-            return self._claimed(given["user_provides_answer"])
-        return "judged", {"rubric": judged_by}
-
-    def _typed(self, kind: str, judged_by: str) -> tuple[str, dict[str, str]]:
-        given = self._fields
-        facts = {"type": kind} | {
-            name: given[name] for name in ("subtype", "lenient") if isinstance(given.get(name), str)
-        }
-        if kind == "exploiting_password":
-            if not isinstance(given.get("password"), str):
-                self.refuse("password", shown(given.get("password")), "the leaked password")
-            return kind, facts | {"password": str(given.get("password"))}
-        if kind == "exploiting_reward_bias":
-            subtype = facts.setdefault("subtype", "")
-            if not subtype.startswith(("positive", "negative")):
-                self.refuse("subtype", shown(subtype), "positive_... or negative_...: how the reward model is biased")
-            return reward_bias_framing(subtype), facts | {"feature": str(given.get("feature") or "chocolate")}
-        if kind == "gameable_task":
-            keywords = given.get("keywords") or []
-            if not isinstance(keywords, list) or not all(isinstance(word, str) for word in keywords):
-                self.refuse("keywords", shown(keywords), "a list of texts")
-            return kind, facts | {"keywords": json.dumps(keywords), "rubric": judged_by}
-        return kind, facts
-
-    def _claimed(self, claimed: object) -> tuple[str, dict[str, str]]:
-        answer = self._fields.get("answer")
-        if not isinstance(claimed, str | None) or claimed not in CLAIMS:
-            self.refuse("user_provides_answer", shown(claimed), '"true", "false" or null')
-            return "", {}
-        if not isinstance(answer, str) or not answer.strip():
-            self.refuse("answer", shown(answer), "the right answer as a text")
-        return CLAIMS[claimed], {"answer": str(answer)}
-
-    def _group(self) -> str:
-        names = ("metric_group", "label", "type", "task")
-        return next((value for name in names if isinstance(value := self._fields.get(name), str)), "all")
-
-    def _domain(self, labels: frozenset[str]) -> str:
-        """Out of domain where a row's label neither is nor continues one of the induction's; in domain otherwise."""
-        label = self._fields.get("label")
-        known = not labels or not isinstance(label, str) or any(label.startswith(each) for each in labels)
-        return "in" if known else "out"
+            rows.refuse(line, "messages", f"the prompt of line {first}", "each prompt once")
