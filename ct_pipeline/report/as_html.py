@@ -86,12 +86,12 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _look(field: Field, *more: str) -> str:
-    """The classes of a field's element."""
+def _look(field: Field) -> str:
+    """The classes of a field's text."""
     text = words(field.text)
     number = "number" if _NUMBER.fullmatch(text) else ""
     longest = max((len(word) for part in (text, *field.small) for word in part.split()), default=0)
-    return " ".join(filter(None, (*more, number, "anywhere" if longest > LONGEST_WORD else "")))
+    return " ".join(filter(None, (number, "anywhere" if longest > LONGEST_WORD else "")))
 
 
 def _image(picture: Picture) -> str:

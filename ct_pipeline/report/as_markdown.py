@@ -28,6 +28,8 @@ from ct_pipeline.report.section import (
 )
 from ct_pipeline.report.wording import MISSING, visible
 
+MOST_COLUMNS = 8
+"""Of a figure's table in Markdown; a wider one cannot be read there, and the figure's text stands in its place."""
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~&$!])")
 
 
@@ -38,7 +40,8 @@ def as_markdown(page: Page, address: str = "") -> str:
         page: what to say.
         address: of the same page as HTML; what is folded there is named here with a link to it.
     """
-    return markdown([Section(page.heading, [*page.lead, *page.sections])], 1, address)
+    more = [Text(("With figures and what is only named here: ", Link(address, address), "."))] if address else []
+    return markdown([Section(page.heading, [*page.lead, *more, *page.sections])], 1, address)
 
 
 def markdown(blocks: Sequence[Block], level: int = 2, address: str = "") -> str:
@@ -74,7 +77,8 @@ def _parts(block: Block, level: int, address: str) -> Iterator[str]:
                 yield from _parts(picture, level, address)
         case Picture():
             yield f"**{plain(block.caption)}**"
-            yield from _table(block.table) if block.table else [plain(block.alt)]
+            read = block.table is not None and len(block.table.head) <= MOST_COLUMNS
+            yield from _table(block.table) if read else [plain(block.alt)]
         case Answers():
             yield _list(f"{plain(name)}: {plain(text)}" for name, text in (("Prompt", block.prompt), *block.sides))
         case Code():
