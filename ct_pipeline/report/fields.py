@@ -5,7 +5,6 @@ from ct_pipeline.analysis.estimate import Estimate
 from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.rates import Rate
 from ct_pipeline.analysis.verdicts import verdict
-from ct_pipeline.report.divergences import MeanPart
 from ct_pipeline.report.section import Field
 from ct_pipeline.report.wording import (
     MISSING,
@@ -42,7 +41,7 @@ def term_field(term: Estimate) -> Field:
     return Field(points(term.value), (term_interval(term),) if term.standard_error else ())
 
 
-def kl_field(part: KlEstimate | MeanPart | None, *more: str) -> Field:
+def kl_field(part: KlEstimate | None, *more: str) -> Field:
     """A divergence in nats per answer and per token."""
     if part is None:
         return Field(MISSING, more)

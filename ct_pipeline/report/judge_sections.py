@@ -121,11 +121,11 @@ def _notes(judging: Judging) -> Iterator[str]:
             yield f"{judge['name']}: no labelled answers, so its errors are unknown."
     alpha = judging.get("agreement")
     if alpha is not None:
-        told = "unknown (all verdicts alike, or none of both)"
+        size = "unknown (all verdicts alike, or none of both)"
         if alpha["value"] is not None:
             ends = "" if alpha["low"] is None else f" [{alpha['low']:.3f} to {alpha['high']:.3f}]"
-            told = f"{alpha['value']:.3f}{ends}"
-        yield f"Agreement of both judges, Krippendorff's α: {told}, on {alpha['units']:,} answers that both judged."
+            size = f"{alpha['value']:.3f}{ends}"
+        yield f"Agreement of both judges, Krippendorff's α: {size}, on {alpha['units']:,} answers that both judged."
 
 
 def _changes(changes: Sequence[Mapping[str, object]]) -> Iterator[tuple[str, ...]]:

@@ -14,7 +14,7 @@ from ct_pipeline.report.flat import RATE, row_of, same
 from ct_pipeline.report.judge_sections import judged_changes_table
 from ct_pipeline.report.planted import planted_table
 from ct_pipeline.report.records import MAIN_VIEW, VIEWS, CellRecord, StudyRecord
-from ct_pipeline.report.split import splits
+from ct_pipeline.report.split import Split, splits
 from ct_pipeline.report.summary import grid
 from ct_pipeline.report.wording import visible
 
@@ -217,7 +217,8 @@ def _grid(record: StudyRecord) -> Rows:
         {
             "domain": view[0],
             "decoding": view[1],
-            **row_of(cell, {**same("model", "kind", of="column"), "method": "method.name"}),
+            **_kind(cell),
+            "method": cell.method.name,
             **row_of(cell.change, CHANGE),
             "verdict": str(cell.verdict) if cell.verdict else None,
             "smallest_called": cell.change.smallest_called(record.epsilon) if cell.change else None,
@@ -258,35 +259,30 @@ def _capability(record: StudyRecord) -> Rows:
 
 def _splits(record: StudyRecord) -> Rows:
     return [
-        {
-            **row_of(one, same("model", "kind", of="column")),
-            "method": row.method.name,
-            "against": base,
-            "part": name,
-            **row_of(term, INTERVAL),
-            "seeds": row.seeds,
-        }
+        {**_kind(one), "method": row.method.name, "against": base, **part}
         for one in splits(record)
         for base, rows in one.labels.items()
         for row in rows
-        for name, term in {**row.parts, "total": row.total}.items()
+        for part in _parts(row)
     ]
 
 
 def _arms(record: StudyRecord) -> Rows:
     return [
-        {
-            **row_of(one, same("model", "kind", of="column")),
-            "method": row.method.name,
-            "one_candidate_arm": row.method.one,
-            "part": name,
-            **row_of(term, INTERVAL),
-            "seeds": row.seeds,
-        }
+        {**_kind(one), "method": row.method.name, "one_candidate_arm": row.method.one, **part}
         for one in splits(record)
         for row in one.arms
-        for name, term in {**row.parts, "total": row.total}.items()
+        for part in _parts(row)
     ]
+
+
+def _kind(of: object) -> dict[str, object]:
+    return row_of(of, same("model", "kind", of="column"))
+
+
+def _parts(row: Split) -> Rows:
+    terms = {**row.parts, "total": row.total}
+    return [{"part": name, **row_of(term, INTERVAL), "seeds": row.seeds} for name, term in terms.items()]
 
 
 def _arms_by_run(cells: Iterable[CellRecord]) -> Rows:
@@ -298,7 +294,7 @@ def _arms_by_run(cells: Iterable[CellRecord]) -> Rows:
 def _rank_means(record: StudyRecord) -> Rows:
     return [
         {
-            **row_of(group, same("model", "kind", of="column")),
+            **_kind(group),
             "method": one.method.name,
             "u": u,
             **{"within": term.value, "within_low": term.low, "within_high": term.high},
