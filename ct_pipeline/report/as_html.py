@@ -25,6 +25,8 @@ from ct_pipeline.report.section import (
 from ct_pipeline.report.wording import MISSING, visible
 
 TEMPLATES = Path(__file__).parent / "templates"
+MOST_PANELS = 8
+"""Of tabs: the style sheet counts so far."""
 LONGEST_WORD = 20
 """Characters; a longer one, a hash, may break anywhere."""
 _NUMBER = re.compile(r"[▲▼=?±+−]? ?[\d—].{0,21}")
@@ -35,14 +37,14 @@ def as_html(page: Page) -> str:
     """A page as HTML; the same page gives the same text.
 
     Raises:
-        ValueError: two sections have the same anchor, or two tabs the same name.
+        ValueError: two sections have the same anchor, two tabs the same name, or tabs too many panels.
     """
-    named = Counter(
-        name
-        for block in walk([*page.lead, *page.sections])
-        for name in ([block.anchor] if isinstance(block, Section) else [block.name] if isinstance(block, Tabs) else [])
-        if name
-    )
+    blocks = list(walk([*page.lead, *page.sections]))
+    tabs = [block for block in blocks if isinstance(block, Tabs)]
+    if many := [one.name for one in tabs if len(one.panels) > MOST_PANELS]:
+        raise ValueError(f"tabs {many[0]} have more than {MOST_PANELS} panels")
+    anchors = [block.anchor for block in blocks if isinstance(block, Section) and block.anchor]
+    named = Counter([*anchors, *(one.name for one in tabs)])
     if twice := [name for name, count in named.items() if count > 1]:
         raise ValueError(f"more than one part of the page is called {', '.join(twice)}")
     return _environment().get_template("page.html.j2").render(page=page)

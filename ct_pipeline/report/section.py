@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ct_pipeline.report.wording import MISSING
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -92,7 +94,7 @@ class Table:
     """
 
     head: Sequence[str | Field]
-    rows: Sequence[Sequence[str | Field]]
+    rows: Sequence[Sequence[Field | Line | float | None]]
     caption: str = ""
     look: str = ""
 
@@ -190,9 +192,11 @@ def words(line: Line) -> str:
     return "".join(piece if isinstance(piece, str) else piece.text for piece in pieces(line))
 
 
-def as_field(one: str | Field) -> Field:
-    """A field of a table, whichever way it was written."""
-    return one if isinstance(one, Field) else Field(one)
+def as_field(one: object) -> Field:
+    """A field of a table, whichever way it was written: a line, a number, or None where something is missing."""
+    if isinstance(one, Field):
+        return one
+    return Field(MISSING if one is None else one if isinstance(one, str | Link | Strong | tuple) else str(one))
 
 
 def web_address(text: str | None) -> str | None:

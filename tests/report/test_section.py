@@ -113,6 +113,12 @@ def test_a_table_too_wide_for_markdown_is_told_in_words():
     assert "from 1 to 2" in markdown([wide]) and "|" not in markdown([wide])
 
 
+def test_a_field_may_be_a_number_a_link_or_missing(tmp_path):
+    table = Section("t", [Table(("a", "b", "c"), [(3, Link("x", "#t"), None)])], "t")
+    assert "| 3 | [x](#t) | — |" in markdown([table])
+    assert "3 x —" in pages.Page(write_page(page(table), tmp_path / "page.html")).text
+
+
 def test_a_table_without_rows_is_a_dash(tmp_path):
     empty = Section("none", [Table(("a", "b"), [])])
     assert "—" in markdown([empty])
@@ -134,6 +140,12 @@ def test_two_parts_of_a_page_may_not_have_one_name():
         as_html(page(section("a"), dataclasses.replace(section("b"), blocks=())))
     with pytest.raises(ValueError, match="called tabs"):
         as_html(page(section("a"), dataclasses.replace(section("b"), anchor="elsewhere")))
+
+
+def test_tabs_that_a_page_cannot_show_are_refused():
+    many = Tabs("many", [(str(each), [Text("x")]) for each in range(9)])
+    with pytest.raises(ValueError, match="more than 8"):
+        as_html(page(Section("a", [many])))
 
 
 def test_walk_finds_blocks_inside_others():
