@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ct_pipeline.report.as_metadata import Picture, Prose, Rows
+from ct_pipeline.report.as_metadata import Picture as Picture
+from ct_pipeline.report.as_metadata import Prose, Rows
 from ct_pipeline.report.wording import points
-
-__all__ = ["File", "Picture", "Prose", "Rows", "cut_of_batch", "in_points", "listed", "numbers", "rows"]
 
 
 @dataclass(frozen=True)
