@@ -7,6 +7,7 @@ from ct_pipeline.report.as_html import write_page, write_text
 from ct_pipeline.report.as_markdown import as_markdown
 from ct_pipeline.report.capability import capability_section
 from ct_pipeline.report.changes import grid_section, interval_section
+from ct_pipeline.report.conditions import condition_section
 from ct_pipeline.report.glossary import GLOSSARY
 from ct_pipeline.report.judge_sections import study_judge_section
 from ct_pipeline.report.pictures import write_pictures
@@ -67,6 +68,7 @@ def study_page(record: StudyRecord, extra: Sequence[Section] = (), tables: Seque
         grid_section(record),
         organism_section(record),
         interval_section(record),
+        condition_section(record),
         why_section(record),
         prediction_section(record),
         capability_section(record),
