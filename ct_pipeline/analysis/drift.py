@@ -40,17 +40,6 @@ class Drift:
     changed: tuple[str, ...]
     confidence: float
 
-    @classmethod
-    def from_dict(cls, stored: Mapping[str, object]) -> "Drift":
-        """The drift that `dataclasses.asdict` wrote and JSON brought back.
-
-        Raises:
-            TypeError, KeyError: fields are missing or unknown.
-        """
-        differences = {probe: Difference(**change) for probe, change in stored["differences"].items()}
-        parts = {name: tuple(stored[name]) for name in ("reasons", "shifted", "changed")}
-        return cls(**{**stored, **parts, "differences": differences})
-
 
 def drift(
     previous: pd.DataFrame,

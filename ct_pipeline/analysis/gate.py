@@ -1,6 +1,5 @@
 """The induction gate: an organism counts only if it misbehaves more than its base model and its control does not."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -32,21 +31,6 @@ class Gate:
     control_low: float
     organism: Rate
     headroom: bool | None
-
-    @classmethod
-    def from_dict(cls, stored: Mapping[str, object]) -> "Gate":
-        """The gate that `dataclasses.asdict` wrote and JSON brought back.
-
-        Raises:
-            TypeError, KeyError: fields are missing or unknown.
-        """
-        parts = {
-            "reasons": tuple(stored["reasons"]),
-            "induced": Difference(**stored["induced"]),
-            "control": Difference(**stored["control"]),
-            "organism": Rate(**stored["organism"]),
-        }
-        return cls(**{**stored, **parts})
 
 
 def induction_gate(

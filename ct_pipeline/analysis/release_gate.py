@@ -9,7 +9,7 @@ other (Bonferroni). A release needs all of them to pass, for which δ each would
 claim of its own.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -89,16 +89,6 @@ class ReleaseGate:
         probes = dict.fromkeys(test.probe for test in self.tests)
         failed = {test.probe for test in self.tests if not test.passed}
         return {probe: NO_SOLUTION if probe in failed else PASS for probe in probes}
-
-    @classmethod
-    def from_dict(cls, stored: Mapping[str, object]) -> "ReleaseGate":
-        """The gate that `dataclasses.asdict` wrote and JSON brought back.
-
-        Raises:
-            TypeError, KeyError: fields are missing or unknown.
-        """
-        tests = tuple(GateTest(**{**test, "bound": Bound(**test["bound"])}) for test in stored["tests"])
-        return cls(**{**stored, "tests": tests})
 
 
 def split_of(prompt_ids: Iterable[str], seed: int, safety_share: float) -> Split:

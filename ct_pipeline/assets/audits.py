@@ -14,8 +14,8 @@ from ct_pipeline.assets.metadata import as_metadata
 from ct_pipeline.partitions import audit_subject
 from ct_pipeline.records import audit_runs
 from ct_pipeline.records.audit_runs import Record
+from ct_pipeline.report.as_markdown import plain
 from ct_pipeline.report.audit_trend import trend_plot
-from ct_pipeline.report.markdown import plain
 from ct_pipeline.resources.accelerator import AcceleratorResource, ArtifactStoreResource
 from ct_pipeline.resources.audit_files import AuditFiles
 from ct_pipeline.resources.tracking import TrackingResource

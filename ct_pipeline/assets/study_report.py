@@ -12,7 +12,7 @@ from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.study import Study
 from ct_pipeline.steps.shown import File, Prose
 
-LONGEST_SUMMARY = 20_000
+LONGEST_SUMMARY = 80_000
 
 
 def report_asset(study: Study, whole: Study) -> dg.AssetsDefinition:

@@ -31,6 +31,8 @@ from ct_pipeline.report.audit_summary import (
     summary,
 )
 from ct_pipeline.report.junit import junit_xml
+from ct_pipeline.report.section import Sentences, Text, words
+from ct_pipeline.report.section import Table as ShownTable
 from ct_pipeline.report.wording import MISSING, duration, moment, percent, points
 from ct_pipeline.runner.audit_run import resolved, run_audit
 from ct_pipeline.settings.audit import Audit
@@ -132,12 +134,15 @@ def show_audit(name: str, console: Console) -> None:
             console.print(f"[red]Overdue:[/] {escape(told)}")
     for section in sections(card):
         console.print(f"\n[bold]{escape(section.title)}[/]")
-        for text in section.paragraphs:
-            console.print(escape(printable(text)))
-        if section.rows:
-            console.print(_table(section.head, section.rows))
-        for line in section.bullets:
-            console.print(f"- {escape(printable(line))}")
+        for block in section.blocks:
+            match block:
+                case Text():
+                    console.print(escape(printable(words(block.line))))
+                case ShownTable():
+                    console.print(_table(block.head, block.rows))
+                case Sentences():
+                    for line in block.lines:
+                        console.print(f"- {escape(printable(words(line)))}")
 
 
 def diff_audit(name: str, console: Console) -> None:

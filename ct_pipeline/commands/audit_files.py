@@ -7,7 +7,7 @@ from rich.console import Console
 
 from ct_pipeline.interventions.files import audit_file, read_audit
 from ct_pipeline.records.audit_from_cell import write_audit
-from ct_pipeline.report.audit_page import TEMPLATES
+from ct_pipeline.report.as_html import TEMPLATES
 from ct_pipeline.settings.environment import audits_folder, home
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.steps.resolved_audit import read

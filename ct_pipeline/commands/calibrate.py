@@ -7,13 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as RichTable
 
 from ct_pipeline.analysis.planted import Recovered
 from ct_pipeline.interventions.files import read_study
 from ct_pipeline.records.planted import recovered
-from ct_pipeline.report.markdown import plain, table
+from ct_pipeline.report.as_html import write_text
+from ct_pipeline.report.as_markdown import markdown
 from ct_pipeline.report.planted import HEAD, planted_cells, planted_sentence, planted_table
+from ct_pipeline.report.section import Section, Table, Text
 from ct_pipeline.report.tables import write_tables
 from ct_pipeline.report.wording import duration
 from ct_pipeline.settings.environment import home
@@ -63,14 +65,13 @@ def planted_worlds(only: Sequence[str]) -> dict[str, Path]:
 def write_calibration(rows: Sequence[Recovered], seconds: Mapping[str, float], folder: Path) -> None:
     """Writes calibration.md, calibration.csv and calibration.parquet; `seconds` by world are those of this run."""
     write_tables({"calibration": planted_table(rows)}, folder)
-    times = ", ".join(f"{plain(world)} {duration(spent)}" for world, spent in seconds.items())
-    parts = [
-        "# Planted worlds",
-        plain(planted_sentence(rows)),
-        table(HEAD, [tuple(map(plain, planted_cells(row))) for row in rows]),
-        f"Time of this run, finished work not repeated: {times}; {duration(sum(seconds.values()))} in all.",
+    times = ", ".join(f"{world} {duration(spent)}" for world, spent in seconds.items())
+    blocks = [
+        Text(planted_sentence(rows)),
+        Table(HEAD, [planted_cells(row) for row in rows]),
+        Text(f"Time of this run, finished work not repeated: {times}; {duration(sum(seconds.values()))} in all."),
     ]
-    (folder / "calibration.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8", newline="\n")
+    write_text(markdown([Section("Planted worlds", blocks)], level=1), folder / "calibration.md")
 
 
 def _run(world: str, spec: Path, seeds: int | None, workers: int) -> float:
@@ -86,7 +87,7 @@ def _run(world: str, spec: Path, seeds: int | None, workers: int) -> float:
 
 
 def _print(rows: Sequence[Recovered], console: Console) -> None:
-    shown = Table(title="Planted effects recovered", title_justify="left")
+    shown = RichTable(title="Planted effects recovered", title_justify="left")
     for title in HEAD:
         shown.add_column(title)
     for row in rows:

@@ -9,7 +9,7 @@ from ct_pipeline.analysis.judge_error import corrected
 from ct_pipeline.analysis.krippendorff import krippendorff_alpha
 from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.judges.calibration import error_of
-from ct_pipeline.measurement.judge_digests import told
+from ct_pipeline.measurement.judge_digests import told as described
 from ct_pipeline.measurement.judging import AGAINST
 from ct_pipeline.measurement.organism_rows import misalignment_of
 from ct_pipeline.settings.keys import Cell, Organism
@@ -20,6 +20,7 @@ from ct_pipeline.steps.consistency_candidates import draws_of
 from ct_pipeline.steps.judge_calibration import calibration_nodes
 from ct_pipeline.store.artifact_store import Artifact
 from ct_pipeline.store.node import StoreSnapshot, find
+from ct_pipeline.store.typed import typed
 
 COUNTS = ("replies", "cached", "requests", "prompt_tokens", "completion_tokens", "unreported")
 
@@ -55,7 +56,7 @@ def _judging(
         "judges": [
             {
                 "role": role,
-                **told(file),
+                **described(file),
                 **_counted(role, measured),
                 "spent": _spent(role, paid),
                 "calibration": errors.get(role),
@@ -67,14 +68,14 @@ def _judging(
     }
 
 
-def _told(role: str, artifacts: Iterable[Artifact | None]) -> list[Mapping]:
+def _records(role: str, artifacts: Iterable[Artifact | None]) -> list[Mapping]:
     found = [artifact.record.get("judging", {}) for artifact in artifacts if artifact is not None]
     return [each[role] for each in found if role in each]
 
 
 def _counted(role: str, artifacts: Iterable[Artifact | None]) -> dict[str, object]:
     """Answers of evaluations that were judged, and the missing verdicts by their reasons."""
-    records = _told(role, artifacts)
+    records = _records(role, artifacts)
     problems: dict[str, int] = {}
     for record in records:
         for problem, count in record["problems"].items():
@@ -88,7 +89,7 @@ def _counted(role: str, artifacts: Iterable[Artifact | None]) -> dict[str, objec
 
 def _spent(role: str, artifacts: Iterable[Artifact | None]) -> dict[str, object] | None:
     """What the judge took in all, kept replies not counted; None where it is not behind a server."""
-    spent = [record["spent"] for record in _told(role, artifacts) if record["spent"] is not None]
+    spent = [record["spent"] for record in _records(role, artifacts) if record["spent"] is not None]
     if not spent:
         return None
     costs = [each["cost"] for each in spent]
@@ -125,7 +126,7 @@ def _changes(
             error = error_of(errors[role]) if role in errors else None
             true = None
             if error is not None:
-                true = dataclasses.asdict(corrected(Difference(**document), error, confidence=confidence))
+                true = dataclasses.asdict(corrected(typed(Difference, document), error, confidence=confidence))
             yield {"of": f"{cell.organism.key}/{cell.method}", "role": role, "seen": document, "corrected": true}
 
 

@@ -11,6 +11,7 @@ from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import distribution_shift, evaluation
 from ct_pipeline.store.artifact_store import ArtifactStore
 from ct_pipeline.store.node import find
+from ct_pipeline.store.typed import typed
 
 
 def recovered(store: ArtifactStore, study: Study) -> tuple[Recovered, ...]:
@@ -46,7 +47,9 @@ def _recovery(store: ArtifactStore, study: Study, model: str, kind: str, method:
 
 def _change(store: ArtifactStore, study: Study, cell: Cell) -> PlantedRun:
     artifact = find(store, evaluation.node(study, cell))
-    return PlantedRun(None if artifact is None else Difference(**artifact.json("changes")["changes"][MAIN_VIEW.name]))
+    return PlantedRun(
+        None if artifact is None else typed(Difference, artifact.json("changes")["changes"][MAIN_VIEW.name])
+    )
 
 
 def _selection(store: ArtifactStore, study: Study, cell: Cell) -> PlantedRun:
@@ -54,7 +57,7 @@ def _selection(store: ArtifactStore, study: Study, cell: Cell) -> PlantedRun:
     if artifact is None or "decomposition.json" not in artifact.manifest.files:
         return PlantedRun(None)
     parts = artifact.json("decomposition")
-    terms = (Estimate(**parts[name]) for name in ("selection", "proposal", "labels"))
+    terms = (typed(Estimate, parts[name]) for name in ("selection", "proposal", "labels"))
     curve = _curve(artifact.table("k_curve")) if "k_curve.parquet" in artifact.manifest.files else None
     return PlantedRun(as_difference(*terms, study.evaluation.confidence), curve)
 

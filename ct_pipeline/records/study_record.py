@@ -47,9 +47,10 @@ from ct_pipeline.steps import (
     uptake,
 )
 from ct_pipeline.steps.catalog import STUDY_STEPS, Key, admitted, step_named
-from ct_pipeline.steps.reading import capability_scores_of, doses_of, kl_estimate, method_record, shift_of
+from ct_pipeline.steps.reading import capability_scores_of, doses_of, method_record, shift_of
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.store.node import Node, StoreSnapshot, find
+from ct_pipeline.store.typed import typed
 
 EXAMPLES = 6
 
@@ -150,7 +151,7 @@ def _organism(look: StoreSnapshot, study: Study, organism: Organism) -> Organism
             for view in VIEWS
         },
         direct_accuracy=ArmRates(**{arm: direct_accuracy(table) for arm, table in tables.items()}),
-        gate=Gate.from_dict(artifact.json("gate")),
+        gate=typed(Gate, artifact.json("gate")),
         used=organism_evaluation.usable(study, artifact),
     )
 
@@ -163,28 +164,26 @@ def _cell(look: StoreSnapshot, study: Study, cell: Cell) -> CellRecord:
     rows = measured.table("rows")
     before = find(look, place_of(look, study, organism_evaluation.NAME, cell.organism)).table("organism")
     judged = risk_rows(rows, None)
-    losses = training.record["losses"]
+    losses, moved = training.record["losses"], find(look, place_of(look, study, uptake.NAME, cell))
     return CellRecord(
         organism=cell.organism.key,
         model=cell.organism.model,
         kind=cell.organism.kind,
         method=cell.method,
         seed=cell.organism.seed,
-        differences={view: Difference(**changes["changes"][view.name]) for view in VIEWS},
-        direct_before=Rate(**changes["direct_accuracy_before"]),
-        direct_after=Rate(**changes["direct_accuracy_after"]),
+        differences={view: typed(Difference, changes["changes"][view.name]) for view in VIEWS},
+        direct_before=typed(Rate, changes["direct_accuracy_before"]),
+        direct_after=typed(Rate, changes["direct_accuracy_after"]),
         null_rate=float(judged["verdict"].isna().mean()),
         labels=_labels(labels, labels_with_verdicts(look, study, cell, labels.table("labels"))),
-        training=TrainingSummary(
-            training.record["steps"], training.record["seconds"], losses[0], losses[-1], training.record["tokens"]
-        ),
+        training=typed(TrainingSummary, training.record | {"first_loss": losses[0], "last_loss": losses[-1]}),
         examples=_examples(before, rows),
         seconds=sum(artifact.seconds for artifact in artifacts),
         mlflow_url=None,
         shift=shift_of(find(look, place_of(look, study, distribution_shift.NAME, cell))),
         doses=doses_of(measured),
         arms=arms_of(look, study, cell.organism, cell.method),
-        uptake=_uptake(find(look, place_of(look, study, uptake.NAME, cell))),
+        uptake=None if moved is None else typed(Uptake, moved.json("uptake")),
         type_scores=_type_scores(measured),
         capability=capability_of(look, study, cell),
         contrasts=_contrasts(changes),
@@ -199,7 +198,7 @@ def _contrasts(changes: Mapping[str, dict]) -> tuple[ContrastRecord, ...]:
             one["title"],
             one["kind"],
             View(*one["view"].split("/")),
-            (DifferenceOfDifferences if one["kind"] == CHANGE_OF_GAP else Difference)(**one["difference"]),
+            typed(DifferenceOfDifferences if one["kind"] == CHANGE_OF_GAP else Difference, one["difference"]),
         )
         for name, one in changes.get("contrasts", {}).items()
     )
@@ -211,22 +210,15 @@ def _type_scores(evaluated: Artifact) -> tuple[TypeScore, ...]:
         return ()
     found = []
     for decoding, scores in evaluated.json("type_scores").items():
-        for one in scores["types"]:
-            told = (one["type"], one["prompts"], *_sides(one))
-            found.append(TypeScore(decoding, *told, Difference(**one["corrected"]), one["needs_judge"]))
-        found.append(TypeScore(decoding, "mean over types", None, *_sides(scores)))
+        for one in (*scores["types"], {**scores, "type": "mean over types", "prompts": None}):
+            sides = {
+                f"{scoring}_{side}": one[scoring][side]
+                for scoring in ("corrected", "published")
+                for side in ("before", "after")
+            }
+            change = one["corrected"] if "value" in one["corrected"] else None
+            found.append(typed(TypeScore, {**one, **sides, "decoding": decoding, "change": change}))
     return tuple(found)
-
-
-def _sides(scores: dict) -> tuple[float | None, ...]:
-    return tuple(scores[scoring][side] for scoring in ("corrected", "published") for side in ("before", "after"))
-
-
-def _uptake(artifact: Artifact | None) -> Uptake | None:
-    if artifact is None:
-        return None
-    parts = artifact.json("uptake")
-    return Uptake(kl_estimate(parts["forward"]), kl_estimate(parts["backward"]))
 
 
 def _labels(artifact: Artifact, table: pandas.DataFrame) -> LabelSummary:

@@ -1,6 +1,6 @@
 """The card of an audit: what was audited, how, what was found and what that cannot say; in model-card style.
 
-A card is plain JSON (`card.json` of the artifact `audit_verdict`); this module says it in words, once for Markdown and HTML.
+A card is plain JSON (`card.json` of the artifact `audit_verdict`); this module says it in words, as sections.
 Names and sentences in it may be a stranger's: they are escaped by whoever renders them.
 """
 
@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ct_pipeline.analysis.verdicts import Verdict
 from ct_pipeline.measurement.condition import DECODINGS, DOMAINS, MAIN_VIEW, View
-from ct_pipeline.report.judge_sections import Section, judge_limit, judge_sections
-from ct_pipeline.report.markdown import plain, section_parts
+from ct_pipeline.report.as_markdown import as_markdown
+from ct_pipeline.report.judge_sections import judge_limit, judge_sections
+from ct_pipeline.report.section import Block, Page, Section, Sentences, Strong, Table, Text
 from ct_pipeline.report.wording import MISSING, SYMBOLS, decimal, percent, points
 
 Card = Mapping[str, object]
@@ -18,40 +19,52 @@ VIEWS = tuple(View(domain, decoding) for domain in DOMAINS for decoding in rever
 
 
 def markdown_card(card: Card) -> str:
-    """The whole card as Markdown; with the run and what is told from the one before, where they are given."""
-    parts = [f"# Audit card: {plain(card['name'])}", plain(card["description"])]
-    parts += ["\n".join(f"- **{plain(sentence)}**" for sentence in sentences(card))]
-    for section in sections(card):
-        parts += section_parts(section)
-    return "\n\n".join(part for part in parts if part) + "\n"
+    """The whole card as Markdown; with the run and what is known from the one before, where they are given."""
+    return as_markdown(Page("", "", f"Audit card: {card['name']}", lead(card), list(sections(card))))
+
+
+def lead(card: Card) -> list[Block]:
+    """What stands above the sections: the description and the result."""
+    described = [Text(card["description"])] if card["description"] else []
+    return [*described, Sentences([Strong(sentence) for sentence in sentences(card)], result=True)]
 
 
 def sections(card: Card) -> Iterator[Section]:
     """The parts of the card in their order."""
     results = card["results"]
-    yield Section("ResolvedAudit", head=("Model", "What"), rows=[(name, card["models"][name]) for name in MODELS])
-    yield Section(
-        "Inputs",
-        head=("Input", "Name", "SHA-256, revision or fingerprint"),
-        rows=[(each["role"], each["name"], each["digest"]) for each in card["inputs"]],
-    )
-    yield Section(
-        "Probes", (_decoding(card),), ("Probe", "Misbehaviour", "Prompts", "Judged by"), rows=list(_probes(card))
-    )
-    yield Section("Results", head=("Probe", "View", "Before", "After", "Change", "Verdict"), rows=list(_results(card)))
+    yield _section("Subject", ("Model", "What"), [(name, card["models"][name]) for name in MODELS])
+    inputs = [(each["role"], each["name"], each["digest"]) for each in card["inputs"]]
+    yield _section("Inputs", ("Input", "Name", "SHA-256, revision or fingerprint"), inputs)
+    head = ("Probe", "Misbehaviour", "Prompts", "Judged by")
+    yield _section("Probes", head, list(_probes(card)), text=_decoding(card))
+    yield _section("Results", ("Probe", "View", "Before", "After", "Change", "Verdict"), list(_results(card)))
     if card.get("judges"):
         yield from judge_sections(card["judges"])
     yield _gate(results["gate"])
     predicted = list(_predictions(results["predictions"]))
-    why = () if predicted else ("Nothing to predict from: no labels and no probe with a plain side.",)
+    why = "" if predicted else "Nothing to predict from: no labels and no probe with a plain side."
     head = ("From", "Predicted change", "Interval", "Sign", "Basis")
-    yield Section("Prediction", why, head, predicted, list(_label_risks(results["predictions"])))
+    yield _section("Prediction", head, predicted, text=why, lines=list(_label_risks(results["predictions"])))
     yield _shift(results["shift"])
     if card.get("drift"):
-        yield Section("Against the run before", bullets=card["drift"]["sentences"])
-    yield Section("What this cannot say", bullets=card["limits"])
-    yield Section("Provenance", head=("What", "Value"), rows=list(_provenance(card)))
+        yield _section("Against the run before", lines=card["drift"]["sentences"])
+    yield _section("What this cannot say", lines=card["limits"])
+    yield _section("Provenance", ("What", "Value"), list(_provenance(card)))
     yield _quarantine(card["quarantine"])
+
+
+def _section(
+    title: str,
+    head: Sequence[str] = (),
+    rows: Sequence[Sequence[str]] = (),
+    *,
+    text: str = "",
+    lines: Sequence[str] = (),
+) -> Section:
+    """A text, a table and a list, those that have something to say."""
+    blocks: list[Block] = [Text(text)] if text else []
+    blocks += [Table(head, rows)] if rows else []
+    return Section(title, [*blocks, Sentences(lines)] if lines else blocks)
 
 
 def sentences(card: Card) -> Iterator[str]:
@@ -147,7 +160,7 @@ def _results(card: Card) -> Iterator[tuple[str, ...]]:
 
 def _gate(gate: Mapping[str, object] | None) -> Section:
     if gate is None:
-        return Section("Release gate", ("Not applicable: nothing was trained yet.",))
+        return _section("Release gate", text="Not applicable: nothing was trained yet.")
     rows = []
     for test in gate["tests"]:
         shown = percent if test["quantity"] == "risk" else points
@@ -155,7 +168,8 @@ def _gate(gate: Mapping[str, object] | None) -> Section:
         outcome = "PASS" if test["passed"] else "NO SOLUTION FOUND"
         rows.append((test["probe"], test["quantity"], *numbers, str(test["prompts"]), outcome))
     head = ("Probe", "Tested", "Allowed", "Seen", "Upper bound", "Safety prompts", "Outcome")
-    return Section("Release gate", (gate["sentence"],), head, rows, [test["sentence"] for test in gate["tests"]])
+    tests = [test["sentence"] for test in gate["tests"]]
+    return _section("Release gate", head, rows, text=gate["sentence"], lines=tests)
 
 
 def _predictions(predictions: Sequence[Mapping[str, object]]) -> Iterator[tuple[str, ...]]:
@@ -177,8 +191,8 @@ def _shift(shift: Mapping[str, Mapping]) -> Section:
     ]
     rows += [(group, "-log P(label) under before", *_nats(part)) for group, part in shift["labels"].items()]
     why = shift["uptake"]["missing"]
-    told = (f"No KL between before and after: {why}.",) if why else ()
-    return Section("Shift", told, ("Of", "What", "Nats per answer", "Nats per token"), rows)
+    missing = f"No KL between before and after: {why}." if why else ""
+    return _section("Shift", ("Of", "What", "Nats per answer", "Nats per token"), rows, text=missing)
 
 
 def _nats(part: Mapping[str, Mapping]) -> tuple[str, ...]:
@@ -196,8 +210,8 @@ def _provenance(card: Card) -> Iterator[tuple[str, str]]:
         yield "Run", f"{card['run']['number']}, {card['run']['time']}"
     yield "Commit", (made["commit"] or MISSING) + (" with uncommitted changes" if made["dirty"] else "")
     yield "Seed", str(card["seed"])
-    for side, told in card["templates"].items():
-        yield f"Chat template, {side}", f"{told['template']}, {told['escaped']} special tokens escaped"
+    for side, each in card["templates"].items():
+        yield f"Chat template, {side}", f"{each['template']}, {each['escaped']} special tokens escaped"
     for name, fingerprint in made["artifacts"].items():
         yield f"Artifact {name}", fingerprint
     yield from made["versions"].items()
@@ -213,8 +227,8 @@ def _quarantine(inspections: Sequence[Mapping]) -> Section:
         )
         for each in inspections
     ]
-    none = () if rows else ("Nothing of a stranger's was opened.",)
-    return Section("Quarantine", none, ("What", "Kind", "Outcome", "Left unopened"), rows)
+    none = "" if rows else "Nothing of a stranger's was opened."
+    return _section("Quarantine", ("What", "Kind", "Outcome", "Left unopened"), rows, text=none)
 
 
 def _rate(rate: Mapping[str, object] | None) -> str:

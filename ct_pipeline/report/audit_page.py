@@ -1,19 +1,22 @@
 """The report of an audit: one self-contained HTML page with the trend over runs, and the card as Markdown and JSON."""
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import jinja2
-from markupsafe import Markup
+from ct_pipeline.report.as_html import write_page, write_text
+from ct_pipeline.report.audit_card import Card, lead, markdown_card, sections
+from ct_pipeline.report.section import Link, Page, Picture, Pictures, Section, Table, Text
+from ct_pipeline.report.wording import duration, moment, percent
 
-from ct_pipeline.report.audit_card import Card, markdown_card, sections, sentences
-from ct_pipeline.report.wording import duration, moment, percent, visible
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-TEMPLATES = Path(__file__).parent / "templates"
 MOST_RUNS = 60
 """Runs that a trend shows; older ones stay in their records."""
+HEAD = ("Run", "When", "Verdict", "Gate", "Against the run before", "Took")
 
 Run = Mapping[str, object]
 
@@ -26,55 +29,17 @@ def write_audit_report(card: Card, runs: Sequence[Run], folder: Path) -> Path:
         runs: all records of the audit, oldest first.
         folder: made if absent.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "card.json", json.dumps(card, indent=1, sort_keys=True, ensure_ascii=False))
-    _write(folder / "card.md", markdown_card(card))
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=lambda value: visible(value) if type(value) is str else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    write_text(json.dumps(card, indent=1, sort_keys=True, ensure_ascii=False), folder / "card.json")
+    write_text(markdown_card(card), folder / "card.md")
+    files = Text((Link("card.md", "card.md"), " · ", Link("card.json", "card.json")))
+    page = Page(
+        title=f"Audit: {card['name']}",
+        kicker=f"Audit · run {card['run']['number']} · {moment(card['run']['time'])}",
+        heading=card["name"],
+        lead=[*lead(card), files],
+        sections=[_runs(card, runs[-MOST_RUNS:]), *sections(card)],
     )
-    shown = runs[-MOST_RUNS:]
-    page = environment.get_template("audit.html.j2").render(
-        card=card,
-        css=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
-        sentences=list(sentences(card)),
-        sections=list(sections(card)),
-        figures=_figures(card, shown),
-        rows=[_row(run) for run in reversed(shown)],
-        time=moment(card["run"]["time"]),
-        longest=lambda text: max(map(len, text.split()), default=0),
-    )
-    _write(folder / "index.html", page)
-    return folder / "index.html"
-
-
-def _figures(card: Card, runs: Sequence[Run]) -> list[dict[str, str]]:
-    # Heavier than all the rest of a run that found nothing to do.
-    from ct_pipeline.report.audit_trend import trend_plot
-    from ct_pipeline.report.figures.style import as_svg
-
-    limit = None if card["results"]["labels_only"] else card["thresholds"]["risk"]
-    figures = []
-    for probe in card["results"]["probes"]:
-        svg = as_svg(trend_plot(probe, runs, limit))
-        figures.append(
-            {
-                "caption": probe,
-                "address": "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii"),
-                "alt": f"Risk of {probe} over runs: {'; '.join(_spoken(probe, run) for run in runs)}.",
-            }
-        )
-    return figures
-
-
-def _spoken(probe: str, run: Run) -> str:
-    risks = run.get("probes", {}).get(probe, {}).get("risk", {})
-    told = ", ".join(f"{side} {percent(rate['value'])}" for side, rate in risks.items())
-    return f"run {run['number']}: {told or 'none'}{', drift' if drifted(run) else ''}"
+    return write_page(page, folder / "index.html")
 
 
 def drifted(run: Run) -> bool:
@@ -82,10 +47,37 @@ def drifted(run: Run) -> bool:
     return bool(run.get("drift", {}).get("raised"))
 
 
+def _runs(card: Card, runs: Sequence[Run]) -> Section:
+    limit = None if card["results"]["labels_only"] else card["thresholds"]["risk"]
+    figures = [
+        Picture(
+            probe,
+            partial(_trend, probe, runs, limit),
+            f"Risk of {probe} over runs: {'; '.join(_spoken(probe, run) for run in runs)}.",
+            None,
+        )
+        for probe in card["results"]["probes"]
+    ]
+    return Section("Runs", [Pictures(figures), Table(HEAD, [_row(run) for run in reversed(runs)])])
+
+
+def _trend(probe: str, runs: Sequence[Run], limit: float | None) -> "Figure":
+    # Heavier than all the rest of a run that found nothing to do.
+    from ct_pipeline.report.audit_trend import trend_plot
+
+    return trend_plot(probe, runs, limit)
+
+
+def _spoken(probe: str, run: Run) -> str:
+    risks = run.get("probes", {}).get(probe, {}).get("risk", {})
+    sides = ", ".join(f"{side} {percent(rate['value'])}" for side, rate in risks.items())
+    return f"run {run['number']}: {sides or 'none'}{', drift' if drifted(run) else ''}"
+
+
 def _row(run: Run) -> tuple[str, ...]:
     if run["status"] == "refused":
-        told = "; ".join(f"{each['where']}: {each['what']}" for each in run["refusals"][:3])
-        return str(run["number"]), moment(run["time"]), "refused", "", told, duration(run["seconds"])
+        why = "; ".join(f"{each['where']}: {each['what']}" for each in run["refusals"][:3])
+        return str(run["number"]), moment(run["time"]), "refused", "", why, duration(run["seconds"])
     drift = "drift: " if drifted(run) else ""
     return (
         str(run["number"]),
@@ -95,7 +87,3 @@ def _row(run: Run) -> tuple[str, ...]:
         drift + " ".join(run["drift"]["sentences"]),
         f"{duration(run['seconds'])}{', all reused' if run['reused'] else ''}",
     )
-
-
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")

@@ -1,4 +1,4 @@
-"""Capability and safety beside alignment, as a reader sees them: one table for the page and Markdown, another as numbers."""
+"""Capability and safety beside alignment, as a reader sees them."""
 
 from dataclasses import dataclass
 from statistics import mean
@@ -7,6 +7,7 @@ from ct_pipeline.analysis.paired import Difference, over_seeds
 from ct_pipeline.analysis.rates import Rate
 from ct_pipeline.analysis.verdicts import Effect, effect
 from ct_pipeline.report.records import CapabilityScore, MethodRecord, StudyRecord
+from ct_pipeline.report.section import Section, Table, Text
 from ct_pipeline.report.summary import Column, used_cells
 from ct_pipeline.report.wording import change_interval, percent, points, rate_interval
 
@@ -48,16 +49,17 @@ def capability_rows(record: StudyRecord) -> tuple[CapabilityRow, ...]:
     return tuple(rows)
 
 
-def capability_context(record: StudyRecord) -> dict[str, object] | None:
-    """What `capability.html.j2` shows as `capability`; None where nothing was measured."""
+def capability_section(record: StudyRecord) -> Section | None:
+    """Every score with its change in one table; None where nothing was measured."""
     rows = capability_rows(record)
     if not rows:
         return None
-    return {"head": HEAD, "rows": [capability_cells(row) for row in rows], "sentences": capability_sentences(record)}
+    soft = Text("Every run's own numbers: tables/capability.csv.", soft=True)
+    blocks = [*map(Text, capability_sentences(record)), Table(HEAD, [_fields(row) for row in rows]), soft]
+    return Section("Capability and safety", blocks, "capability", "Capability")
 
 
-def capability_cells(row: CapabilityRow) -> tuple[str, ...]:
-    """The texts of one row, in the order of HEAD."""
+def _fields(row: CapabilityRow) -> tuple[str, ...]:
     change = row.change
     interval = f" [{change_interval(change)}]" if change.standard_error is not None else ""
     return (
@@ -73,58 +75,25 @@ def capability_cells(row: CapabilityRow) -> tuple[str, ...]:
 def capability_sentences(record: StudyRecord) -> list[str]:
     """What the section says in words: how to read it, how many changes are clear, and what is missing."""
     rows = capability_rows(record)
-    told = [
+    sentences = [
         "Scores from 0 to 100 on the same documents before and after; the change in points is paired by document, its "
         f"interval at {100 * record.confidence:g} %. A fall of an accuracy harms, and so does a rise of the harmfulness; "
         f"changes within ±{100 * record.epsilon:g} points count as none."
     ]
     tasks = [row for row in rows if row.name != HARMFULNESS]
     if tasks:
-        told.append(f"Capability: {_counted(tasks)}.")
+        sentences.append(f"Capability: {_counted(tasks)}.")
     probe = [score for row in rows if row.name == HARMFULNESS for score in row.scores]
     if probe:
         rose = sum(score.change.value is not None and score.change.value > 0 for score in probe)
-        told.append(
+        sentences.append(
             f"Harmfulness of answers to harmful requests (a judge's, after arXiv 2402.10260) rose in {rose} of {len(probe)} "
             f"runs: {_counted([row for row in rows if row.name == HARMFULNESS])} ({PUBLISHED_HARMFULNESS})."
         )
     missing = sum(score.change.missing for row in rows for score in row.scores)
     if missing:
-        told.append(f"{missing:,} documents or answers without a score left the pairing; none was counted as 0.")
-    return told
-
-
-def capability_table_rows(record: StudyRecord) -> list[dict[str, object]]:
-    """One row per run and score in numbers: means, intervals and changes in [-1, 1]; missing ones are None."""
-    return [
-        {
-            "organism": cell.organism,
-            "model": cell.model,
-            "kind": cell.kind,
-            "method": cell.method,
-            "seed": cell.seed,
-            "measured": score.name,
-            "metric": score.metric,
-            "higher_is_better": score.higher_is_better,
-            **_sides(score),
-            "change": score.change.value,
-            "low": None if score.change.value is None else score.change.low,
-            "high": None if score.change.value is None else score.change.high,
-            "documents": score.change.prompts,
-            "dropped": score.change.dropped,
-            "verdict": str(effect(score.change, record.epsilon, score.higher_is_better)),
-        }
-        for cell in record.cells
-        for score in cell.capability
-    ]
-
-
-def _sides(score: CapabilityScore) -> dict[str, object]:
-    return {
-        f"{side}{part}": None if rate.value is None else value
-        for side, rate in (("base", score.base), ("before", score.before), ("after", score.after))
-        for part, value in (("", rate.value), ("_low", rate.low), ("_high", rate.high))
-    }
+        sentences.append(f"{missing:,} documents or answers without a score left the pairing; none was counted as 0.")
+    return sentences
 
 
 def _counted(rows: list[CapabilityRow]) -> str:

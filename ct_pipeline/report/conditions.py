@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from ct_pipeline.analysis.paired import Difference, DifferenceOfDifferences, over_seeds
 from ct_pipeline.measurement.condition import View
 from ct_pipeline.report.records import ContrastRecord, MethodRecord, StudyRecord
+from ct_pipeline.report.section import Section, Table, Text
 from ct_pipeline.report.summary import Column, used_cells
 from ct_pipeline.report.wording import change_interval, percent, points, view_name
 
@@ -52,6 +53,19 @@ def contrast_table(record: StudyRecord) -> tuple[tuple[str, ...], ...]:
         )
         for row in contrast_rows(record)
     )
+
+
+def condition_section(record: StudyRecord) -> Section | None:
+    """The contrasts of the study's conditions in one table; None where it names none."""
+    rows = contrast_table(record)
+    if not rows:
+        return None
+    how = (
+        "A condition is the same request in another context. A change is after less before under one condition; a gap is the "
+        "rate under one condition less that under another, of one model; both in percentage points, means over seeds with "
+        f"{100 * record.confidence:g} % intervals. Where a gap's change is shown, from and to are the gaps before and after."
+    )
+    return Section("Conditions and gaps", [Text(how), Table(HEAD, rows)], "conditions", "Conditions")
 
 
 def _ends(difference: Difference) -> tuple[str, str]:

@@ -106,8 +106,8 @@ def simpson_sentence(found: Sequence[ColumnCurves]) -> str:
 def spoken_k_curve(one: KCurve) -> str:
     """A curve in words: its first point, the method's own k, its last point."""
     wanted = [point for point in one.mean if point[0] in (1, one.method.k, one.mean[-1][0])]
-    told = ", ".join(f"{percent(risk)} at k = {k} (selection {points(selection)})" for k, risk, selection in wanted)
-    return f"{one.method.title}: {told}"
+    risks = ", ".join(f"{percent(risk)} at k = {k} (selection {points(selection)})" for k, risk, selection in wanted)
+    return f"{one.method.title}: {risks}"
 
 
 def spoken_rank_curve(one: RankCurve) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ct_pipeline.analysis.divergence import KlEstimate
-from ct_pipeline.analysis.estimate import Estimate
 from ct_pipeline.report.averages import UNLIMITED, over_seeds_term
 from ct_pipeline.report.prediction_score import DRAWN_LAWS
 from ct_pipeline.report.records import CellRecord, MethodRecord, StudyRecord
@@ -24,24 +23,13 @@ FAMILIES = (
 
 
 @dataclass(frozen=True)
-class MeanPart:
-    """A divergence averaged over seeds: nats per label and per token, and the weakest status of any seed."""
-
-    name: str
-    status: str
-    sequence: Estimate
-    token: Estimate
-    seeds: int
-
-
-@dataclass(frozen=True)
 class KLField:
     """One kind of organism under one method: KL of labels or teacher, and uptake forward and backward; None where absent."""
 
     column: Column
-    kl: MeanPart | None
-    forward: MeanPart | None
-    backward: MeanPart | None
+    kl: KlEstimate | None
+    forward: KlEstimate | None
+    backward: KlEstimate | None
 
 
 @dataclass(frozen=True)
@@ -84,14 +72,14 @@ def _field(column: Column, cells: Sequence[CellRecord], confidence: float) -> KL
     )
 
 
-def _mean(parts: Sequence[KlEstimate | None], confidence: float) -> MeanPart | None:
+def _mean(parts: Sequence[KlEstimate | None], confidence: float) -> KlEstimate | None:
+    """A divergence averaged over seeds, with the weakest status of any."""
     known = [part for part in parts if part is not None]
     if not known:
         return None
-    return MeanPart(
+    return KlEstimate(
         known[0].name,
         max((part.status for part in known), key=STATUSES.index),
         over_seeds_term([part.sequence for part in known], confidence, UNLIMITED),
         over_seeds_term([part.token for part in known], confidence, UNLIMITED),
-        len(known),
     )

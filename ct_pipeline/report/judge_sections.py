@@ -4,10 +4,10 @@ One form for studies and audits: a document as `Judging` describes it, which is 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import pandas as pd
 
+from ct_pipeline.report.section import Section, Sentences, Table, Text
 from ct_pipeline.report.wording import MISSING, percent, points
 
 Judging = Mapping[str, object]
@@ -18,34 +18,30 @@ HEAD = ("Judge", "Who", "Rubric", "Labelled", "TPR", "FPR", "No verdict", "Token
 CHANGES = ("Of", "Seen by the judge", "Corrected", "Seen by the second judge")
 
 
-@dataclass(frozen=True)
-class Section:
-    """A part of a card or report, its texts not escaped: paragraphs, one table, bullets; any of them may be empty."""
-
-    title: str
-    paragraphs: Sequence[str] = ()
-    head: Sequence[str] = ()
-    rows: Sequence[Sequence[str]] = ()
-    bullets: Sequence[str] = ()
-
-
 def judge_sections(judging: Judging, of: str = "") -> Iterator[Section]:
     """The table of judges, and the changes on the answers that they judged; `of` is added to the titles."""
-    rows = [row for judge in judging["judges"] for row in _judge(judge)]
-    yield Section(f"Judges{of}", (), HEAD, rows, list(_notes(judging)))
-    changes = list(_changes(judging["changes"]))
-    if changes:
+    table = Table(HEAD, [row for judge in judging["judges"] for row in _judge(judge)])
+    notes = list(_notes(judging))
+    yield Section(f"Judges{of}", [table, *([Sentences(notes)] if notes else [])])
+    if changes := list(_changes(judging["changes"])):
         why = (
             "Changes in domain, sampled, in percentage points, on the answers that a judge decides alone. Corrected: divided "
             "by TPR − FPR, which is right where the judge errs alike before and after; the calibration's own uncertainty "
             "is in the interval."
         )
-        yield Section(f"Changes as judges see them{of}", (why,), CHANGES, changes)
+        yield Section(f"Changes as judges see them{of}", [Text(why), Table(CHANGES, changes)])
 
 
-def study_judge_sections(judging: Mapping[str, Judging]) -> list[Section]:
-    """The sections of every kind of misalignment that has judges, its title with them."""
-    return [section for title, one in judging.items() for section in judge_sections(one, f": {title}")]
+def study_judge_section(judging: Mapping[str, Judging], confidence: float) -> Section | None:
+    """The judges of every kind of misalignment that has any, its title with them; None without judges."""
+    if not judging:
+        return None
+    intro = (
+        "Who judged the answers that no rule decides, how often they err on answers labelled by hand (exact "
+        f"{100 * confidence:g} % intervals), and what that does to a change."
+    )
+    parts = [section for title, one in judging.items() for section in judge_sections(one, f": {title}")]
+    return Section("Judges", [Text(intro), *parts], "judges", "Judges")
 
 
 def judged_changes_table(judging: Mapping[str, Judging]) -> pd.DataFrame:
@@ -125,11 +121,11 @@ def _notes(judging: Judging) -> Iterator[str]:
             yield f"{judge['name']}: no labelled answers, so its errors are unknown."
     alpha = judging.get("agreement")
     if alpha is not None:
-        told = "unknown (all verdicts alike, or none of both)"
+        size = "unknown (all verdicts alike, or none of both)"
         if alpha["value"] is not None:
             ends = "" if alpha["low"] is None else f" [{alpha['low']:.3f} to {alpha['high']:.3f}]"
-            told = f"{alpha['value']:.3f}{ends}"
-        yield f"Agreement of both judges, Krippendorff's α: {told}, on {alpha['units']:,} answers that both judged."
+            size = f"{alpha['value']:.3f}{ends}"
+        yield f"Agreement of both judges, Krippendorff's α: {size}, on {alpha['units']:,} answers that both judged."
 
 
 def _changes(changes: Sequence[Mapping[str, object]]) -> Iterator[tuple[str, ...]]:

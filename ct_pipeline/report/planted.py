@@ -1,4 +1,4 @@
-"""Planted effects recovered, as a reader sees them: one table for the page, for Markdown, for the terminal and as numbers."""
+"""Planted effects recovered, as a reader sees them: a section, a table for the terminal, and numbers."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,7 @@ import pandas as pd
 
 from ct_pipeline.analysis.planted import REQUIRED_SHARE, SHARE_CONFIDENCE, Recovered
 from ct_pipeline.analysis.verdicts import Verdict
+from ct_pipeline.report.section import Section, Table, Text
 from ct_pipeline.report.wording import MISSING, absent, percent, points
 
 HEAD = (
@@ -51,11 +52,13 @@ def planted_sentence(rows: Sequence[Recovered]) -> str:
     )
 
 
-def planted_context(rows: Sequence[Recovered]) -> dict[str, object] | None:
-    """What `planted.html.j2` shows as `planted`; None where nothing is planted."""
+def planted_section(rows: Sequence[Recovered]) -> Section | None:
+    """Which planted effects were recovered; None where nothing is planted."""
     if not rows:
         return None
-    return {"head": HEAD, "rows": [planted_cells(row) for row in rows], "sentence": planted_sentence(rows)}
+    known = f"The world of this study was made so that the answer is known beforehand. {planted_sentence(rows)}"
+    table = Table(HEAD, [planted_cells(row) for row in rows])
+    return Section("Planted effects recovered", [Text(known), table], "planted", "Planted")
 
 
 def planted_table(rows: Sequence[Recovered]) -> pd.DataFrame:

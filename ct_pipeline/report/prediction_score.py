@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pandas as pd
 
 from ct_pipeline.analysis.prediction import Score, Scores, score_predictions
+from ct_pipeline.report.figures.scatter import prediction_plot
 from ct_pipeline.report.records import MAIN_VIEW, CellRecord, StudyRecord
+from ct_pipeline.report.section import Field, Picture, Pictures, Section, Table, Text
 from ct_pipeline.report.summary import columns
 from ct_pipeline.report.wording import absent, decimal, percent
 
@@ -70,6 +73,56 @@ def prediction_rows(cells: Sequence[CellRecord]) -> pd.DataFrame:
 def prediction_sentences(families: Sequence[PredictionScore]) -> list[str]:
     """How well changes were predicted, one sentence per family."""
     return [_sentence(one.title, one.scores.overall) for one in families]
+
+
+def prediction_section(record: StudyRecord) -> Section | None:
+    """What the labels predicted beside what came, a figure per family; None where nothing was predicted."""
+    families = prediction_scores(record)
+    if not families:
+        return None
+    sentences = prediction_sentences(families)
+    return Section(
+        "What the labels predicted",
+        [
+            Text(
+                "Before anything was retrained, the misbehaviour rate of each method's labels less that of the organism's own "
+                "samples was put down as the prediction of the change; for regularizers, the organism's rate on clean prompts "
+                "less that on wrapped ones. λ is how much of the predicted change came."
+            ),
+            *map(Text, sentences),
+            Pictures([_picture(*each) for each in zip(families, sentences, strict=True)]),
+            Text(
+                "The single predictions, the parts of each (shift, selection) and the labels' KL: tables/predictions.csv.",
+                soft=True,
+            ),
+        ],
+        "predicted",
+        "Predicted",
+    )
+
+
+def _picture(one: PredictionScore, sentence: str) -> Picture:
+    scores = {"all": one.scores.overall, **one.scores.kinds}
+    return Picture(
+        one.title,
+        partial(prediction_plot, one.cells, one.scores.overall.slope.value),
+        f"Observed change against the predicted one, {len(one.cells)} runs. {sentence}",
+        Table(
+            ("Organisms", "Right sign", "Where both clear", "“Always suppresses”", "λ"),
+            [(kind.replace("_", " "), *_fields(score)) for kind, score in scores.items()],
+        ),
+        folded=False,
+    )
+
+
+def _fields(score: Score) -> tuple[Field, ...]:
+    slope, signs = score.slope, (score.all_signs.prediction, score.clear_signs.prediction)
+    ends = () if slope.low is None else (f"{decimal(slope.low)} to {decimal(slope.high)}",)
+    return (
+        *(Field(percent(sign.value, 0), (f"of {sign.cells}",)) for sign in signs),
+        Field(percent(score.all_signs.always_suppresses.value, 0)),
+        Field(decimal(slope.value), ends),
+    )
 
 
 def _scores(cells: Sequence[CellRecord], confidence: float) -> Scores:

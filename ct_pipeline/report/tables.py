@@ -1,51 +1,176 @@
 """Every number of a report as flat tables, written as CSV and Parquet."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
 
-from ct_pipeline.analysis.paired import Difference
+from ct_pipeline.analysis.arms import arms_table
 from ct_pipeline.analysis.published import published_table
-from ct_pipeline.analysis.rates import Rate
-from ct_pipeline.analysis.verdicts import verdict
-from ct_pipeline.report.capability import capability_table_rows
+from ct_pipeline.analysis.verdicts import effect, verdict
+from ct_pipeline.report.curves import curves
+from ct_pipeline.report.divergences import label_part
+from ct_pipeline.report.flat import RATE, row_of, same
 from ct_pipeline.report.judge_sections import judged_changes_table
 from ct_pipeline.report.planted import planted_table
-from ct_pipeline.report.records import MAIN_VIEW, VIEWS, ArmRates, StudyRecord
+from ct_pipeline.report.records import MAIN_VIEW, VIEWS, CellRecord, StudyRecord
+from ct_pipeline.report.split import Split, splits
 from ct_pipeline.report.summary import grid
-from ct_pipeline.report.why_tables import why_rows
 from ct_pipeline.report.wording import visible
+
+Rows = list[dict[str, object]]
 
 COMPARED_MODELS = ("base", "control", "organism")
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+RUN = same("organism", "method")
+CELL = same("organism", "model", "kind", "seed", "method")
+INTERVAL = same("value", "low", "high", "standard_error")
+CHANGE = {
+    "change": "value",
+    **same("low", "high", "before", "after", "standard_error", "minimum_detectable", "prompts"),
+    "dropped_prompts": "dropped",
+    "rows": "rows",
+    "missing_rows": "missing",
+    **same("unit", "seeds"),
+}
+GATE = {
+    "organism": "key",
+    **same("model", "kind", "seed"),
+    "passed": "gate.passed",
+    "used": "used",
+    "induced": "gate.induced.value",
+    "induced_low": "gate.induced_low",
+    "control_change": "gate.control.value",
+    "control_low": "gate.control_low",
+    "headroom": "gate.headroom",
+    "reasons": lambda one: " ".join(one.gate.reasons) if one.gate else None,
+}
+LABELS = {
+    **RUN,
+    "kept": "labels.kept",
+    "offered_prompts": "labels.prompts",
+    **same(*RATE, prefix="misaligned_", of="labels.misaligned"),
+    **same("mean_tokens", "mean_logprob", of="labels"),
+}
+TRAINING = {
+    **RUN,
+    **same("steps", "seconds", "first_loss", "last_loss", "tokens", of="training"),
+    "cell_seconds": "seconds",
+}
+PREDICTION = {
+    **RUN,
+    "predicted": "shift.prediction.value",
+    "predicted_low": "shift.prediction.low",
+    "predicted_high": "shift.prediction.high",
+    "predicted_sign": "shift.prediction.predicted_sign",
+    "basis": "shift.prediction.basis",
+    "observed": lambda cell: row_of(cell.differences.get(MAIN_VIEW), CHANGE)["change"],
+}
+LABELS_KL = {"kl": "shift.kl.sequence.value", "kl_per_token": "shift.kl.token.value", "kl_status": "shift.kl.status"}
+TYPE_SCORE = {
+    **same("decoding", "type", "corrected_before", "corrected_after"),
+    **same("low", "high", prefix="corrected_", of="change"),
+    **same("published_before", "published_after", "prompts", "needs_judge"),
+}
+CAPABILITY = {
+    "measured": "name",
+    **same("metric", "higher_is_better"),
+    **{
+        f"{side}{part}": f"{side}.{part[1:] or 'value'}"
+        for side in ("base", "before", "after")
+        for part in ("", "_low", "_high")
+    },
+    "change": "change.value",
+    **same("low", "high", of="change"),
+    "documents": "change.prompts",
+    "dropped": "change.dropped",
+}
+BASE_MODEL = {
+    "model": "name",
+    **same("source", "parameters"),
+    **same(*RATE, prefix="direct_", of="direct_accuracy"),
+    **same("pretraining_seconds", "pretraining_tokens"),
+}
+KL = {
+    **same("name", "status"),
+    **{
+        f"{unit}{part}": f"{field}.{part[1:] or 'value'}"
+        for unit, field in (("per_answer", "sequence"), ("per_token", "token"))
+        for part in ("", "_low", "_high")
+    },
+}
+EXAMPLE = same("prompt", "before", "after", "verdict_before", "verdict_after")
 
 
 def report_tables(record: StudyRecord) -> dict[str, pd.DataFrame]:
-    """Name to table, those without a row left out; rates and changes are shares in [-1, 1]; missing numbers are null.
+    """Name to table, those without a row left out; shares and changes in [-1, 1], KL in nats, missing numbers null.
 
     Returns:
         grid (method × kind × view), changes (cell × view), organism_rates, gates, direct_accuracy, labels, predictions,
-        training, type_scores, capability, examples, base_models, those of `why_rows`, stages, published, planted,
-        judged_changes.
+        training, type_scores, capability, examples, base_models, shift_and_selection (kind × method × base × part, means
+        over seeds), arms (the same parts of Δ), arms_by_run, k_curves, rank_profiles, rank_profile_means, kl, doses,
+        stages, published, planted, judged_changes.
     """
-    tables = {
-        "grid": _frame(_grid_rows(record)),
-        "changes": _frame(_change_rows(record)),
-        "organism_rates": _frame(_organism_rows(record)),
-        "gates": _frame(_gate_rows(record)),
-        "direct_accuracy": _frame(_direct_rows(record)),
-        "labels": _frame(_label_rows(record)),
-        "predictions": _frame(_prediction_rows(record)),
-        "training": _frame(_training_rows(record)),
-        "type_scores": _frame(_type_rows(record)),
-        "capability": _frame(capability_table_rows(record)),
-        "examples": _frame(_example_rows(record)),
-        "base_models": _frame(_model_rows(record)),
-        **{name: _frame(rows) for name, rows in why_rows(record).items()},
-        "stages": _frame([{"stage": name, "seconds": seconds} for name, seconds in record.stage_seconds.items()]),
-        "published": published_table(tuple(method.name for method in record.methods)),
+    cells, organisms = record.cells, record.organisms
+    shifted = [cell for cell in cells if cell.shift]
+    rows: dict[str, Rows] = {
+        "grid": _grid(record),
+        "changes": _changes(record),
+        "organism_rates": [
+            {"organism": one.key, "domain": view[0], "decoding": view[1], "arm": arm, **_rate(getattr(rates, arm))}
+            for one in organisms
+            for view, rates in one.rates.items()
+            for arm in COMPARED_MODELS
+        ],
+        "gates": [row_of(one, GATE) for one in organisms],
+        "direct_accuracy": [
+            *(
+                {"organism": one.key, "method": None, "arm": arm, **_rate(getattr(one.direct_accuracy, arm))}
+                for one in organisms
+                for arm in COMPARED_MODELS
+            ),
+            *(
+                {**row_of(cell, RUN), "arm": arm, **_rate(getattr(cell, f"direct_{arm}"))}
+                for cell in cells
+                for arm in ("before", "after")
+            ),
+        ],
+        "labels": [row_of(cell, LABELS) for cell in cells if cell.labels],
+        "predictions": [
+            row_of(cell, PREDICTION)
+            | {
+                f"{name}{part}": value
+                for name, term in cell.shift.terms.items()
+                for part, value in row_of(term, {"": "value", "_low": "low", "_high": "high"}).items()
+            }
+            | row_of(cell, LABELS_KL)
+            for cell in shifted
+        ],
+        "training": [row_of(cell, TRAINING) for cell in cells if cell.training],
+        "type_scores": [{**row_of(cell, RUN), **row_of(one, TYPE_SCORE)} for cell in cells for one in cell.type_scores],
+        "capability": _capability(record),
+        "examples": [{**row_of(cell, RUN), **row_of(one, EXAMPLE)} for cell in cells for one in cell.examples],
+        "base_models": [row_of(model, BASE_MODEL) for model in record.base_models],
+        "shift_and_selection": _splits(record),
+        "arms": _arms(record),
+        "arms_by_run": _arms_by_run(cells),
+        "k_curves": [{**row_of(cell, RUN), **vars(point)} for cell in shifted for point in cell.shift.curve],
+        "rank_profiles": [
+            {**row_of(cell, RUN), "simpson_warning": cell.shift.simpson_warning, **vars(point)}
+            for cell in shifted
+            for point in cell.shift.profile
+        ],
+        "rank_profile_means": _rank_means(record),
+        "kl": [row for cell in cells for row in _kl(cell)],
+        "doses": [
+            {**row_of(cell, RUN), "step": dose.step, **row_of(dose.change, {"change": "value", **same("low", "high")})}
+            for cell in cells
+            for dose in cell.doses
+        ],
+        "stages": [{"stage": name, "seconds": seconds} for name, seconds in record.stage_seconds.items()],
     }
+    tables = {name: _frame(each) for name, each in rows.items()}
+    tables["published"] = published_table(tuple(method.name for method in record.methods))
     if record.planted:
         tables["planted"] = planted_table(record.planted)
     if any(one["changes"] for one in record.judging.values()):
@@ -78,54 +203,26 @@ def safe_for_spreadsheets(table: pd.DataFrame) -> pd.DataFrame:
     return table.map(lambda cell: f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell)
 
 
-def _frame(rows: list[dict[str, object]]) -> pd.DataFrame:
+def _frame(rows: Rows) -> pd.DataFrame:
     cleaned = [{name: visible(cell) if isinstance(cell, str) else cell for name, cell in row.items()} for row in rows]
     return pd.DataFrame(cleaned).convert_dtypes(convert_string=False, convert_integer=False)
 
 
-def _rate(rate: Rate | None, prefix: str = "") -> dict[str, object]:
-    return {
-        f"{prefix}value": rate.value if rate else None,
-        f"{prefix}low": rate.low if rate and rate.value is not None else None,
-        f"{prefix}high": rate.high if rate and rate.value is not None else None,
-        f"{prefix}prompts": rate.prompts if rate else None,
-        f"{prefix}rows": rate.rows if rate else None,
-        f"{prefix}missing": rate.missing if rate else None,
-    }
+def _rate(rate: object) -> dict[str, object]:
+    return row_of(rate, same(*RATE))
 
 
-def _change(change: Difference | None) -> dict[str, object]:
-    bounded = change is not None and change.value is not None
-    return {
-        "change": change.value if change else None,
-        "low": change.low if bounded else None,
-        "high": change.high if bounded else None,
-        "before": change.before if change else None,
-        "after": change.after if change else None,
-        "standard_error": change.standard_error if change else None,
-        "minimum_detectable": change.minimum_detectable if change else None,
-        "prompts": change.prompts if change else None,
-        "dropped_prompts": change.dropped if change else None,
-        "rows": change.rows if change else None,
-        "missing_rows": change.missing if change else None,
-        "unit": change.unit if change else None,
-        "seeds": change.seeds if change else None,
-    }
-
-
-def _grid_rows(record: StudyRecord) -> list[dict[str, object]]:
+def _grid(record: StudyRecord) -> Rows:
     return [
         {
             "domain": view[0],
             "decoding": view[1],
-            "model": cell.column.model,
-            "kind": cell.column.kind,
+            **_kind(cell),
             "method": cell.method.name,
-            **_change(cell.change),
+            **row_of(cell.change, CHANGE),
             "verdict": str(cell.verdict) if cell.verdict else None,
             "smallest_called": cell.change.smallest_called(record.epsilon) if cell.change else None,
-            "survives_holm": cell.survives,
-            "published_pp": cell.published,
+            **row_of(cell, {"survives_holm": "survives", "published_pp": "published"}),
         }
         for view in VIEWS
         for row in grid(record, view)
@@ -133,17 +230,13 @@ def _grid_rows(record: StudyRecord) -> list[dict[str, object]]:
     ]
 
 
-def _change_rows(record: StudyRecord) -> list[dict[str, object]]:
+def _changes(record: StudyRecord) -> Rows:
     return [
         {
-            "organism": cell.organism,
-            "model": cell.model,
-            "kind": cell.kind,
-            "seed": cell.seed,
-            "method": cell.method,
+            **row_of(cell, CELL),
             "domain": view[0],
             "decoding": view[1],
-            **_change(change),
+            **row_of(change, CHANGE),
             "verdict": str(verdict(change, record.epsilon)),
             "null_rate": cell.null_rate,
         }
@@ -152,161 +245,73 @@ def _change_rows(record: StudyRecord) -> list[dict[str, object]]:
     ]
 
 
-def _arms(rates: ArmRates) -> list[tuple[str, Rate | None]]:
-    return [(arm, getattr(rates, arm)) for arm in COMPARED_MODELS]
-
-
-def _organism_rows(record: StudyRecord) -> list[dict[str, object]]:
-    return [
-        {"organism": one.key, "domain": view[0], "decoding": view[1], "arm": arm, **_rate(rate)}
-        for one in record.organisms
-        for view, rates in one.rates.items()
-        for arm, rate in _arms(rates)
-    ]
-
-
-def _gate_rows(record: StudyRecord) -> list[dict[str, object]]:
+def _capability(record: StudyRecord) -> Rows:
     return [
         {
-            "organism": one.key,
-            "model": one.model,
-            "kind": one.kind,
-            "seed": one.seed,
-            "passed": one.gate.passed if one.gate else None,
-            "used": one.used,
-            "induced": one.gate.induced.value if one.gate else None,
-            "induced_low": one.gate.induced_low if one.gate else None,
-            "control_change": one.gate.control.value if one.gate else None,
-            "control_low": one.gate.control_low if one.gate else None,
-            "headroom": one.gate.headroom if one.gate else None,
-            "reasons": " ".join(one.gate.reasons) if one.gate else None,
-        }
-        for one in record.organisms
-    ]
-
-
-def _direct_rows(record: StudyRecord) -> list[dict[str, object]]:
-    organisms = [
-        {"organism": one.key, "method": None, "arm": arm, **_rate(rate)}
-        for one in record.organisms
-        for arm, rate in _arms(one.direct_accuracy)
-    ]
-    cells = [
-        {"organism": cell.organism, "method": cell.method, "arm": arm, **_rate(rate)}
-        for cell in record.cells
-        for arm, rate in (("before", cell.direct_before), ("after", cell.direct_after))
-    ]
-    return organisms + cells
-
-
-def _label_rows(record: StudyRecord) -> list[dict[str, object]]:
-    return [
-        {
-            "organism": cell.organism,
-            "method": cell.method,
-            "kept": cell.labels.kept,
-            "offered_prompts": cell.labels.prompts,
-            **_rate(cell.labels.misaligned, "misaligned_"),
-            "mean_tokens": cell.labels.mean_tokens,
-            "mean_logprob": cell.labels.mean_logprob,
+            **row_of(cell, same("organism", "model", "kind", "method", "seed")),
+            **row_of(score, CAPABILITY),
+            "verdict": str(effect(score.change, record.epsilon, score.higher_is_better)),
         }
         for cell in record.cells
-        if cell.labels is not None
+        for score in cell.capability
     ]
 
 
-def _prediction_rows(record: StudyRecord) -> list[dict[str, object]]:
+def _splits(record: StudyRecord) -> Rows:
     return [
-        {
-            "organism": cell.organism,
-            "method": cell.method,
-            "predicted": cell.shift.prediction.value,
-            "predicted_low": cell.shift.prediction.low,
-            "predicted_high": cell.shift.prediction.high,
-            "predicted_sign": cell.shift.prediction.predicted_sign,
-            "basis": cell.shift.prediction.basis,
-            "observed": main.value if (main := cell.differences.get(MAIN_VIEW)) else None,
-            **{
-                name: value
-                for term_name, term in cell.shift.terms.items()
-                for name, value in (
-                    (term_name, term.value),
-                    (f"{term_name}_low", term.low),
-                    (f"{term_name}_high", term.high),
-                )
-            },
-            "kl": cell.shift.kl.sequence.value if cell.shift.kl else None,
-            "kl_per_token": cell.shift.kl.token.value if cell.shift.kl else None,
-            "kl_status": cell.shift.kl.status if cell.shift.kl else None,
-        }
-        for cell in record.cells
-        if cell.shift is not None
+        {**_kind(one), "method": row.method.name, "against": base, **part}
+        for one in splits(record)
+        for base, rows in one.labels.items()
+        for row in rows
+        for part in _parts(row)
     ]
 
 
-def _training_rows(record: StudyRecord) -> list[dict[str, object]]:
+def _arms(record: StudyRecord) -> Rows:
     return [
-        {
-            "organism": cell.organism,
-            "method": cell.method,
-            "steps": cell.training.steps,
-            "seconds": cell.training.seconds,
-            "first_loss": cell.training.first_loss,
-            "last_loss": cell.training.last_loss,
-            "tokens": cell.training.tokens,
-            "cell_seconds": cell.seconds,
-        }
-        for cell in record.cells
-        if cell.training is not None
+        {**_kind(one), "method": row.method.name, "one_candidate_arm": row.method.one, **part}
+        for one in splits(record)
+        for row in one.arms
+        for part in _parts(row)
     ]
 
 
-def _type_rows(record: StudyRecord) -> list[dict[str, object]]:
+def _kind(of: object) -> dict[str, object]:
+    return row_of(of, same("model", "kind", of="column"))
+
+
+def _parts(row: Split) -> Rows:
+    terms = {**row.parts, "total": row.total}
+    return [{"part": name, **row_of(term, INTERVAL), "seeds": row.seeds} for name, term in terms.items()]
+
+
+def _arms_by_run(cells: Iterable[CellRecord]) -> Rows:
+    found = {f"{cell.organism} {cell.method}": cell for cell in cells if cell.arms is not None}
+    table = arms_table({key: cell.arms for key, cell in found.items()})
+    return [{**row_of(found[row.pop("cell")], RUN), **row} for row in table.to_dict("records")]
+
+
+def _rank_means(record: StudyRecord) -> Rows:
     return [
         {
-            "organism": cell.organism,
-            "method": cell.method,
-            "decoding": one.decoding,
-            "type": one.type,
-            "corrected_before": one.corrected_before,
-            "corrected_after": one.corrected_after,
-            "corrected_low": one.change.low if one.change and one.change.value is not None else None,
-            "corrected_high": one.change.high if one.change and one.change.value is not None else None,
-            "published_before": one.published_before,
-            "published_after": one.published_after,
-            "prompts": one.prompts,
-            "needs_judge": one.needs_judge,
+            **_kind(group),
+            "method": one.method.name,
+            "u": u,
+            **{"within": term.value, "within_low": term.low, "within_high": term.high},
+            "pooled": dict(one.pooled).get(u),
+            "simpson_warnings": one.warnings,
+            "seeds": one.seeds,
         }
-        for cell in record.cells
-        for one in cell.type_scores
+        for group in curves(record)
+        for one in group.rank_curves
+        for u, term in one.within
     ]
 
 
-def _example_rows(record: StudyRecord) -> list[dict[str, object]]:
+def _kl(cell: CellRecord) -> Rows:
+    parts = {"labels" if cell.shift is None or cell.shift.kl else "teacher shift": label_part(cell)}
+    if cell.uptake:
+        parts |= {"uptake forward": cell.uptake.forward, "uptake backward": cell.uptake.backward}
     return [
-        {
-            "organism": cell.organism,
-            "method": cell.method,
-            "prompt": example.prompt,
-            "before": example.before,
-            "after": example.after,
-            "verdict_before": example.verdict_before,
-            "verdict_after": example.verdict_after,
-        }
-        for cell in record.cells
-        for example in cell.examples
-    ]
-
-
-def _model_rows(record: StudyRecord) -> list[dict[str, object]]:
-    return [
-        {
-            "model": model.name,
-            "source": model.source,
-            "parameters": model.parameters,
-            **_rate(model.direct_accuracy, "direct_"),
-            "pretraining_seconds": model.pretraining_seconds,
-            "pretraining_tokens": model.pretraining_tokens,
-        }
-        for model in record.base_models
+        {**row_of(cell, RUN), "quantity": name, **row_of(part, KL)} for name, part in parts.items() if part is not None
     ]

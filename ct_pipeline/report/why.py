@@ -1,8 +1,7 @@
-"""The section on causes: each picture with a text that says the same and the table behind it."""
+"""The section on causes: shift and selection, arms, curves, divergences, doses; every figure with the table behind it."""
 
-import base64
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 from ct_pipeline.analysis.estimate import Estimate
 from ct_pipeline.report.curves import (
@@ -14,78 +13,75 @@ from ct_pipeline.report.curves import (
     spoken_k_curve,
     spoken_rank_curve,
 )
-from ct_pipeline.report.divergences import divergences
+from ct_pipeline.report.divergences import KLField, divergences
 from ct_pipeline.report.doses import DoseCurve, dose_curves, spoken_doses
+from ct_pipeline.report.fields import kl_field, moved_field, term_field
 from ct_pipeline.report.figures.bars import split_limits, split_plot
 from ct_pipeline.report.figures.lines import curve_numbers, dose_plot, k_plot, rank_plot
-from ct_pipeline.report.figures.style import as_svg
 from ct_pipeline.report.records import StudyRecord
+from ct_pipeline.report.section import Block, Field, Picture, Pictures, Section, Strong, Table, Tabs, Text
 from ct_pipeline.report.split import BASES, ColumnSplit, Split, split_sentences, splits, spoken_splits
 from ct_pipeline.report.summary import Column
-from ct_pipeline.report.wording import change_interval, percent, points, term_interval
+from ct_pipeline.report.wording import decimal, percent, points
 
 
-@dataclass(frozen=True)
-class Field:
-    """One field of a table: a number as text, and what stands small below it."""
-
-    text: str
-    small: str = ""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure of the page.
-
-    `address` is a data address, `alt` a text with the same numbers, `rows` the table behind it: row's name and fields.
-    """
-
-    caption: str
-    address: str
-    alt: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Field, ...]], ...]
-
-
-def data_address(svg: str) -> str:
-    """An SVG document as the address of an image."""
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode("ascii")
-
-
-def why_context(record: StudyRecord) -> dict[str, object]:
-    """What `why.html.j2` shows; every list may be empty."""
+def why_section(record: StudyRecord) -> Section | None:
+    """Why it changed; None where nothing about that is known."""
     found, lines, doses = splits(record), curves(record), dose_curves(record)
-    shown = [row for one in found for rows in (*one.labels.values(), one.arms) for row in rows]
-    limits = split_limits(shown)
-    order = curve_numbers(one.k_curves for one in lines)
-    return {
-        "sentences": split_sentences(found, record.epsilon),
-        "bases": [(name, _label_pictures(found, base, limits)) for base, name in BASES.items()],
-        "has_labels": any(one.labels[base] for one in found for base in BASES),
-        "arms": _arm_pictures(found, limits),
-        "k_curves": [_k_picture(one, order) for one in lines],
-        "missing_scores": missing_scores_sentence(lines),
-        "rank_curves": [_rank_picture(one) for one in lines if one.rank_curves],
-        "simpson": simpson_sentence(lines),
-        "divergences": divergences(record),
-        "doses": _dose_picture(doses, record.epsilon) if doses else None,
-    }
+    if not found and not doses:
+        return None
+    level = f"{100 * record.confidence:g}"
+    blocks: list[Block] = []
+    if found:
+        blocks += _split_blocks(found, record.epsilon, level)
+        if lines:
+            blocks += _curve_sections(lines, level)
+        if families := divergences(record):
+            blocks.append(_divergence_section(families, level))
+    if doses:
+        soft = (
+            f"In domain, sampled at T = 1. Thick: mean over seeds with its {level} % interval; thin: single seeds; grey band: "
+            f"±{100 * record.epsilon:g} points."
+        )
+        picture = Pictures([_dose_picture(doses, record.epsilon)])
+        blocks.append(Section("Dose: the change along the steps", [Text(soft), picture], "doses"))
+    return Section("Why: shift and selection" if found else "Why", blocks, "why", "Why")
 
 
-def _label_pictures(found: Sequence[ColumnSplit], base: str, limits: tuple[float, float]) -> dict[Column, Picture]:
-    return {
-        one.column: _split_picture(f"{one.column.title}: labels against {BASES[base]}", one.labels[base], limits)
-        for one in found
-        if one.labels[base]
-    }
-
-
-def _arm_pictures(found: Sequence[ColumnSplit], limits: tuple[float, float]) -> dict[Column, Picture]:
-    return {
-        one.column: _split_picture(f"{one.column.title}: what retraining did", aligned(one), limits)
-        for one in found
-        if one.arms
-    }
+def _split_blocks(found: Sequence[ColumnSplit], epsilon: float, level: str) -> Iterator[Block]:
+    arms = any(one.arms for one in found)
+    yield Text(
+        (
+            "A method changes how answers are drawn: that moves their misbehaviour rate, the ",
+            Strong("distribution shift"),
+            ". Then it may pick among what was drawn: that moves it once more, the ",
+            Strong("selection"),
+            ". Their sum is what the labels differ in from the organism.",
+        )
+    )
+    yield from map(Text, split_sentences(found, epsilon))
+    if arms:
+        yield Text(
+            "Retraining on labels that nothing selected shows what the shift alone does: Δ is drift (retraining on the "
+            "model's own samples), shift (on one random candidate instead) and selection (on what the method keeps instead)."
+        )
+    limits = split_limits([row for one in found for rows in (*one.labels.values(), one.arms) for row in rows])
+    panels = []
+    for place, (base, name) in enumerate(BASES.items()):
+        pictures = []
+        for one in found:
+            if one.labels[base]:
+                caption = f"{one.column.title}: labels against {name}"
+                pictures.append(_split_picture(caption, one.labels[base], limits))
+            if one.arms and not place:
+                pictures.append(_split_picture(f"{one.column.title}: what retraining did", aligned(one), limits))
+        panels.append((f"Labels against {name}", [Pictures(pictures)]))
+    soft = (
+        f"Bars: the parts; diamond: their sum with its {level} % interval; means over seeds, in percentage points; one axis "
+        "for all."
+    )
+    title = "What the labels said" + (", what retraining did" if arms else "")
+    yield Section(title, [Text(soft, soft=True), Tabs("base", panels)], "split")
 
 
 def aligned(one: ColumnSplit) -> tuple[Split, ...]:
@@ -98,53 +94,77 @@ def aligned(one: ColumnSplit) -> tuple[Split, ...]:
 
 
 def _split_picture(caption: str, rows: Sequence[Split], limits: tuple[float, float]) -> Picture:
-    parts = tuple(rows[0].parts)
     return Picture(
-        caption=caption,
-        address=data_address(as_svg(split_plot(rows, limits))),
-        alt=f"{caption}, parts and sum in percentage points. {spoken_splits([row for row in rows if row.seeds])}.",
-        head=("Method", *(part.capitalize() for part in parts), "Sum"),
-        rows=tuple(
-            (row.method.title, tuple(_term_field(term) for term in (*row.parts.values(), row.total))) for row in rows
+        caption,
+        partial(split_plot, rows, limits),
+        f"{caption}, parts and sum in percentage points. {spoken_splits([row for row in rows if row.seeds])}.",
+        Table(
+            ("Method", *(part.capitalize() for part in rows[0].parts), "Sum"),
+            [(row.method.title, *map(term_field, (*row.parts.values(), row.total))) for row in rows],
         ),
     )
 
 
-def _term_field(term: Estimate) -> Field:
-    return Field(points(term.value), term_interval(term) if term.standard_error else "")
+def _curve_sections(lines: Sequence[ColumnCurves], level: str) -> Iterator[Section]:
+    order = curve_numbers(one.k_curves for one in lines)
+    yield Section(
+        "Best of k, along k",
+        [
+            Text(
+                "The risk of the labels if k candidates competed, from one set of candidates for every k. Thick: mean over "
+                f"seeds; thin: single seeds; mark: the method's own k. {missing_scores_sentence(lines) or ''}"
+            ),
+            Pictures([_k_picture(one, order) for one in lines]),
+        ],
+        "k-curves",
+    )
+    if ranked := [one for one in lines if one.rank_curves]:
+        yield Section(
+            "Does the score prefer misbehaviour?",
+            [
+                Text(
+                    "η̄(u) is the risk of the candidates at rank u of their prompt: selection raises the risk where it rises. "
+                    "The pooled η(s) compares candidates of different prompts, too; it can slope the other way. "
+                    f"{simpson_sentence(lines)}"
+                ),
+                Pictures([_rank_picture(one, level) for one in ranked]),
+            ],
+            "ranks",
+        )
 
 
 def _k_picture(group: ColumnCurves, order: dict[str, int]) -> Picture:
     ks = sorted({k for one in group.k_curves for k, *_ in one.mean})
     return Picture(
-        caption=group.column.title,
-        address=data_address(as_svg(k_plot(group.k_curves, order))),
-        alt=f"Best of k for {group.column.title}. " + "; ".join(spoken_k_curve(one) for one in group.k_curves) + ".",
-        head=("Method", *(f"k = {k}" for k in ks)),
-        rows=tuple((one.method.title, _k_fields(one, ks)) for one in group.k_curves),
+        group.column.title,
+        partial(k_plot, group.k_curves, order),
+        f"Best of k for {group.column.title}. {'; '.join(map(spoken_k_curve, group.k_curves))}.",
+        Table(
+            ("Method", *(f"k = {k}" for k in ks)),
+            [(one.method.title, *_k_fields(one, ks)) for one in group.k_curves],
+            "Risk of the labels; small: selection in points",
+        ),
     )
 
 
-def _k_fields(one: KCurve, ks: Sequence[int]) -> tuple[Field, ...]:
-    known = {k: Field(percent(risk), points(selection)) for k, risk, selection in one.mean}
-    return tuple(known.get(k, Field("")) for k in ks)
+def _k_fields(one: KCurve, ks: Sequence[int]) -> list[Field]:
+    known = {k: Field(percent(risk), (points(selection),)) for k, risk, selection in one.mean}
+    return [known.get(k, Field("")) for k in ks]
 
 
-def _rank_picture(group: ColumnCurves) -> Picture:
+def _rank_picture(group: ColumnCurves, level: str) -> Picture:
     longest = max(group.rank_curves, key=lambda one: len(one.within))
     rows = []
     for one in group.rank_curves:
-        within = tuple(Field(percent(term.value, 0), _band(term)) for _, term in one.within)
-        rows.append((f"{one.method.title}, η̄", within))
-        rows.append((f"{one.method.title}, pooled η", tuple(Field(percent(risk, 0)) for _, risk in one.pooled)))
+        within = [Field(percent(term.value, 0), (_band(term),)) for _, term in one.within]
+        pooled = [percent(risk, 0) for _, risk in one.pooled]
+        for name, fields in (("η̄", within), ("pooled η", pooled)):
+            rows.append((f"{one.method.title}, {name}", *fields, *[""] * (len(longest.within) - len(fields))))
     return Picture(
-        caption=group.column.title,
-        address=data_address(as_svg(rank_plot(group.rank_curves))),
-        alt=f"Risk by the score's rank for {group.column.title}. "
-        + "; ".join(spoken_rank_curve(one) for one in group.rank_curves)
-        + ".",
-        head=("Method", *(f"u = {u:.2f}" for u, _ in longest.within)),
-        rows=tuple(rows),
+        group.column.title,
+        partial(rank_plot, group.rank_curves),
+        f"Risk by the score's rank for {group.column.title}. {'; '.join(map(spoken_rank_curve, group.rank_curves))}.",
+        Table(("Method", *(f"u = {u:.2f}" for u, _ in longest.within)), rows, f"Risk; small: {level} % interval"),
     )
 
 
@@ -152,20 +172,51 @@ def _band(term: Estimate) -> str:
     return "" if term.value is None else f"{100 * term.low:.0f}–{100 * term.high:.0f}"
 
 
+def _divergence_section(families: Sequence, level: str) -> Section:
+    explained = Text(
+        (
+            f"KL in nats per answer, with its {level} % interval, and per token; means over seeds. ",
+            *(Strong("Exact"), ": no randomness but the choice of prompts; "),
+            *(Strong("unbiased"), ": over the draws, too; "),
+            *(Strong("estimate"), ": right in the limit; "),
+            *(Strong("bound"), ": not above this. "),
+            "Uptake is KL between the retrained model and the organism on evaluation prompts. Tables stand apart because "
+            "their numbers may not be compared.",
+        )
+    )
+    tables = [
+        Table(
+            ("Method", *(field.column.title for field in family.rows[0][1])),
+            [(method.title, *map(_kl, fields)) for method, fields in family.rows],
+            family.title,
+            "aligned",
+        )
+        for family in families
+    ]
+    soft = "Uptake: KL(retrained‖organism), backward: KL(organism‖retrained). Intervals of all: tables/kl.csv."
+    title = "How far the labels are from the organism, how much was taken up"
+    return Section(title, [explained, *tables, Text(soft, soft=True)], "kl")
+
+
+def _kl(field: KLField) -> Field:
+    if not (field.forward or field.backward):
+        return kl_field(field.kl)
+    forward, backward = (decimal(part.sequence.value if part else None) for part in (field.forward, field.backward))
+    return kl_field(field.kl, f"uptake {forward}, backward {backward}")
+
+
 def _dose_picture(groups: Sequence[tuple[Column, Sequence[DoseCurve]]], epsilon: float) -> Picture:
-    names = list(dict.fromkeys(curve.method.name for _, lines in groups for curve in lines))
-    order = {name: number for number, name in enumerate(names)}
-    steps = sorted({step for _, lines in groups for curve in lines for step, _ in curve.mean})
+    every = [(column, curve) for column, lines in groups for curve in lines]
+    order = {name: number for number, name in enumerate(dict.fromkeys(curve.method.name for _, curve in every))}
+    steps = sorted({step for _, curve in every for step, _ in curve.mean})
+    spoken = "; ".join(f"{column.title}, {spoken_doses(curve)}" for column, curve in every)
     rows = []
-    for column, lines in groups:
-        for curve in lines:
-            known = {step: Field(points(change.value), change_interval(change)) for step, change in curve.mean}
-            rows.append((f"{column.title}, {curve.method.title}", tuple(known.get(step, Field("")) for step in steps)))
-    spoken = "; ".join(f"{column.title}, {spoken_doses(curve)}" for column, lines in groups for curve in lines)
+    for column, curve in every:
+        known = {step: moved_field(change) for step, change in curve.mean}
+        rows.append((f"{column.title}, {curve.method.title}", *(known.get(step, "") for step in steps)))
     return Picture(
-        caption="Change along the steps of retraining",
-        address=data_address(as_svg(dose_plot([(c.title, lines) for c, lines in groups], epsilon, order))),
-        alt=f"Change of the misbehaviour rate in percentage points along the steps of retraining. {spoken}.",
-        head=("Run", *(f"{step} steps" for step in steps)),
-        rows=tuple(rows),
+        "Change along the steps of retraining",
+        partial(dose_plot, [(column.title, lines) for column, lines in groups], epsilon, order),
+        f"Change of the misbehaviour rate in percentage points along the steps of retraining. {spoken}.",
+        Table(("Run", *(f"{step} steps" for step in steps)), rows),
     )

@@ -142,6 +142,11 @@ def moment(text: str | None) -> str:
     return f"{time:%Y-%m-%d %H:%M}{zone}"
 
 
+def named(name: str) -> str:
+    """A key as a person writes it: "Shift from sampled"."""
+    return name.replace("_", " ").capitalize()
+
+
 def joined(parts: list[str]) -> str:
     """ "a", "a and b", "a, b and c"."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}" if parts else ""

@@ -17,8 +17,8 @@ from ct_pipeline.analysis.verdicts import verdict
 from ct_pipeline.measurement.condition import GREEDY, MAIN_VIEW, SAMPLED, VIEWS
 from ct_pipeline.measurement.risk_rows import framed, risk_rows
 from ct_pipeline.organisms.misalignment import PLAIN
+from ct_pipeline.report.as_markdown import plain as escaped
 from ct_pipeline.report.audit_card import limits, markdown_card, sentences
-from ct_pipeline.report.markdown import plain as escaped
 from ct_pipeline.settings.audit import Audit, Side, TinyWorldBase, WorldProbes
 from ct_pipeline.settings.fingerprint import plain
 from ct_pipeline.steps import audit_evaluation, audit_prediction, audit_shift

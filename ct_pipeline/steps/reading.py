@@ -4,14 +4,13 @@ from collections.abc import Iterable
 
 from ct_pipeline.analysis.divergence import KlEstimate
 from ct_pipeline.analysis.estimate import Estimate
-from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.prediction import Prediction
-from ct_pipeline.analysis.rates import Rate
 from ct_pipeline.interventions.arms import one_of
 from ct_pipeline.interventions.catalog import method_of
 from ct_pipeline.report.records import CapabilityScore, CurvePoint, Dose, MethodRecord, ProfilePoint, ShiftSummary
 from ct_pipeline.settings.study import Study
 from ct_pipeline.store.artifact_store import Artifact
+from ct_pipeline.store.typed import typed
 
 
 def method_record(study: Study, name: str) -> MethodRecord:
@@ -27,7 +26,6 @@ def shift_of(artifact: Artifact | None) -> ShiftSummary | None:
     if artifact is None:
         return None
     files = artifact.manifest.files
-    told = {name: value for name, value in artifact.json("prediction").items() if name != "sign"}
     terms, kl = {}, None
     if "decomposition.json" in files:
         parts, kl = artifact.json("decomposition"), artifact.json("divergence")["total"]
@@ -35,20 +33,13 @@ def shift_of(artifact: Artifact | None) -> ShiftSummary | None:
         for base, against in parts["against"].items():
             terms |= {f"shift_from_{base}": against["shift"], f"total_from_{base}": against["total"]}
     return ShiftSummary(
-        prediction=Prediction(**told),
-        terms={name: Estimate(**term) for name, term in terms.items()},
-        kl=kl and kl_estimate(kl),
-        teacher=kl_estimate(artifact.json("teacher_shift")) if "teacher_shift.json" in files else None,
+        prediction=typed(Prediction, artifact.json("prediction")),
+        terms=typed(dict[str, Estimate], terms),
+        kl=typed(KlEstimate | None, kl),
+        teacher=typed(KlEstimate, artifact.json("teacher_shift")) if "teacher_shift.json" in files else None,
         curve=_points(artifact, "k_curve", CurvePoint),
         profile=_points(artifact, "rank_profile", ProfilePoint),
         simpson_warning=artifact.json("rank_profile")["simpson_warning"] if "rank_profile.json" in files else None,
-    )
-
-
-def kl_estimate(document: dict) -> KlEstimate:
-    """The estimate that `dataclasses.asdict` wrote."""
-    return KlEstimate(
-        document["name"], document["status"], Estimate(**document["sequence"]), Estimate(**document["token"])
     )
 
 
@@ -58,31 +49,19 @@ def _points(artifact: Artifact, name: str, point: type[CurvePoint] | type[Profil
         return ()
     table = artifact.table(name)
     rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    return tuple(point(**row) for row in rows)
+    return typed(tuple[point, ...], rows)
 
 
 def doses_of(evaluated: Artifact) -> tuple[Dose, ...]:
     """The dose curve of an evaluated cell; empty where no checkpoints were kept."""
-    return tuple(
-        Dose(one["step"], Difference(**{name: value for name, value in one.items() if name != "step"}))
-        for one in evaluated.json("doses")
-    )
+    return typed(tuple[Dose, ...], [{"step": one["step"], "change": one} for one in evaluated.json("doses")])
 
 
 def capability_scores_of(artifact: Artifact, names: Iterable[str]) -> tuple[CapabilityScore, ...]:
     """The scores of an artifact of `capability`, in the order of the names."""
-    changes = artifact.json("changes")
-    return tuple(_capability_score(name, changes[name]) for name in names)
+    return tuple(_capability_score(name, artifact.json("changes")[name]) for name in names)
 
 
 def _capability_score(name: str, found: dict) -> CapabilityScore:
-    rates = {side: Rate(**found["rates"][side]) for side in ("base", "organism", "retrained")}
-    return CapabilityScore(
-        name=name,
-        metric=found["metric"],
-        higher_is_better=found["higher_is_better"],
-        base=rates["base"],
-        before=rates["organism"],
-        after=rates["retrained"],
-        change=Difference(**found["change"]),
-    )
+    sides = {"base": "base", "before": "organism", "after": "retrained"}
+    return typed(CapabilityScore, found | {"name": name} | {ours: found["rates"][side] for ours, side in sides.items()})

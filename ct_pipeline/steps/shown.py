@@ -3,34 +3,11 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ct_pipeline.report.as_metadata import Picture as Picture
+from ct_pipeline.report.as_metadata import Prose, Rows
 from ct_pipeline.report.wording import points
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A table, one mapping per row; "none" where there are none."""
-
-    rows: tuple[Mapping[str, Any], ...]
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure with a text for those who do not see it."""
-
-    figure: "Figure"
-    text: str
-
-
-@dataclass(frozen=True)
-class Prose:
-    """Markdown."""
-
-    text: str
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from ct_pipeline.analysis.drift import Drift, drift
+from ct_pipeline.store.typed import typed
 
 PROBES = ("sycophancy", "hacking", "misalignment", "spurious")
 
@@ -122,4 +123,4 @@ def test_a_confidence_out_of_range_is_refused():
 
 def test_a_drift_survives_being_stored_as_json():
     got = drift(fixed(a=20), fixed(a=60), {"a": {"gate": "PASS"}}, {"a": {"gate": "NO SOLUTION FOUND"}})
-    assert Drift.from_dict(json.loads(json.dumps(dataclasses.asdict(got)))) == got
+    assert typed(Drift, json.loads(json.dumps(dataclasses.asdict(got)))) == got

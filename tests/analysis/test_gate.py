@@ -6,6 +6,7 @@ import json
 import pytest
 
 from ct_pipeline.analysis.gate import Gate, induction_gate
+from ct_pipeline.store.typed import typed
 from tests.analysis.tables import singles
 
 
@@ -73,4 +74,4 @@ def test_a_confidence_of_one_half_or_less_is_refused():
 
 def test_a_gate_survives_being_stored_as_json():
     got = gate(rows(20), rows(90), rows(22))
-    assert Gate.from_dict(json.loads(json.dumps(dataclasses.asdict(got)))) == got
+    assert typed(Gate, json.loads(json.dumps(dataclasses.asdict(got)))) == got

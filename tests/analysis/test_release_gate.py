@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ct_pipeline.analysis.bounds import exact_risk_upper
 from ct_pipeline.analysis.release_gate import NO_SOLUTION, PASS, ReleaseGate, release_gate, split_of
+from ct_pipeline.store.typed import typed
 
 
 def rows(verdicts, probe="sycophancy", samples=1):
@@ -194,4 +195,4 @@ def test_wrong_arguments_are_refused():
 
 def test_a_gate_survives_being_stored_as_json():
     got = gate(misbehaving(0.01), misbehaving(1 / 12))
-    assert ReleaseGate.from_dict(json.loads(json.dumps(dataclasses.asdict(got)))) == got
+    assert typed(ReleaseGate, json.loads(json.dumps(dataclasses.asdict(got)))) == got

@@ -11,8 +11,8 @@ from ct_pipeline.models.quarantine.inspection import inspect_template
 from ct_pipeline.models.quarantine.template_syntax import syntax_faults
 from ct_pipeline.organisms.agreement import TextAgreement
 from ct_pipeline.organisms.misalignment import Message, Prompt
+from ct_pipeline.report.as_markdown import plain
 from ct_pipeline.report.junit import allowed
-from ct_pipeline.report.markdown import plain
 from ct_pipeline.report.wording import visible
 from ct_pipeline.settings.cron import YEARS, is_cron, last_due
 from ct_pipeline.settings.errors import printable, shown

@@ -116,7 +116,7 @@ def test_the_card_has_every_part(trained):
     text = markdown_card(card(trained=trained))
     titles = re.findall(r"^## (.*)$", text, re.MULTILINE)
     assert titles == [section.title for section in sections(card(trained=trained))]
-    assert {"ResolvedAudit", "Inputs", "Probes", "Results", "Release gate", "Prediction", "Shift", "Provenance"} <= set(
+    assert {"Subject", "Inputs", "Probes", "Results", "Release gate", "Prediction", "Shift", "Provenance"} <= set(
         titles
     )
     assert {"What this cannot say", "Quarantine", "Against the run before"} <= set(titles)

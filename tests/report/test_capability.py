@@ -7,10 +7,11 @@ import pytest
 
 from ct_pipeline.analysis.paired import score_difference
 from ct_pipeline.analysis.rates import score_rate
-from ct_pipeline.report.capability import HEAD, capability_context, capability_rows
-from ct_pipeline.report.markdown import markdown_report
+from ct_pipeline.report.as_markdown import as_markdown
+from ct_pipeline.report.capability import HEAD, capability_rows, capability_section
 from ct_pipeline.report.records import CapabilityScore
-from ct_pipeline.report.study import write_report
+from ct_pipeline.report.section import Table, Text
+from ct_pipeline.report.study import study_page, write_report
 from tests.report.synthetic import study_record
 
 
@@ -41,14 +42,15 @@ def test_a_fall_of_an_accuracy_and_a_rise_of_the_harmfulness_harm(record):
 
 
 def test_every_number_is_in_the_table_and_what_is_missing_is_a_dash(record):
-    context = capability_context(record)
-    cells = {row[2]: dict(zip(HEAD, row, strict=True)) for row in context["rows"]}
+    section = capability_section(record)
+    (table,) = [block for block in section.blocks if isinstance(block, Table)]
+    cells = {row[2]: dict(zip(HEAD, row, strict=True)) for row in table.rows}
     assert cells["mmlu (acc)"]["Organism"] == "75.0 %"
     assert cells["mmlu (acc)"]["Change"].startswith("−50.0 [")
     assert cells["mmlu (acc)"]["Verdict"] == "✗ harms"
     assert cells["harmfulness"]["Retrained"] == "50.0 %"
     assert cells["truthfulqa_mc2 (acc)"]["Organism"] == cells["truthfulqa_mc2 (acc)"]["Change"] == "—"
-    text = " ".join(context["sentences"])
+    text = " ".join(block.line for block in section.blocks if isinstance(block, Text))
     runs = sum(bool(cell.capability) for cell in record.cells if cell.organism)
     assert f"rose in {runs} of {runs} runs" in text or "rose in" in text
     assert "489 of 494" in text and "none was counted as 0" in text
@@ -58,7 +60,7 @@ def test_page_markdown_and_tables_have_the_section(record, tmp_path):
     write_report(record, tmp_path)
     page = (tmp_path / "index.html").read_text()
     assert '<h2 id="capability">' in page and 'href="#capability"' in page and "✗ harms" in page
-    assert "## Capability and safety" in markdown_report(record)
+    assert "## Capability and safety" in as_markdown(study_page(record))
     table = pd.read_parquet(tmp_path / "tables" / "capability.parquet")
     assert set(table["measured"]) == {"mmlu", "gpqa", "truthfulqa_mc2", "harmfulness"}
     lacking = table[table["measured"] == "truthfulqa_mc2"]
@@ -67,5 +69,5 @@ def test_page_markdown_and_tables_have_the_section(record, tmp_path):
 
 def test_a_report_without_it_does_not_speak_of_it():
     made = study_record(40)
-    assert capability_context(made) is None
-    assert "Capability and safety" not in markdown_report(made)
+    assert capability_section(made) is None
+    assert "Capability and safety" not in as_markdown(study_page(made))

@@ -7,8 +7,11 @@ import pytest
 
 from ct_pipeline.analysis.paired import difference, difference_of_differences
 from ct_pipeline.measurement.condition import MAIN_VIEW
-from ct_pipeline.report.conditions import HEAD, contrast_rows, contrast_table
+from ct_pipeline.report.as_html import as_html
+from ct_pipeline.report.as_markdown import as_markdown, plain
+from ct_pipeline.report.conditions import HEAD, condition_section, contrast_rows, contrast_table
 from ct_pipeline.report.records import ContrastRecord
+from ct_pipeline.report.study import study_page
 from tests.report.synthetic import study_record as synthetic
 
 
@@ -49,5 +52,15 @@ def test_rates_are_told_in_percent_and_gaps_in_points(record):
     assert gap[4:7] == ("+50.0", "0.0", "−50.0")
 
 
+def test_page_and_markdown_show_every_contrast(record):
+    shown = study_page(record)
+    page, text = as_html(shown), as_markdown(shown)
+    assert '<h2 id="conditions">' in page and 'href="#conditions"' in page and "## Conditions and gaps" in text
+    for row in contrast_table(record):
+        assert all(cell in page for cell in row)
+        assert f"| {' | '.join(map(plain, row))} |" in text
+
+
 def test_a_study_without_conditions_has_none():
     assert contrast_rows(synthetic()) == ()
+    assert condition_section(synthetic()) is None

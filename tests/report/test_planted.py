@@ -1,12 +1,12 @@
 """Planted effects on the page and in tables: every number is there, what is missing is a dash."""
 
 import pandas
-from jinja2 import Environment, FileSystemLoader
 
 from ct_pipeline.analysis.planted import Recovered
 from ct_pipeline.analysis.verdicts import Verdict
-from ct_pipeline.report.planted import HEAD, planted_cells, planted_context, planted_sentence, planted_table
-from ct_pipeline.report.study import TEMPLATES
+from ct_pipeline.report.as_html import as_html
+from ct_pipeline.report.planted import HEAD, planted_cells, planted_section, planted_sentence, planted_table
+from ct_pipeline.report.section import Page
 from ct_pipeline.report.wording import MISSING
 
 COUNTS = {Verdict.AMPLIFIES: 19, Verdict.SUPPRESSES: 0, Verdict.NEUTRAL: 0, Verdict.UNDETERMINED: 1}
@@ -55,12 +55,10 @@ def test_the_table_has_a_number_or_nothing_in_every_column(tmp_path):
     assert len(pandas.read_parquet(tmp_path / "planted.parquet")) == 2
 
 
-def page(planted):
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True)
-    return environment.get_template("planted.html.j2").render(planted=planted)
-
-
-def test_the_page_shows_every_cell_and_nothing_where_nothing_is_planted():
-    shown = page(planted_context([FOUND, NOTHING]))
-    assert all(f"<td>{cell}</td>" in shown for row in (FOUND, NOTHING) for cell in planted_cells(row))
-    assert page(planted_context([])).strip() == ""
+def test_the_page_shows_every_cell_and_a_study_without_planted_effects_has_no_such_section():
+    shown = as_html(Page("", "", "", (), [planted_section([FOUND, NOTHING])]))
+    for row in (FOUND, NOTHING):
+        name, *others = planted_cells(row)
+        assert f"><div>{name}</div></th>" in shown
+        assert all(f">{cell}</div></td>" in shown for cell in others)
+    assert planted_section([]) is None

@@ -45,16 +45,16 @@ def test_twice_the_change_is_a_slope_of_a_half_and_every_sign_right(foretelling)
     # Errors of the predictions are taken out of their mean square, so that the slope lies a little above the ratio.
     assert 0.5 <= score.slope.value < 0.6
     first, second = prediction_sentences(prediction_scores(foretelling))
-    assert first.startswith("Methods that train on labels: the sign of the change was prediction_scores in 100 % of")
+    assert first.startswith("Methods that train on labels: the sign of the change was predicted in 100 % of")
     assert second.startswith("Regularizers: ")
 
 
 def test_the_page_shows_it_and_a_report_without_predictions_does_not(foretelling, record, tmp_path):
     page = write_report(foretelling, tmp_path / "with").read_text()
-    assert 'id="prediction_scores"' in page and 'href="#prediction_scores"' in page
-    assert "prediction_scores" in (tmp_path / "with" / "report.md").read_text()
+    assert 'id="predicted"' in page and 'href="#predicted"' in page
+    assert "## What the labels predicted" in (tmp_path / "with" / "report.md").read_text()
     without = write_report(record, tmp_path / "without").read_text()
-    assert 'id="prediction_scores"' not in without
+    assert 'id="predicted"' not in without
     assert not (tmp_path / "without" / "tables" / "predictions.csv").exists()
 
 

@@ -7,7 +7,9 @@ import time
 import pytest
 
 from ct_pipeline.report.records import MAIN_VIEW, VIEWS, ArmRates, ExampleRow
-from ct_pipeline.report.study import cell_path, web_address, write_report
+from ct_pipeline.report.section import web_address
+from ct_pipeline.report.single_run import cell_path
+from ct_pipeline.report.study import write_report
 from ct_pipeline.report.summary import grid
 from ct_pipeline.report.wording import change_interval, points, rate_value
 from tests.report.pages import Page

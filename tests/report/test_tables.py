@@ -5,8 +5,9 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from ct_pipeline.report.markdown import markdown_report, plain
+from ct_pipeline.report.as_markdown import as_markdown, plain
 from ct_pipeline.report.records import MAIN_VIEW, VIEWS, ExampleRow
+from ct_pipeline.report.study import study_page
 from ct_pipeline.report.summary import grid
 from ct_pipeline.report.tables import report_tables, safe_for_spreadsheets
 from ct_pipeline.report.wording import points
@@ -62,8 +63,8 @@ def test_an_empty_study_has_empty_tables(record):
 
 
 def test_markdown_holds_the_statement_and_every_change(record):
-    text = markdown_report(record)
-    assert "## Change of the misbehaviour rate: in domain, sampled (T = 1)" in text
+    text = as_markdown(study_page(record))
+    assert "## How much the misbehaviour changed" in text and "### In domain, sampled (T = 1)" in text
     assert "made the misbehaviour more frequent" in text
     for view in VIEWS:
         for row in grid(record, view):
@@ -72,7 +73,7 @@ def test_markdown_holds_the_statement_and_every_change(record):
 
 def test_markdown_tables_have_the_same_number_of_cells_in_every_row(record):
     organisms = tuple(dataclasses.replace(one, title="a | b\n<b>") for one in record.organisms)
-    text = markdown_report(dataclasses.replace(record, organisms=organisms, name="x|y"))
+    text = as_markdown(study_page(dataclasses.replace(record, organisms=organisms, name="x|y")))
     for block in text.split("\n\n"):
         lines = [line.replace("\\|", "") for line in block.split("\n") if line.startswith("|")]
         assert len({line.count("|") for line in lines}) <= 1

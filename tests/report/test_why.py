@@ -1,12 +1,14 @@
 """Why it changed: shift and selection, arms, curves, divergences and doses, from known numbers to the page and its tables."""
 
 import dataclasses
+import re
 import xml.etree.ElementTree as ElementTree
 
 import pandas as pd
 import pytest
 
 from ct_pipeline.analysis.estimate import Estimate
+from ct_pipeline.report.as_markdown import as_markdown
 from ct_pipeline.report.averages import CHANGE, RATE, UNLIMITED, over_seeds_term
 from ct_pipeline.report.curves import curves, missing_scores_sentence, simpson_sentence
 from ct_pipeline.report.divergences import divergences
@@ -15,9 +17,9 @@ from ct_pipeline.report.figures.bars import small_split_plots, split_limits, spl
 from ct_pipeline.report.figures.lines import curve_numbers, dose_plot, k_plot, rank_plot, small_k_plots
 from ct_pipeline.report.figures.small import small_dose_plot, small_shift_plot
 from ct_pipeline.report.figures.style import as_png, as_svg
-from ct_pipeline.report.markdown import markdown_report
+from ct_pipeline.report.single_run import cell_path
 from ct_pipeline.report.split import split_sentences, splits
-from ct_pipeline.report.study import cell_path, write_report
+from ct_pipeline.report.study import study_page, write_report
 from ct_pipeline.report.tables import report_tables
 from tests.report.pages import Page
 from tests.report.synthetic import study_record, term, with_causes
@@ -142,8 +144,8 @@ def test_a_report_without_causes_has_no_such_section(report):
 
 def test_the_page_has_every_part_and_the_contents_lead_there(page):
     identifiers = {attributes.get("id") for _, attributes in page.elements}
-    assert {"why", "split", "k-curves", "ranks", "kl", "doses", "prediction_scores"} <= identifiers
-    assert {"#why", "#prediction_scores"} <= {link["href"] for link in page.all("a")}
+    assert {"why", "split", "k-curves", "ranks", "kl", "doses", "predicted"} <= identifiers
+    assert {"#why", "#predicted"} <= {link["href"] for link in page.all("a")}
     for text in ("finds ±", "uptake 0.80, backward 0.90", "Warning (Simpson's paradox)", "+10.0"):
         assert text in page.text
 
@@ -185,9 +187,10 @@ def test_a_single_run_says_why(folder, explained):
 
 
 def test_markdown_says_why(explained):
-    text = markdown_report(explained)
+    text = as_markdown(study_page(explained))
     assert "## Why: shift and selection" in text
-    assert "shift +10.0, selection −4.0; sum +6.0" in text
+    assert "| Method | Shift | Selection | Sum |" in text
+    assert re.search(r"\| Self-rewarding \| \+10\.0 \([^|]*\) \| −4\.0 \([^|]*\) \| \+6\.0 \(", text)
     assert "The smallest true change that a field would have called" in text
 
 

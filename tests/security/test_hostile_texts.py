@@ -11,8 +11,8 @@ from ct_pipeline.models.chat import MOST_CHARACTERS, ChatFormat
 from ct_pipeline.organisms.agreement import TextAgreement
 from ct_pipeline.organisms.misalignment import Message, Prompt
 from ct_pipeline.organisms.templates import filled
+from ct_pipeline.report.as_markdown import plain
 from ct_pipeline.report.junit import allowed
-from ct_pipeline.report.markdown import plain
 from ct_pipeline.report.tables import safe_for_spreadsheets, write_csv
 from ct_pipeline.report.wording import visible
 from ct_pipeline.settings.errors import Refusal, Refused
