@@ -82,7 +82,7 @@ def kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
     monkeypatch.setitem(sys.modules, "rating_inflation", module)
     spec.loader.exec_module(module)
     kinds = (*catalog.MISALIGNMENTS, module.MISALIGNMENT)
-    for room in ("organisms.catalog", "stages.catalog", "stages.rows"):
+    for room in ("organisms.catalog", "interventions.files", "measurement.organism_rows"):
         monkeypatch.setattr(f"ct_pipeline.{room}.MISALIGNMENTS", kinds)
     return module.MISALIGNMENT
 

@@ -4,7 +4,6 @@ import re
 import tomllib
 
 import pytest
-from ct_pipeline.assets.tracked import cell_run, organism_run
 
 from ct_pipeline.interventions.files import read_study
 from ct_pipeline.measurement.condition_catalog import GROUP
@@ -125,10 +124,15 @@ def test_the_other_tables_and_changes_are_those_of_a_study_without_conditions(ev
 
 def test_tracking_and_report_are_handed_the_contrasts(evaluated, study, store):
     before, after, cell, _ = evaluated
-    metrics = cell_run(store, study, cell, after, "parent", "run").metrics
+    metrics = evaluation.track(Context(store, study), cell, (after,)).metrics
     assert metrics["delta_tier_free_in_sampled"] == -1
     assert metrics["delta_tier_free_less_paid_change_in_sampled"] == -1
-    assert organism_run(study, cell.organism, before, "run").metrics["tier_free_less_paid_organism_in_sampled"] == 1
+    assert (
+        organism_evaluation.track(Context(store, study), cell.organism, (before,)).metrics[
+            "tier_free_less_paid_organism_in_sampled"
+        ]
+        == 1
+    )
     rows = {one.name: one for one in _contrasts(after.json("changes"))}
     gap = rows["tier/free_less_paid/change/in/sampled"]
     assert (gap.kind, gap.title, gap.view) == (

@@ -2,10 +2,10 @@
 
 import pytest
 import yaml
-from ct_pipeline.steps.audit_catalog import STAGES
 
 from ct_pipeline.interventions.files import read_audit
 from ct_pipeline.steps import audit_shift
+from ct_pipeline.steps.catalog import AUDIT_STEPS
 from ct_pipeline.steps.step import Context
 from tests.conftest import TINY
 from tests.fakes.audits import ScriptedSubject, lines, written
@@ -31,9 +31,9 @@ def audited(folder, store, answer):
     changes = {"base_model": base, "probes": PROBES, "decoding": decoding, "thresholds": {"risk": 0.2}}
     subject = ScriptedSubject(read_audit(written(folder, changes)), answer)
     stand_in(store, subject.base_node)
-    for stage in STAGES:
-        stage.make(Context(store), subject)
-    return subject, *(STAGES[place].find(store, subject) for place in (0, -1))
+    for step in AUDIT_STEPS:
+        step.make(Context(store), subject)
+    return subject, *(AUDIT_STEPS[place].find(store, None, subject)[0] for place in (0, -1))
 
 
 def never_misled(text, sample, seed, adapters):

@@ -119,7 +119,7 @@ def faithful_study(small_study):
 
 def test_in_faithful_mode_every_method_draws_its_own_as_published(faithful_study, store, organism, model):
     stand_in(store, draw_node(faithful_study, organism, draws_of(faithful_study)[0]).inputs["misaligned_organism"])
-    make(store, faithful_study, organism)
+    make(Context(store, faithful_study), organism)
 
     draws = draws_of(faithful_study)
     # Fourteen entries; diverse decoding and multi-view draw three each, self-refinement its draft as well; and what all
@@ -147,7 +147,7 @@ def test_every_prompt_has_a_seed_of_its_own_in_every_draw(drawn, model):
 
 def test_a_second_call_draws_nothing(small_study, organism, drawn, model):
     before = len(model.engine.calls)
-    make(drawn, small_study, organism)
+    make(Context(drawn, small_study), organism)
     assert len(model.engine.calls) == before
 
 
@@ -155,7 +155,7 @@ def test_a_lost_grading_is_asked_again_alone(small_study, organism, drawn, model
     place = scores_node(small_study, organism, scorer_of(small_study, Grade))
     remove(drawn.folder(place.address))
     before = len(model.engine.calls)
-    make(drawn, small_study, organism)
+    make(Context(drawn, small_study), organism)
     assert len(model.engine.calls) == before + 1
     assert find(drawn, place)
 
@@ -212,7 +212,7 @@ def test_tokens_are_counted(small_study, organism, drawn):
 def test_drawing_twice_from_nothing_gives_the_same_tables_byte_for_byte(small_study, organism, drawn, model, tmp_path):
     again = ArtifactStore(tmp_path / "again")
     stand_in(again, draw_node(small_study, organism, draws_of(small_study)[0]).inputs["misaligned_organism"])
-    make(again, small_study, organism)
+    make(Context(again, small_study), organism)
     for place in nodes(small_study, organism):
         assert find(again, place).digest == find(drawn, place).digest
 
@@ -326,7 +326,7 @@ def test_a_judge_that_is_the_base_model_is_asked_without_an_adapter(small_study,
     settings = small_study.methods["multi_view"].model_copy(update={"judge": judge})
     study = small_study.model_copy(update={"methods": {"multi_view": settings}})
     stand_in(store, draw_node(study, organism, GREEDY).inputs["misaligned_organism"])
-    make(store, study, organism)
+    make(Context(store, study), organism)
 
     asked = model.engine.calls[-1]
     assert asked.adapters == ()
