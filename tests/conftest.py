@@ -24,7 +24,12 @@ def pytest_configure(config):
     os.environ["CT_PIPELINE_HOME"] = folder.name
 
 
-SHARE_THE_FINISHED_STUDY = ("tests/e2e/test_docs.py", "tests/e2e/test_readme.py", "tests/e2e/test_study.py")
+SHARE_THE_FINISHED_STUDY = (
+    "tests/e2e/test_adding_a_measurement.py",
+    "tests/e2e/test_docs.py",
+    "tests/e2e/test_readme.py",
+    "tests/e2e/test_study.py",
+)
 
 
 def pytest_collection_modifyitems(items):

@@ -4,12 +4,13 @@ import shutil
 from pathlib import Path
 
 from ct_pipeline.records.study_record import finished, study_record
+from ct_pipeline.report.section import Section
 from ct_pipeline.report.study import write_report
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.study import Study
 from ct_pipeline.steps.catalog import STUDY_STEPS, admitted
 from ct_pipeline.steps.judge_calibration import calibration_nodes
-from ct_pipeline.steps.step import Step
+from ct_pipeline.steps.step import Context, Step
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.store.disk import disk_errors
 from ct_pipeline.store.node import Node, StoreSnapshot, find, making
@@ -68,10 +69,21 @@ def make(store: ArtifactStore, study: Study, reports: Path) -> Path:
         if not place.inputs:
             raise UserError(f"study {study.name}: nothing is measured yet, so there is nothing to report")
         with making(look, place) as (draft, _):
-            write_report(study_record(look, study), draft.folder)
+            write_report(study_record(look, study), draft.folder, _sections(look, study))
         artifact = store.read(place.address)
     with disk_errors(reports):
         return publish(artifact, reports / study.name)
+
+
+def _sections(look: StoreSnapshot, study: Study) -> list[Section]:
+    """What steps that the report does not know by itself say of what is made."""
+    keys = dict(zip(("organism", "cell"), finished(look, study), strict=True))
+    sections = []
+    for step in reported(study):
+        if step.section is not None:
+            made = {key: found for key in keys[step.grain] if (found := step.find(look, study, key))}
+            sections.append(step.section(Context(look, study), made) if made else None)
+    return [section for section in sections if section is not None]
 
 
 def publish(artifact: Artifact, folder: Path) -> Path:

@@ -3,7 +3,9 @@
 from itertools import groupby
 from typing import Any
 
+from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.keys import Cell
+from ct_pipeline.settings.plugins import installed
 from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import (
     audit_evaluation,
@@ -25,7 +27,9 @@ from ct_pipeline.steps.step import Grain, Step
 from ct_pipeline.steps.step import Key as Key
 from ct_pipeline.store.artifact_store import ArtifactStore
 
-STEPS: tuple[Step, ...] = (
+GROUP = "ct_pipeline.steps"
+"""The entry points by which installed packages add steps."""
+BUILT_IN: tuple[Step, ...] = (
     base_model.STEP,
     misaligned_organism.STEP,
     misaligned_organism.CONTROL_STEP,
@@ -42,6 +46,31 @@ STEPS: tuple[Step, ...] = (
     audit_shift.STEP,
     audit_verdict.STEP,
 )
+
+
+def _ordered(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Built-in steps as they stand, each other one behind what it comes after; UserError where that is not there."""
+    ordered = list(BUILT_IN)
+    for step in steps[len(BUILT_IN) :]:
+        names = [each.name for each in ordered]
+        if unknown := [name for name in step.after if name not in names]:
+            raise UserError(
+                f"step {step.name} comes after {', '.join(unknown)}, which is not there; there are: {', '.join(names)}"
+            )
+        last = AUDIT_END if step.grain == "audit" and AUDIT_END not in step.after else None
+        place = names.index(last) if last else _end_of(step, ordered)
+        ordered.insert(max(place, *(names.index(name) + 1 for name in step.after), 0), step)
+    return tuple(ordered)
+
+
+def _end_of(step: Step, ordered: list[Step]) -> int:
+    """Behind the last step of the same grain."""
+    return max(place for place, each in enumerate(ordered, start=1) if each.grain == step.grain)
+
+
+AUDIT_END = audit_verdict.NAME
+"""Where a run of an audit ends: steps of audits are made before it."""
+STEPS = _ordered(installed(GROUP, BUILT_IN, Step))
 STUDY_STEPS = tuple(step for step in STEPS if step.grain != "audit")
 AUDIT_STEPS = tuple(step for step in STEPS if step.grain == "audit")
 

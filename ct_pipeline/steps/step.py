@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from ct_pipeline.report.section import Section
 from ct_pipeline.settings.devices import devices_of
 from ct_pipeline.settings.keys import Cell, Organism
 from ct_pipeline.settings.study import Study
@@ -102,7 +103,8 @@ class Step:
         admits: (study, artifacts) -> whether later steps go on with the key; None: always.
         show: (context, key, artifacts) -> what its page shows: numbers, words, and what steps.shown has.
         checks: what is to hold of it.
-        reported: whether the report of a study shows it.
+        reported: whether the report of a study shows it, and waits for it.
+        section: (context, key -> artifacts) -> its section of the report; None where it has none, or nothing to say.
         track: (context, key, artifacts) -> the run that MLflow keeps of it; None: none.
     """
 
@@ -123,6 +125,7 @@ class Step:
     show: Callable[[Context, Any, Artifacts], Mapping[str, Any]] = nothing_shown
     checks: tuple[Check, ...] = ()
     reported: bool = False
+    section: Callable[[Context, Mapping[Any, Artifacts]], Section | None] | None = None
     track: Callable[[Context, Any, Artifacts], TrackedRun | None] | None = None
 
     def keys(self, study: Study) -> tuple[Any, ...]:
