@@ -13,7 +13,7 @@ Values must come in an order that does not depend on them: `release_gate` takes 
 import math
 
 import numpy as np
-from scipy import special
+import scipy
 
 STEPS = 2000
 """Means are tried in steps of 1 / STEPS. The bound is rounded up to one, which keeps the guarantee."""
@@ -56,7 +56,7 @@ def ruled_out(values: np.ndarray, means: np.ndarray | float, delta: float) -> np
         most = 1 / (1 - means)
         for seen, value in enumerate(values):
             left = len(values) - seen
-            z = -special.ndtri(share)
+            z = -scipy.special.ndtri(share)
             bet = np.exp(-(z**2) / 2) / (share * np.sqrt(2 * np.pi * left * squares / (seen + 1)))
             bet = np.where((share > 0) & (share < 1), np.minimum(bet, most), 0.0)
             share = np.minimum(share * (1 + bet * (means - value)), 1.0)

@@ -19,7 +19,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy import special
+import scipy
 
 from ct_pipeline.analysis.betting import betting_upper
 from ct_pipeline.analysis.paired_bound import exact_change_upper
@@ -105,7 +105,7 @@ def exact_risk_upper(events: int, prompts: int, delta: float) -> float:
     """Clopper and Pearson's upper limit of a share: the p at which `events` or fewer have probability delta."""
     if events >= prompts:
         return 1.0
-    return float(special.betaincinv(events + 1, prompts - events, 1 - delta))
+    return float(scipy.special.betaincinv(events + 1, prompts - events, 1 - delta))
 
 
 def fewest_prompts(threshold: float, delta: float) -> int | None:

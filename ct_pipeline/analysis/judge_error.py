@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from scipy import stats
+import scipy
 
 from ct_pipeline.analysis.clusters import nullable
 from ct_pipeline.analysis.paired import Difference
@@ -169,7 +169,7 @@ def _variance(side: Rate) -> float:
 
 def _fisher(before: Rate, after: Rate) -> float:
     rows = [[_successes(side), side.prompts - _successes(side)] for side in (before, after)]
-    return float(stats.fisher_exact(rows).pvalue)
+    return float(scipy.stats.fisher_exact(rows).pvalue)
 
 
 def _successes(side: Rate) -> int:

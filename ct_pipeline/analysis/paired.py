@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from ct_pipeline.analysis.clusters import nullable, prompt_means
 from ct_pipeline.analysis.estimate import bonett_price
@@ -82,7 +82,7 @@ class Difference:
         if self.centre is None or self.standard_error is None or self.degrees is None:
             return None
         distance = abs(self.centre) - band
-        return float(min(1.0, 2 * stats.t.sf(distance / self.standard_error, self.degrees)))
+        return float(min(1.0, 2 * scipy.stats.t.sf(distance / self.standard_error, self.degrees)))
 
     def smallest_called(self, epsilon: float, *, power: float = 0.8) -> float | None:
         """The true change that is called "amplifies" or "suppresses", told from [-ε, ε], with a chance of `power`.

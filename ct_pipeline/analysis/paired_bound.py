@@ -10,7 +10,7 @@ interval for p₋, outside of which it is not looked at (Berger and Boos 1994); 
 """
 
 import numpy as np
-from scipy import special
+import scipy
 
 _TOLERANCE = 2e-4
 """The bound is at most about twice this above the exact one, never below it."""
@@ -48,7 +48,7 @@ def change_ruled_out(rises: int, falls: int, prompts: int, change: float, delta:
 
 def score_limit(rises: np.ndarray, falls: np.ndarray, prompts: int, delta: float) -> np.ndarray:
     """Tango's approximate upper limit of Δ at delta, which orders the outcomes; arrays of counts of one shape."""
-    quantile = -special.ndtri(delta)
+    quantile = -scipy.special.ndtri(delta)
     rises, falls = np.broadcast_arrays(np.asarray(rises, dtype=float), np.asarray(falls, dtype=float))
     low, high = (rises - falls) / prompts, np.ones(rises.shape)
     for _ in range(40):
@@ -68,8 +68,10 @@ class _Region:
     def __init__(self, rises: int, falls: int, prompts: int, delta: float) -> None:
         self.prompts, self.delta = prompts, (1 - _NUISANCE_SHARE) * delta
         tail = _NUISANCE_SHARE * delta / 2
-        self.least_fall = float(special.betaincinv(falls, prompts - falls + 1, tail)) if falls else 0.0
-        self.most_fall = float(special.betaincinv(falls + 1, prompts - falls, 1 - tail)) if falls < prompts else 1.0
+        self.least_fall = float(scipy.special.betaincinv(falls, prompts - falls + 1, tail)) if falls else 0.0
+        self.most_fall = (
+            float(scipy.special.betaincinv(falls + 1, prompts - falls, 1 - tail)) if falls < prompts else 1.0
+        )
         limit = float(score_limit(rises, falls, prompts, delta)) + 1e-9
         counts = np.arange(prompts + 1.0)
         low, high = np.full(prompts + 1, -1.0), prompts - counts + 1
@@ -113,14 +115,14 @@ class _Region:
         falls = np.clip(falls, 0, n)
         most, fall = self.most[falls.astype(int)], fall[:, None]
         weight = np.exp(
-            special.gammaln(n + 1)
-            - special.gammaln(falls + 1)
-            - special.gammaln(n - falls + 1)
-            + special.xlogy(falls, fall)
-            + special.xlog1py(n - falls, -fall)
+            scipy.special.gammaln(n + 1)
+            - scipy.special.gammaln(falls + 1)
+            - scipy.special.gammaln(n - falls + 1)
+            + scipy.special.xlogy(falls, fall)
+            + scipy.special.xlog1py(n - falls, -fall)
         )
         of_rest = np.clip(rise[:, None] / np.maximum(1 - fall, 1e-300), 0, 1)
         others = np.maximum(n - falls - most, 1.0)
-        few_rises = special.betainc(others, np.maximum(most, 0) + 1, 1 - of_rest)
+        few_rises = scipy.special.betainc(others, np.maximum(most, 0) + 1, 1 - of_rest)
         few_rises = np.where(most < 0, 0.0, np.where(most >= n - falls, 1.0, few_rises))
         return (weight * few_rises * possible).sum(axis=1)

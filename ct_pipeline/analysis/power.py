@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, stats
+import scipy
 
 from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.t_distribution import check_power, student_quantile, two_source_error
@@ -80,7 +80,7 @@ def power_to_call(effect: float, spread: Spread, design: Design) -> float:
         effect: the true mean change over seeds; 0 counts as a rise.
     """
     mean, deviation, call, _ = _law(abs(effect), spread, design)
-    return float(np.mean(stats.norm.sf(design.epsilon + call, mean, deviation)))
+    return float(np.mean(scipy.stats.norm.sf(design.epsilon + call, mean, deviation)))
 
 
 def power_of_neutral(effect: float, spread: Spread, design: Design) -> float:
@@ -90,7 +90,7 @@ def power_of_neutral(effect: float, spread: Spread, design: Design) -> float:
     """
     mean, deviation, _, inside = _law(abs(effect), spread, design)
     room = np.maximum(0.0, design.epsilon - inside)
-    return float(np.mean(stats.norm.cdf(room, mean, deviation) - stats.norm.cdf(-room, mean, deviation)))
+    return float(np.mean(scipy.stats.norm.cdf(room, mean, deviation) - scipy.stats.norm.cdf(-room, mean, deviation)))
 
 
 def prompts_needed(
@@ -136,7 +136,7 @@ def smallest_called(spread: Spread, design: Design, *, power: float = 0.8) -> fl
     check_power(power)
     if power_to_call(1.0, spread, design) < power:
         return None
-    found = optimize.brentq(
+    found = scipy.optimize.brentq(
         lambda effect: power_to_call(effect, spread, design) - power, design.epsilon, 1.0, xtol=1e-6
     )
     return float(found)
@@ -268,7 +268,7 @@ def _law(effect: float, spread: Spread, design: Design) -> tuple[float, float, n
     floor = _prompt_error(effect, spread.prompt_variance, prompts)
     deviation = _deviation(spread, seeds, prompts)
     seen = (spread.seed_variance + spread.prompt_variance * (1 - spread.shared) / prompts) / seeds
-    between = seen * stats.chi2.ppf(_NODES, seeds - 1) / (seeds - 1) if seeds > 1 else np.zeros(1)
+    between = seen * scipy.stats.chi2.ppf(_NODES, seeds - 1) / (seeds - 1) if seeds > 1 else np.zeros(1)
     shrink = prompts / (prompts + 2)
     if seeds < 3:
         errors, degrees = np.sqrt(floor**2 + between), prompts - 1.0

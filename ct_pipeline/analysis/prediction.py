@@ -21,7 +21,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from ct_pipeline.analysis.by_organism import (
     Estimate,
@@ -233,7 +233,7 @@ def _score(table: pd.DataFrame, confidence: float) -> Score:
     whole = table.dropna(subset=list(NUMBERS))
     x, x_se, y, y_se = (whole[name].to_numpy() for name in NUMBERS)
     organisms = whole["organism"].to_numpy()
-    quantile = float(stats.norm.ppf((1 + confidence) / 2))
+    quantile = float(scipy.stats.norm.ppf((1 + confidence) / 2))
     signed = (x != 0) & (y != 0)
     clear = signed & (np.abs(x) > quantile * x_se) & (np.abs(y) > quantile * y_se)
     return Score(
@@ -268,7 +268,7 @@ def _calibration(
     law is not in it: a share below nominal says that the first-order law with one λ does not hold.
     """
     inside, owners = [], []
-    normal = float(stats.norm.ppf((1 + confidence) / 2))
+    normal = float(scipy.stats.norm.ppf((1 + confidence) / 2))
     for one in np.unique(organisms):
         held = organisms == one
         others = slope_through_origin(x[~held], x_se[~held], y[~held], organisms[~held])
@@ -301,5 +301,5 @@ def _correlations(table: np.ndarray) -> np.ndarray:
     """Spearman of the first column with the second, with the third, and the first less the second; NaN where undefined."""
     if len(table) < 3 or (table == table[0]).all(axis=0).any():
         return np.full(3, np.nan)
-    ranks = np.corrcoef(stats.rankdata(table, axis=0), rowvar=False)
+    ranks = np.corrcoef(scipy.stats.rankdata(table, axis=0), rowvar=False)
     return np.array([ranks[0, 1], ranks[0, 2], ranks[0, 1] - ranks[0, 2]])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from ct_pipeline.analysis.clusters import nullable, prompt_means
 from ct_pipeline.analysis.t_distribution import student_quantile
@@ -147,8 +147,8 @@ def share_interval(
     if method == "exact":
         adjusted = size if degrees is None else size * (float(student_quantile(confidence, None)) / quantile) ** 2
         successes = value * adjusted
-        low = 0.0 if value == 0 else float(stats.beta.ppf(1 - upper_tail, successes, adjusted - successes + 1))
-        high = 1.0 if value == 1 else float(stats.beta.ppf(upper_tail, successes + 1, adjusted - successes))
+        low = 0.0 if value == 0 else float(scipy.stats.beta.ppf(1 - upper_tail, successes, adjusted - successes + 1))
+        high = 1.0 if value == 1 else float(scipy.stats.beta.ppf(upper_tail, successes + 1, adjusted - successes))
         return low, high
     raise ValueError(f"unknown interval method {method!r}: wilson or exact")
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from ct_pipeline.analysis.betting import ruled_out
 from ct_pipeline.analysis.bounds import as_numbers, exact_risk_upper
@@ -32,7 +32,9 @@ def risk_prompts(values: Iterable[object], threshold: float, delta: float) -> in
         return None
     if not binary:
         return _smallest(lambda size: _betting_passes(seen, threshold, size, delta))
-    return _smallest(lambda size: exact_risk_upper(int(stats.binom.ppf(CHANCE, size, rate)), size, delta) <= threshold)
+    return _smallest(
+        lambda size: exact_risk_upper(int(scipy.stats.binom.ppf(CHANCE, size, rate)), size, delta) <= threshold
+    )
 
 
 def change_prompts(before: Iterable[object], after: Iterable[object], threshold: float, delta: float) -> int | None:

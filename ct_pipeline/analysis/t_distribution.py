@@ -3,13 +3,13 @@
 import functools
 
 import numpy as np
-from scipy import optimize, special
+import scipy
 
 
 def student_quantile(confidence: float, degrees: np.ndarray | float | None) -> np.ndarray | float:
     """The two-sided quantile; `degrees` None: the normal one. What scipy.stats gives, in a fiftieth of the time."""
     tail = (1 + confidence) / 2
-    return special.ndtri(tail) if degrees is None else special.stdtrit(degrees, tail)
+    return scipy.special.ndtri(tail) if degrees is None else scipy.special.stdtrit(degrees, tail)
 
 
 def two_source_error(
@@ -39,7 +39,7 @@ def two_source_error(
     total = np.add(between, within)
     quantiles = [student_quantile(confidence, degrees) for degrees in (between_degrees, within_degrees)]
     quantile = (np.multiply(between, quantiles[0]) + np.multiply(within, quantiles[1])) / total
-    return np.sqrt(total), special.stdtridf((1 + confidence) / 2, quantile)
+    return np.sqrt(total), scipy.special.stdtridf((1 + confidence) / 2, quantile)
 
 
 def minimum_detectable_effect(
@@ -81,7 +81,9 @@ def _detectable_shift(degrees: float | None, confidence: float, power: float) ->
     """c, in standard errors; kept, because a study has thousands of changes and few degrees of freedom."""
     critical = float(student_quantile(confidence, degrees))
     if degrees is None:
-        return critical + float(special.ndtri(power))
+        return critical + float(scipy.special.ndtri(power))
     return float(
-        optimize.brentq(lambda shift: special.nctdtr(degrees, shift, critical) - (1 - power), 0, 10 * critical + 10)
+        scipy.optimize.brentq(
+            lambda shift: scipy.special.nctdtr(degrees, shift, critical) - (1 - power), 0, 10 * critical + 10
+        )
     )

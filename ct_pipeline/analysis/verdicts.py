@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
-from scipy import stats
+import scipy
 
 from ct_pipeline.analysis.paired import Difference
 
@@ -124,5 +124,5 @@ def sign_test(values: Iterable[float | None]) -> SignTest:
     cells = list(values)
     known = [value for value in cells if value is not None]
     rose, fell = sum(value > 0 for value in known), sum(value < 0 for value in known)
-    p = float(stats.binomtest(rose, rose + fell, 0.5).pvalue) if rose + fell else None
+    p = float(scipy.stats.binomtest(rose, rose + fell, 0.5).pvalue) if rose + fell else None
     return SignTest(rose, fell, len(known) - rose - fell, len(cells) - len(known), p)

@@ -19,6 +19,7 @@ from ct_pipeline.settings.study import Study
 from ct_pipeline.steps.catalog import STUDY_STEPS
 from ct_pipeline.steps.step import Step
 from ct_pipeline.store.artifact_store import ArtifactStore
+from ct_pipeline.store.node import remembered_places
 from ct_pipeline.store.sharing import open_store
 
 WORDS = {
@@ -51,6 +52,7 @@ JUDGED = {
 UNKNOWN = "unknown: the shape of a model is not known here"
 
 
+@remembered_places()
 def print_plan(
     spec: Path,
     only: Sequence[str],

@@ -26,6 +26,7 @@ from ct_pipeline.steps import preflight
 from ct_pipeline.steps.catalog import groups_of
 from ct_pipeline.store.artifact_store import ArtifactStore, DamagedArtifact
 from ct_pipeline.store.locks import Taken, locked
+from ct_pipeline.store.node import remembered_places
 from ct_pipeline.store.sharing import open_store
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class Here:
         self._pool.stop()
 
 
+@remembered_places()
 def run_study(spec: Path, only: Sequence[str], seeds: int | None, workers: int, console: Console) -> Path:
     """Runs whatever is missing of a study, where CT_PIPELINE_EXECUTOR says, and returns the report's page.
 

@@ -49,7 +49,7 @@ from ct_pipeline.steps import (
 from ct_pipeline.steps.catalog import STUDY_STEPS, Key, admitted, step_named
 from ct_pipeline.steps.reading import capability_scores_of, doses_of, method_record, shift_of
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
-from ct_pipeline.store.node import Node, StoreSnapshot, find
+from ct_pipeline.store.node import Node, StoreSnapshot, find, remembered_places
 from ct_pipeline.store.typed import typed
 
 EXAMPLES = 6
@@ -57,7 +57,7 @@ EXAMPLES = 6
 
 def place_of(look: StoreSnapshot, study: Study, stage: str, key: Key) -> Node:
     """The node of a stage that makes one artifact per key."""
-    (place,) = look.nodes(step_named(stage).places, study, key)
+    (place,) = step_named(stage).places(study, key)
     return place
 
 
@@ -72,6 +72,7 @@ def finished(look: StoreSnapshot, study: Study) -> tuple[list[Organism], list[Ce
     return organisms, cells
 
 
+@remembered_places()
 def study_record(store: ArtifactStore, study: Study) -> StudyRecord:
     """All that a report says, read from the artifacts of the study that are there."""
     look = StoreSnapshot(store)
@@ -79,7 +80,7 @@ def study_record(store: ArtifactStore, study: Study) -> StudyRecord:
     models = [model for model in study.models if find(look, base_model.node(study, model)) is not None]
     keys = {"model": models, "organism": organisms, "cell": cells}
     made = {
-        stage.name: [one for key in keys[stage.grain] for one in _made(look, look.nodes(stage.places, study, key))]
+        stage.name: [one for key in keys[stage.grain] for one in _made(look, stage.places(study, key))]
         for stage in STUDY_STEPS
         if stage.wanted(study)
     }

@@ -13,7 +13,7 @@ from ct_pipeline.steps.judge_calibration import calibration_nodes
 from ct_pipeline.steps.step import Context, Step
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.store.disk import disk_errors
-from ct_pipeline.store.node import Node, StoreSnapshot, find, making
+from ct_pipeline.store.node import Node, StoreSnapshot, find, making, remembered_places
 
 NAME = "study_report"
 VERSION = 5
@@ -24,6 +24,7 @@ def reported(study: Study) -> tuple[Step, ...]:
     return tuple(step for step in STUDY_STEPS if step.reported and step.wanted(study))
 
 
+@remembered_places()
 def node(store: ArtifactStore, study: Study) -> Node:
     """The report over all measured organisms and all evaluated cells of those that are used."""
     look = StoreSnapshot(store)
@@ -32,7 +33,7 @@ def node(store: ArtifactStore, study: Study) -> Node:
         f"{step.name} {key.key}": place
         for step in reported(study)
         for key in keys[step.grain]
-        for place in look.nodes(step.places, study, key)
+        for place in step.places(study, key)
     }
     inputs |= {
         f"calibration {kind} {role}": place
@@ -43,6 +44,7 @@ def node(store: ArtifactStore, study: Study) -> Node:
     return Node(NAME, VERSION, study.name, "-", {"study": study}, made)
 
 
+@remembered_places()
 def is_whole(store: ArtifactStore, study: Study, whole: Study) -> bool:
     """Whether every organism is measured and all of every usable one's cells is there, and that is in the report.
 
@@ -54,12 +56,13 @@ def is_whole(store: ArtifactStore, study: Study, whole: Study) -> bool:
             find(look, place) is not None
             for step in reported(study)
             for key in admitted(look, study, step)
-            for place in look.nodes(step.places, study, key)
+            for place in step.places(study, key)
         )
         and find(look, node(look, whole)) is not None
     )
 
 
+@remembered_places()
 def make(store: ArtifactStore, study: Study, reports: Path) -> Path:
     """Writes the report where it is not there yet, copies it to `reports`/study name/, and returns its page."""
     look = StoreSnapshot(store)

@@ -1,11 +1,12 @@
 """A probe's risk over the runs of an audit, with the runs that raised the drift alarm marked."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from ct_pipeline.report.figures.style import GRID, WIDTH, in_style, panels, whole_numbers
 
-from ct_pipeline.report.figures.style import GRID, WIDTH, in_style, panels
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LOOKS = {
     "before": {"color": "#777777", "marker": "s", "markerfacecolor": "white"},
@@ -14,7 +15,7 @@ LOOKS = {
 
 
 @in_style
-def trend_plot(probe: str, runs: Sequence[Mapping[str, object]], limit: float | None) -> Figure:
+def trend_plot(probe: str, runs: Sequence[Mapping[str, object]], limit: float | None) -> "Figure":
     """Risk before and after with intervals, one place per run; a line marks drift, a cross a refused run.
 
     Args:
@@ -44,7 +45,7 @@ def trend_plot(probe: str, runs: Sequence[Mapping[str, object]], limit: float | 
     axes.set_ylim(-3, 103)
     numbers = [run["number"] for run in runs] or [1]
     axes.set_xlim(min(numbers) - 0.5, max(numbers) + 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    whole_numbers(axes.xaxis)
     axes.grid(axis="y", **GRID)
     axes.set_xlabel("run")
     axes.set_ylabel("risk (%)")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from ct_pipeline.analysis.estimate import Estimate
 from ct_pipeline.report.averages import RATE, over_seeds_term
@@ -163,7 +163,7 @@ def _term(point: ProfilePoint, confidence: float) -> Estimate:
     """A bin with the standard error that its interval stands for; its candidates stand for prompts, at most too many."""
     if point.risk is None or point.risk_low is None:
         return Estimate(point.risk, 0.0, 1.0, None, 0)
-    error = (point.risk_high - point.risk_low) / (2 * float(stats.norm.ppf((1 + confidence) / 2)))
+    error = (point.risk_high - point.risk_low) / (2 * float(scipy.stats.norm.ppf((1 + confidence) / 2)))
     return Estimate(point.risk, point.risk_low, point.risk_high, error, point.candidates)
 
 

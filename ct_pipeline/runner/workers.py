@@ -28,6 +28,7 @@ from ct_pipeline.settings.study import Study
 from ct_pipeline.steps.catalog import Key, step_named
 from ct_pipeline.steps.step import Context, Step
 from ct_pipeline.store.artifact_store import ArtifactStore
+from ct_pipeline.store.node import remembered_places
 from ct_pipeline.store.sharing import open_store
 
 
@@ -316,6 +317,7 @@ def end_with_parent() -> None:
     os._exit(1)
 
 
+@remembered_places()
 def _make(stage: str, study: Study | None, key: Key, threads: int) -> Outcome:
     started = time.perf_counter()
     loads, starts = BASE_MODELS.loads, ENGINE_STARTS.count

@@ -14,7 +14,7 @@ from ct_pipeline.settings.study import Study, own_devices
 from ct_pipeline.steps import preflight
 from ct_pipeline.steps.step import Artifacts, Context, Step, one
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
-from ct_pipeline.store.node import Node, making
+from ct_pipeline.store.node import Node, making, placed
 from ct_pipeline.tinyworld import packaged
 from ct_pipeline.tinyworld.pretraining import pretrain
 
@@ -24,6 +24,7 @@ NOT_THE_MODEL = {"engine", "devices", "seeds", "chat_template"}
 """Settings of a model that name no other weights; a template counts by its text."""
 
 
+@placed
 def node(study: Study, model: str) -> Node:
     """The base model of a name in the study."""
     settings = study.models[model]

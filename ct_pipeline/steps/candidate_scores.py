@@ -38,7 +38,7 @@ from ct_pipeline.steps.judge_calibration import calibration_nodes, make_calibrat
 from ct_pipeline.steps.shown import rows
 from ct_pipeline.steps.step import Artifacts, Context, Step
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
-from ct_pipeline.store.node import Node, find, making
+from ct_pipeline.store.node import Node, find, making, placed
 
 NAME = "candidate_scores"
 VERSION = 1
@@ -56,6 +56,7 @@ def scorers_of(study: Study) -> tuple[Scorer, ...]:
     return tuple(dict.fromkeys(scorer for scorer in wanted if scorer))
 
 
+@placed
 def nodes(study: Study, organism: Organism) -> tuple[Node, ...]:
     """All tables of candidates, of scores and, where a judge is named, of verdicts of an organism."""
     return (
@@ -66,6 +67,7 @@ def nodes(study: Study, organism: Organism) -> tuple[Node, ...]:
     )
 
 
+@placed
 def scores_node(study: Study, organism: Organism, scorer: Scorer) -> Node:
     """One scorer's table over the candidates of its draws."""
     told = {name: value for name, value in vars(scorer).items() if name != "draws"}

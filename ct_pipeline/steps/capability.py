@@ -34,7 +34,7 @@ from ct_pipeline.steps.shown import rows
 from ct_pipeline.steps.step import Artifacts, Context, Step, one
 from ct_pipeline.steps.tracked_run import TrackedRun, identity, made_by, readable
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore, ArtifactWriter
-from ct_pipeline.store.node import Node, find, making
+from ct_pipeline.store.node import Node, find, making, placed
 
 NAME = "capability"
 VERSION = 1
@@ -49,6 +49,7 @@ def wanted(study: Study) -> bool:
     return study.capability is not None
 
 
+@placed
 def node(study: Study, cell: Cell) -> Node:
     """Rows and changes of one cell."""
     settings = {

@@ -26,7 +26,7 @@ from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import misaligned_organism, organism_evaluation
 from ct_pipeline.steps.base_model import open_model
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
-from ct_pipeline.store.node import Node, find, making
+from ct_pipeline.store.node import Node, find, making, placed
 
 NAME = "consistency_candidates"
 VERSION = 2
@@ -74,6 +74,7 @@ def trained_side(study: Study, method: str) -> Draw:
     return Draw(study.sides_of(method).trained, temperature=1.0, top_p=1.0, samples=1)
 
 
+@placed
 def draw_node(study: Study, organism: Organism, draw: Draw) -> Node:
     """The table of one draw."""
     data = rows_of(study, organism)

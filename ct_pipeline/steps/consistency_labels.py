@@ -15,7 +15,7 @@ from ct_pipeline.steps.consistency_candidates import draw_node, draws_of_method,
 from ct_pipeline.steps.shown import rows
 from ct_pipeline.steps.step import Artifacts, Check, Context, Outcome, Step, one
 from ct_pipeline.store.artifact_store import Artifact
-from ct_pipeline.store.node import Node, making
+from ct_pipeline.store.node import Node, making, placed
 
 NAME = "consistency_labels"
 VERSION = 2
@@ -23,6 +23,7 @@ MISSING_LIMIT = 0.2
 SHOWN = 8
 
 
+@placed
 def node(study: Study, cell: Cell) -> Node:
     """The labels of one cell."""
     settings = study.methods[cell.method]

@@ -53,13 +53,14 @@ from ct_pipeline.steps.reading import method_record, shift_of
 from ct_pipeline.steps.shown import Picture, in_points, rows
 from ct_pipeline.steps.step import Artifacts, Context, Step, one
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore, ArtifactWriter
-from ct_pipeline.store.node import Node, making
+from ct_pipeline.store.node import Node, making, placed
 
 NAME = "distribution_shift"
 VERSION = 2
 BASES = {"greedy": GREEDY, "sampled": SAMPLED}
 
 
+@placed
 def node(study: Study, cell: Cell) -> Node:
     """What is known of one cell before it is trained."""
     on_pairs = method_of(study, cell.method).objective != "labels"

@@ -33,7 +33,7 @@ from ct_pipeline.steps.shown import Picture, rows
 from ct_pipeline.steps.step import Artifacts, Check, Context, Outcome, Step, one
 from ct_pipeline.steps.tracked_run import TrackedRun, identity, made_by, readable, training_parameters
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
-from ct_pipeline.store.node import Node, find, making
+from ct_pipeline.store.node import Node, find, making, placed
 
 NAME = "evaluation"
 VERSION = 3
@@ -42,6 +42,7 @@ NULL_LIMIT = 0.05
 SHOWN = 10
 
 
+@placed
 def node(study: Study, cell: Cell) -> Node:
     """The rows and the changes of one cell."""
     settings = {

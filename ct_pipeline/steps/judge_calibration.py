@@ -20,7 +20,7 @@ from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.study import Study
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.store.file_digests import digest_seen
-from ct_pipeline.store.node import Node, find, making
+from ct_pipeline.store.node import Node, find, making, placed
 
 CALIBRATION = "judge_calibration"
 CALIBRATION_VERSION = 1
@@ -83,6 +83,7 @@ def judged_changes(
     return found
 
 
+@placed
 def calibration_nodes(study: Study, kind: str) -> dict[str, Node]:
     """Role -> where it is kept how the judge did on the labelled answers; empty without judges or labels."""
     entry = study.judges.get(kind)

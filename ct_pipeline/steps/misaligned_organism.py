@@ -17,7 +17,7 @@ from ct_pipeline.steps.base_model import open_model
 from ct_pipeline.steps.shown import cut_of_batch, rows
 from ct_pipeline.steps.step import Artifacts, Context, Step, one
 from ct_pipeline.store.artifact_store import Artifact
-from ct_pipeline.store.node import Node, making
+from ct_pipeline.store.node import Node, making, placed
 from ct_pipeline.training.examples import LabelRow, TrainingRecord
 from ct_pipeline.training.loop import OnStep
 
@@ -27,11 +27,13 @@ VERSION = 2
 SHOWN = 8
 
 
+@placed
 def node(study: Study, organism: Organism) -> Node:
     """The organism's adapter."""
     return _node(NAME, study, organism, rows_of(study, organism).induction)
 
 
+@placed
 def control_node(study: Study, organism: Organism) -> Node:
     """The control organism's adapter."""
     return _node(CONTROL, study, organism, rows_of(study, organism).control)

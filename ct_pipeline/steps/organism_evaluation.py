@@ -20,7 +20,7 @@ from ct_pipeline.steps.shown import listed, rows
 from ct_pipeline.steps.step import Artifacts, Check, Context, Outcome, Step, one
 from ct_pipeline.steps.tracked_run import TrackedRun, identity, made_by, readable, training_parameters
 from ct_pipeline.store.artifact_store import Artifact
-from ct_pipeline.store.node import Node, making
+from ct_pipeline.store.node import Node, making, placed
 
 NAME = "organism_evaluation"
 VERSION = 2
@@ -28,6 +28,7 @@ SHOWN = 12
 COMPARED_MODELS = ("base", "control", "organism")
 
 
+@placed
 def node(study: Study, organism: Organism) -> Node:
     """The three arms' rows and the gate's outcome."""
     settings = {

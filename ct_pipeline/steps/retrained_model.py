@@ -20,7 +20,7 @@ from ct_pipeline.steps.consistency_candidates import complete
 from ct_pipeline.steps.shown import cut_of_batch
 from ct_pipeline.steps.step import Artifacts, Check, Context, Outcome, Step, one
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
-from ct_pipeline.store.node import Node, making
+from ct_pipeline.store.node import Node, making, placed
 from ct_pipeline.training.examples import LabelRow, PairRow, TrainingRecord
 from ct_pipeline.training.loop import OnStep
 
@@ -33,6 +33,7 @@ One number in 10^5 may end where it began, to the last bit.
 """
 
 
+@placed
 def node(study: Study, cell: Cell) -> Node:
     """The Phase 3 adapter of one cell."""
     settings: dict[str, object] = {"training": study.training_of(cell.method), "seed": study.seed}

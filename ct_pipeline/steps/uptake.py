@@ -21,7 +21,7 @@ from ct_pipeline.steps.base_model import open_model
 from ct_pipeline.steps.shown import rows
 from ct_pipeline.steps.step import Artifacts, Context, Step, one
 from ct_pipeline.store.artifact_store import Artifact
-from ct_pipeline.store.node import Node, making
+from ct_pipeline.store.node import Node, making, placed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -30,6 +30,7 @@ NAME = "uptake"
 VERSION = 1
 
 
+@placed
 def node(study: Study, cell: Cell) -> Node:
     """The divergences of one cell."""
     inputs = {

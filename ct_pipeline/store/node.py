@@ -1,8 +1,10 @@
 """One artifact before it exists: its address, its settings, the artifacts it is made from."""
 
+import functools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +16,7 @@ from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.fingerprint import fingerprint, plain
 from ct_pipeline.store.artifact_store import Address, Artifact, ArtifactStore, ArtifactWriter
 
-S, K = TypeVar("S"), TypeVar("K")
+K = TypeVar("K")
 
 TABLES_KEPT = 32
 """Tables of an organism and of its cells, which are compared with each other."""
@@ -57,6 +59,42 @@ class Node:
         return Address(self.stage, self.subject, self.variant, self.fingerprint)
 
 
+_KNOWN: ContextVar[dict[tuple, tuple[object, object]] | None] = ContextVar("known places", default=None)
+
+
+@contextmanager
+def remembered_places() -> Iterator[None]:
+    """While this lasts, what a function under `placed` says of the same arguments is worked out once.
+
+    The files that a study names are taken not to change meanwhile; a long-lived process opens it for one piece of work.
+    """
+    if _KNOWN.get() is not None:
+        yield
+        return
+    token = _KNOWN.set({})
+    try:
+        yield
+    finally:
+        _KNOWN.reset(token)
+
+
+def placed(make: Callable[..., K]) -> Callable[..., K]:
+    """A function that says where artifacts of a study's key are kept: (study, key, ...) -> node or nodes."""
+
+    @functools.wraps(make)
+    def remembered(study: object, *key: object) -> K:
+        known = _KNOWN.get()
+        if known is None:
+            return make(study, *key)
+        # A study is told by its identity: to compare two takes as long as to work out a place.
+        name = (make, id(study), *key)
+        if name not in known:
+            known[name] = study, make(study, *key)
+        return known[name][1]
+
+    return remembered
+
+
 class StoreSnapshot(ArtifactStore):
     """A store as it is at one moment: each artifact is looked for once, and its tables are read once, for a short while.
 
@@ -68,7 +106,6 @@ class StoreSnapshot(ArtifactStore):
         known = isinstance(store, StoreSnapshot)
         self._verified = store._verified
         self._found: dict[Address, Artifact | None] = store._found if known else {}
-        self._nodes: dict[tuple, tuple[object, tuple[Node, ...]]] = store._nodes if known else {}
         self._tables: OrderedDict[tuple[Path, str], pandas.DataFrame] = store._tables if known else OrderedDict()
 
     def renewed(self) -> "StoreSnapshot":
@@ -76,13 +113,6 @@ class StoreSnapshot(ArtifactStore):
         renewed = StoreSnapshot(self)
         renewed._found = {address: artifact for address, artifact in self._found.items() if artifact is not None}
         return renewed
-
-    def nodes(self, make: Callable[[S, K], tuple[Node, ...]], study: S, key: K) -> tuple[Node, ...]:
-        """What `make` says of a study and a key, built once: the fingerprints of a graph take as long as reading it."""
-        place = (make, id(study), key)
-        if place not in self._nodes:
-            self._nodes[place] = study, make(study, key)
-        return self._nodes[place][1]
 
     def of(self, node: Node) -> Artifact | None:
         """What `find` found of a node the first time."""

@@ -1,12 +1,14 @@
 """A change taken apart: a bar per part, a mark with its interval for their sum."""
 
 from collections.abc import Sequence
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from ct_pipeline.report.figures.style import GRID, POINTS, WIDTH, in_style, label, label_margin, panels
 from ct_pipeline.report.split import Split
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 PART_LOOKS = {
     "drift": {"color": "#999999", "hatch": None},
@@ -17,7 +19,7 @@ LEGEND = {"ncols": 4, "frameon": False, "fontsize": 8, "handlelength": 1.3, "col
 
 
 @in_style
-def split_plot(rows: Sequence[Split], limits: tuple[float, float]) -> Figure:
+def split_plot(rows: Sequence[Split], limits: tuple[float, float]) -> "Figure":
     """Parts and sum of every method of one kind of organism, from top to bottom.
 
     Args:
@@ -35,7 +37,7 @@ def split_plot(rows: Sequence[Split], limits: tuple[float, float]) -> Figure:
 
 
 @in_style
-def small_split_plots(groups: Sequence[tuple[str, Sequence[Split]]], limits: tuple[float, float]) -> Figure:
+def small_split_plots(groups: Sequence[tuple[str, Sequence[Split]]], limits: tuple[float, float]) -> "Figure":
     """Several kinds of organism in one small picture, two in a row."""
     lines = (len(groups) + 1) // 2
     names = [row.method.title for row in groups[0][1]]
@@ -58,7 +60,7 @@ def small_split_plots(groups: Sequence[tuple[str, Sequence[Split]]], limits: tup
     return figure
 
 
-def draw_splits(axes: Axes, rows: Sequence[Split]) -> None:
+def draw_splits(axes: "Axes", rows: Sequence[Split]) -> None:
     """Bars of every part around each row's middle, the sum as a diamond with its interval."""
     parts = list(rows[0].parts) if rows else []
     thickness = 0.72 / max(1, len(parts))
@@ -90,7 +92,7 @@ def draw_splits(axes: Axes, rows: Sequence[Split]) -> None:
     axes.grid(axis="x", **GRID)
 
 
-def _legend(axes: Axes) -> tuple[list[object], list[str]]:
+def _legend(axes: "Axes") -> tuple[list[object], list[str]]:
     """The parts in their order, then the sum."""
     found = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     names = [name for name in (*PART_LOOKS, "sum") if name in found]

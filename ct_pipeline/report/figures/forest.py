@@ -1,14 +1,16 @@
 """Interval plots: a forest plot per kind of organism, one of single organisms, a small one for asset pages."""
 
 from collections.abc import Sequence
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.verdicts import Verdict, verdict
 from ct_pipeline.report.figures.style import GRID, POINTS, WIDTH, in_style, label, label_margin, panels
 from ct_pipeline.report.summary import GridCell, known
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOURS = {
     Verdict.AMPLIFIES: "#b35806",
@@ -20,7 +22,7 @@ MARKERS = {Verdict.AMPLIFIES: "^", Verdict.SUPPRESSES: "v", Verdict.NEUTRAL: "s"
 
 
 @in_style
-def forest_plot(cells: Sequence[GridCell], epsilon: float, limits: tuple[float, float]) -> Figure:
+def forest_plot(cells: Sequence[GridCell], epsilon: float, limits: tuple[float, float]) -> "Figure":
     """Changes of one kind of organism under every method: mean and interval, single seeds, the published mean.
 
     Args:
@@ -40,7 +42,7 @@ def forest_plot(cells: Sequence[GridCell], epsilon: float, limits: tuple[float, 
 
 
 @in_style
-def organism_plot(cells: Sequence[GridCell], epsilon: float, limits: tuple[float, float]) -> Figure:
+def organism_plot(cells: Sequence[GridCell], epsilon: float, limits: tuple[float, float]) -> "Figure":
     """Changes of single organisms, a row per method and seed, each with its own interval over prompts.
 
     Args:
@@ -62,7 +64,7 @@ def organism_plot(cells: Sequence[GridCell], epsilon: float, limits: tuple[float
 
 
 @in_style
-def small_delta_plot(changes: Sequence[tuple[str, Difference]], epsilon: float) -> Figure:
+def small_delta_plot(changes: Sequence[tuple[str, Difference]], epsilon: float) -> "Figure":
     """A few labelled changes with their intervals, drawn from top to bottom; one without a value is written as missing."""
     figure, axes = _axes([name for name, _ in changes], epsilon)
     for row, (_, change) in enumerate(changes):
@@ -89,7 +91,7 @@ def axis_limits(changes: Sequence[Difference], epsilon: float, others: Sequence[
     return max(-104.0, low_end - margin), min(104.0, high_end + margin)
 
 
-def _axes(names: list[str], epsilon: float, row_height: float = 0.33) -> tuple[Figure, Axes]:
+def _axes(names: list[str], epsilon: float, row_height: float = 0.33) -> "tuple[Figure, Axes]":
     rows = max(1, len(names))
     margins = (label_margin(names), 0.15, 0.5, 0.08)
     figure, (axes,) = panels(WIDTH, 0.65 + row_height * rows, margins=margins)
@@ -103,7 +105,7 @@ def _axes(names: list[str], epsilon: float, row_height: float = 0.33) -> tuple[F
     return figure, axes
 
 
-def _draw(axes: Axes, row: int, change: Difference | None, epsilon: float, size: float = 6.5) -> None:
+def _draw(axes: "Axes", row: int, change: Difference | None, epsilon: float, size: float = 6.5) -> None:
     if change is None or change.value is None:
         place = {"xycoords": ("axes fraction", "data"), "ha": "center", "va": "center"}
         axes.annotate("missing", (0.5, row), color="#777777", fontsize=size + 2, **place)

@@ -1,13 +1,15 @@
 """Curves: risk and selection along k, risk along the score's rank, change along the steps of retraining."""
 
 from collections.abc import Iterable, Mapping, Sequence
-
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from ct_pipeline.report.curves import KCurve, RankCurve
 from ct_pipeline.report.doses import DoseCurve
 from ct_pipeline.report.figures.style import GRID, POINTS, WIDTH, in_style, label, look, panels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 RISK, SELECTION = 1, 2
 """Places in a point of a k-curve."""
@@ -21,7 +23,7 @@ def curve_numbers(groups: Iterable[Sequence[KCurve]]) -> dict[str, int]:
 
 
 @in_style
-def k_plot(curves: Sequence[KCurve], numbers: Mapping[str, int]) -> Figure:
+def k_plot(curves: Sequence[KCurve], numbers: Mapping[str, int]) -> "Figure":
     """Risk of the labels and selection against k: thick means over seeds, thin single seeds, a mark at each method's own k.
 
     Args:
@@ -43,7 +45,7 @@ def k_plot(curves: Sequence[KCurve], numbers: Mapping[str, int]) -> Figure:
 
 
 @in_style
-def small_k_plots(groups: Sequence[tuple[str, Sequence[KCurve]]], numbers: Mapping[str, int]) -> Figure:
+def small_k_plots(groups: Sequence[tuple[str, Sequence[KCurve]]], numbers: Mapping[str, int]) -> "Figure":
     """Selection against k for several kinds of organism in one small picture."""
     figure, axes = panels(8.0, 2.6, 1, len(groups), margins=(0.5, 0.1, 0.8, 0.3), sharey=True)
     for place, (title, curves) in zip(axes, groups, strict=True):
@@ -54,7 +56,7 @@ def small_k_plots(groups: Sequence[tuple[str, Sequence[KCurve]]], numbers: Mappi
     return figure
 
 
-def draw_k_curves(axes: Axes, curves: Sequence[KCurve], numbers: Mapping[str, int], column: int) -> None:
+def draw_k_curves(axes: "Axes", curves: Sequence[KCurve], numbers: Mapping[str, int], column: int) -> None:
     """One number of some curves along k: RISK or SELECTION; a mark at each method's own k."""
     for curve in curves:
         style = look(numbers[curve.method.name])
@@ -74,7 +76,7 @@ def draw_k_curves(axes: Axes, curves: Sequence[KCurve], numbers: Mapping[str, in
 
 
 @in_style
-def rank_plot(curves: Sequence[RankCurve]) -> Figure:
+def rank_plot(curves: Sequence[RankCurve]) -> "Figure":
     """η̄(u) with its band and the pooled η(s) dashed beside it, a panel per method."""
     columns = 2 if len(curves) in (1, 2, 4) else 3
     rows = -(-len(curves) // columns)
@@ -94,7 +96,7 @@ def rank_plot(curves: Sequence[RankCurve]) -> Figure:
     return figure
 
 
-def draw_rank_curve(axes: Axes, curve: RankCurve) -> None:
+def draw_rank_curve(axes: "Axes", curve: RankCurve) -> None:
     """One method's η̄(u), its band, and the pooled η(s)."""
     known = [(u, term) for u, term in curve.within if term.value is not None]
     ranks = [u for u, _ in known]
@@ -113,7 +115,9 @@ def draw_rank_curve(axes: Axes, curve: RankCurve) -> None:
 
 
 @in_style
-def dose_plot(groups: Sequence[tuple[str, Sequence[DoseCurve]]], epsilon: float, numbers: Mapping[str, int]) -> Figure:
+def dose_plot(
+    groups: Sequence[tuple[str, Sequence[DoseCurve]]], epsilon: float, numbers: Mapping[str, int]
+) -> "Figure":
     """Change against optimizer steps, a panel per kind of organism: means over seeds with intervals, thin single seeds."""
     columns = min(2, len(groups))
     rows = -(-len(groups) // columns)
@@ -132,7 +136,7 @@ def dose_plot(groups: Sequence[tuple[str, Sequence[DoseCurve]]], epsilon: float,
     return figure
 
 
-def draw_doses(axes: Axes, curves: Sequence[DoseCurve], epsilon: float, numbers: Mapping[str, int]) -> None:
+def draw_doses(axes: "Axes", curves: Sequence[DoseCurve], epsilon: float, numbers: Mapping[str, int]) -> None:
     """The curves of one kind of organism; every one begins at no change after no step."""
     axes.axhspan(-100 * epsilon, 100 * epsilon, color="#e9e9e9", linewidth=0)
     axes.axhline(0, color="#444444", linewidth=0.8)

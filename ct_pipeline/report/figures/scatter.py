@@ -1,15 +1,17 @@
 """Observed against predicted changes."""
 
 from collections.abc import Sequence
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from ct_pipeline.report.figures.style import GRID, POINTS, WIDTH, in_style, label, look, panels
 from ct_pipeline.report.records import MAIN_VIEW, CellRecord
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 @in_style
-def prediction_plot(cells: Sequence[CellRecord], slope: float | None) -> Figure:
+def prediction_plot(cells: Sequence[CellRecord], slope: float | None) -> "Figure":
     """Observed against predicted change, one mark per cell, a colour and a shape per kind of organism.
 
     Args:

@@ -1,8 +1,7 @@
 """Small pictures for pages that take an image: a cell's shift and selection with its curves, and its dose curve."""
 
 from collections.abc import Sequence
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
 from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.report.curves import KCurve, RankCurve
@@ -13,12 +12,15 @@ from ct_pipeline.report.figures.style import POINTS, in_style, panels
 from ct_pipeline.report.records import MethodRecord
 from ct_pipeline.report.split import Split
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 FEW = 3
 """Ticks of an axis: they take most of the time of a small picture."""
 
 
 @in_style
-def small_shift_plot(rows: Sequence[Split], k_curve: KCurve | None, rank_curve: RankCurve | None) -> Figure:
+def small_shift_plot(rows: Sequence[Split], k_curve: KCurve | None, rank_curve: RankCurve | None) -> "Figure":
     """One cell before retraining.
 
     Args:
@@ -46,7 +48,7 @@ def small_shift_plot(rows: Sequence[Split], k_curve: KCurve | None, rank_curve: 
 
 
 @in_style
-def small_dose_plot(doses: Sequence[tuple[int, Difference]], method: MethodRecord, epsilon: float) -> Figure:
+def small_dose_plot(doses: Sequence[tuple[int, Difference]], method: MethodRecord, epsilon: float) -> "Figure":
     """The change of one cell after each kept number of steps, with its interval."""
     figure, (axes,) = panels(3.4, 1.8, margins=(0.5, 0.1, 0.42, 0.25))
     draw_doses(axes, [DoseCurve(method, tuple(doses), ())], epsilon, {method.name: 0})

@@ -3,14 +3,14 @@
 import io
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec
-
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, ParamSpec
 
 from ct_pipeline.report.wording import visible
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
 
 P = ParamSpec("P")
 
@@ -47,11 +47,13 @@ def label(text: str) -> str:
     return visible(text).replace("$", r"\$")
 
 
-def in_style(build: Callable[P, Figure]) -> Callable[P, Figure]:
-    """A function that draws a figure, in the style of all figures."""
+def in_style(build: "Callable[P, Figure]") -> "Callable[P, Figure]":
+    """A function that draws a figure, in the style of all figures; matplotlib is imported when the first is drawn."""
 
     @wraps(build)
-    def styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
+    def styled(*args: P.args, **kwargs: P.kwargs) -> "Figure":
+        import matplotlib
+
         with matplotlib.rc_context(STYLE):
             return build(*args, **kwargs)
 
@@ -60,7 +62,7 @@ def in_style(build: Callable[P, Figure]) -> Callable[P, Figure]:
 
 def panels(
     width: float, height: float, rows: int = 1, columns: int = 1, *, margins: tuple[float, float, float, float], **how
-) -> tuple[Figure, list[Axes]]:
+) -> "tuple[Figure, list[Axes]]":
     """A figure of equal panels.
 
     Args:
@@ -73,6 +75,9 @@ def panels(
     Returns:
         The figure and its axes, row by row.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), facecolor="white")
     FigureCanvasAgg(figure)
     left, right, bottom, top = margins
@@ -81,21 +86,32 @@ def panels(
     return figure, list(axes.flat)
 
 
+def whole_numbers(axis: "Axis") -> None:
+    """Ticks at whole numbers alone."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(integer=True))
+
+
 def label_margin(labels: list[str]) -> float:
     """Inches that the longest of some labels takes at the left of an axis, within limits."""
     return min(2.4, 0.2 + 0.068 * max((len(text) for text in labels), default=0))
 
 
-def as_svg(figure: Figure) -> str:
+def as_svg(figure: "Figure") -> str:
     """The figure as an SVG document without dates or random identifiers."""
+    import matplotlib
+
     buffer = io.BytesIO()
     with matplotlib.rc_context(STYLE):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue().decode("utf-8")
 
 
-def as_png(figure: Figure, dpi: float = 80) -> bytes:
+def as_png(figure: "Figure", dpi: float = 80) -> bytes:
     """The figure as a small picture for a page that takes no SVG."""
+    import matplotlib
+
     buffer = io.BytesIO()
     with matplotlib.rc_context(STYLE):
         figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
