@@ -1,4 +1,4 @@
-"""Stage 1: the base model; the tiny world's is packaged or pretrained here, a Hugging Face model is named and pinned."""
+"""The base model; the tiny world's is packaged or pretrained here, a Hugging Face model is named and pinned."""
 
 import dataclasses
 from collections.abc import Mapping

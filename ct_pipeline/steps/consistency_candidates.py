@@ -1,4 +1,4 @@
-"""Stage 4: everything an organism says that a method may keep; each distinct draw once, each score asked for once.
+"""Everything an organism says that a method may keep; each distinct draw once, each score asked for once.
 
 After this stage labels are pure functions of these tables, and the methods are paired: same candidates, another selection.
 """

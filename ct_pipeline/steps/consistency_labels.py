@@ -1,4 +1,4 @@
-"""Stage 5: what one method keeps of the candidates; a pure function of their table."""
+"""What one method keeps of the candidates; a pure function of their table."""
 
 from collections.abc import Mapping
 from typing import Any

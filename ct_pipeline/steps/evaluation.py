@@ -1,4 +1,4 @@
-"""Stage 7: the retrained model on the organism's own evaluation prompts, and the change, paired by prompt."""
+"""The retrained model on the organism's own evaluation prompts, and the change, paired by prompt."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Stage 2: the organism (Phase 1) and its control: the same adapter budget on misaligned and on clean rows."""
+"""The organism (Phase 1) and its control: the same adapter budget on misaligned and on clean rows."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Stage 3: base model, control and organism on the same prompts, and the induction gate."""
+"""Base model, control and organism on the same prompts, and the induction gate."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Stage 6 (Phase 3): the organism trained on one method's labels, or by its consistency loss on clean and wrapped prompts."""
+"""Phase 3: the organism trained on one method's labels, or by its consistency loss on clean and wrapped prompts."""
 
 import dataclasses
 from collections.abc import Mapping
