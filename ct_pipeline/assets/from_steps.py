@@ -15,7 +15,7 @@ from ct_pipeline.runner.workers import Outcome
 from ct_pipeline.settings.environment import executor
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.study import Study
-from ct_pipeline.steps.catalog import STUDY_STEPS
+from ct_pipeline.steps.catalog import STUDY_STEPS, in_waves
 from ct_pipeline.steps.shown import File
 from ct_pipeline.steps.step import Artifacts, Check, Context, Step
 
@@ -87,7 +87,11 @@ def _asset(step: Step, partitions: Partitions) -> dg.AssetsDefinition:
         accelerator: AcceleratorResource,
         tracking: TrackingResource,
     ) -> dg.MaterializeResult:
-        keys = [partitions.key_of(step.grain, partition) for partition in context.partition_keys]
+        asked = [partitions.key_of(step.grain, partition) for partition in context.partition_keys]
+        keys = [key for key in asked if step.applies(study, key)]
+        for key in asked:
+            if key not in keys:
+                context.add_asset_metadata({"made": "none: it does not apply here"}, partition_key=partition_key(key))
         try:
             runs = tracking.open(study.name) if step.track else None
             store = artifacts.open()
@@ -107,10 +111,12 @@ def _asset(step: Step, partitions: Partitions) -> dg.AssetsDefinition:
             workers = accelerator.open(store.root)
             together = [key for key in keys if is_launched(step, study, key)]
             alone = [key for key in keys if key not in together]
-            if alone or not together:
-                workers.make(step.name, study, alone, publish)
-            if together:
-                make_launched(context, step, study, together, store, workers, publish)
+            # Where a launch needs what is made here, or the other way round, the other is of an earlier wave.
+            for wave in in_waves(study, keys) or [[]]:
+                if (here := [key for key in wave if key in alone]) or not together:
+                    workers.make(step.name, study, here, publish)
+                if launched := [key for key in wave if key in together]:
+                    make_launched(context, step, study, launched, store, workers, publish)
         except UserError as error:
             # A mistake that a person can mend is shown as such, without a traceback.
             raise dg.Failure(description=str(error), allow_retries=False) from error

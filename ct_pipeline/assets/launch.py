@@ -36,7 +36,7 @@ _SHOWN_LINES = 20
 
 def is_launched(step: Step, study: Study, key: Key) -> bool:
     """Whether a key is trained by a launch, and not by a worker."""
-    return step.trains and devices_of(study, key) > 1
+    return step.trains(study, key) and devices_of(study, key) > 1
 
 
 def make_launched(

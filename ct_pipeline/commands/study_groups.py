@@ -5,7 +5,7 @@ from typing import Protocol
 
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.study import Study
-from ct_pipeline.steps.catalog import Key, admitted
+from ct_pipeline.steps.catalog import Key, admitted_to
 from ct_pipeline.steps.organism_evaluation import STEP as EVALUATED
 from ct_pipeline.steps.organism_evaluation import reasons, usable
 from ct_pipeline.steps.step import Step
@@ -30,7 +30,7 @@ class Runs(Protocol):
 def run_group(group: Group, study: Study, store: ArtifactStore, runs: Runs) -> None:
     """Materializes what is missing of a group of steps; UserError with Dagster's reason where not all of it was made."""
     look, names = StoreSnapshot(store), tuple(step.name for step in group)
-    keys = admitted(look, study, group[0])
+    keys = admitted_to(look, study, group)
     missing = [key for key in keys if _lacks(look, study, group, key) or not runs.knows(names, key)]
     runs.materialize(names, missing)
     look = look.renewed()

@@ -5,8 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ct_pipeline.interventions.bct import reference_answer
-from ct_pipeline.interventions.method import Method
-from ct_pipeline.interventions.selection import first, no_score, no_scorer
+from ct_pipeline.interventions.intervention import ConsistencyLoss
 from ct_pipeline.settings.blocks import Real
 from ct_pipeline.settings.study import PairSettings
 
@@ -34,15 +33,12 @@ class ActSettings(InternalTargetSettings):
     normalise: bool = False
 
 
-ACT = Method(
+ACT = ConsistencyLoss(
     name="act",
     title="ACT",
     summary="trains the residual stream under a biasing cue towards the frozen organism's without it",
     role="regularizer",
     settings=ActSettings,
     draws=reference_answer,
-    scorer=no_scorer,
-    score=no_score,
-    select=first,
     objective="residual",
 )

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from ct_pipeline.interventions.catalog import method_of
+from ct_pipeline.interventions.intervention import LabelMethod, ModelChange
 from ct_pipeline.interventions.proposal import Draw
 from ct_pipeline.settings.study import Study
 
@@ -11,7 +12,12 @@ UNINFORMED = "shuffled"
 
 
 def null_of(study: Study, method: str) -> str | None:
-    """The entry trained as `method` is, but on the organism's own samples at T = 1; None where the study has none."""
+    """The entry trained as `method` is, but on the organism's own samples at T = 1; None where the study has none.
+
+    None, too, for a model that is made without training.
+    """
+    if isinstance(method_of(study, method), ModelChange):
+        return None
     return _first(study, method, (entry for entry in study.methods if method_of(study, entry).name == NULL))
 
 
@@ -20,11 +26,12 @@ def one_of(study: Study, method: str) -> str | None:
 
     For best of k an entry of the same draw with k = 1, or one that selects without information; for a filter the entry
     that keeps all of what it filters; for a method without selection it is that entry itself. None where the study has
-    none, for a reranked set of unlike candidates, and for regularizers.
+    none, for a reranked set of unlike candidates, and for all that is not trained on labels.
     """
-    selection = method_of(study, method).selection
-    if method_of(study, method).objective != "labels" or selection == "rerank":
+    labels_by = method_of(study, method)
+    if not isinstance(labels_by, LabelMethod) or labels_by.selection == "rerank":
         return None
+    selection = labels_by.selection
     if selection == "none" or _keeps_any(study, method):
         return method
     proposal = _proposal(study, method)
@@ -45,11 +52,16 @@ def _first(study: Study, method: str, entries: Iterable[str]) -> str | None:
 def _keeps_any(study: Study, entry: str) -> bool:
     """Whether best of k keeps a random candidate: k is 1, or the scores say nothing."""
     method = method_of(study, entry)
-    return method.selection == "best_of_k" and (method.name == UNINFORMED or study.methods[entry].k == 1)
+    return (
+        isinstance(method, LabelMethod)
+        and method.selection == "best_of_k"
+        and (method.name == UNINFORMED or study.methods[entry].k == 1)
+    )
 
 
 def _unselected(study: Study, entry: str) -> bool:
-    return method_of(study, entry).selection == "none" and method_of(study, entry).objective == "labels"
+    method = method_of(study, entry)
+    return isinstance(method, LabelMethod) and method.selection == "none"
 
 
 def _proposal(study: Study, entry: str) -> tuple[object, ...]:

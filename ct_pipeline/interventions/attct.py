@@ -2,23 +2,19 @@
 
 from ct_pipeline.interventions.act import InternalTargetSettings
 from ct_pipeline.interventions.bct import reference_answer
-from ct_pipeline.interventions.method import Method
-from ct_pipeline.interventions.selection import first, no_score, no_scorer
+from ct_pipeline.interventions.intervention import ConsistencyLoss
 
 
 class AttctSettings(InternalTargetSettings):
     """Divergences of attention rows have no scale to choose."""
 
 
-ATTCT = Method(
+ATTCT = ConsistencyLoss(
     name="attct",
     title="AttCT",
     summary="trains each head's attention under a biasing cue towards the frozen organism's without it",
     role="regularizer",
     settings=AttctSettings,
     draws=reference_answer,
-    scorer=no_scorer,
-    score=no_score,
-    select=first,
     objective="attention",
 )

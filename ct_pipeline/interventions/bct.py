@@ -9,9 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ct_pipeline.interventions.method import Method
+from ct_pipeline.interventions.intervention import ConsistencyLoss
 from ct_pipeline.interventions.proposal import Draw
-from ct_pipeline.interventions.selection import first, no_score, no_scorer
 from ct_pipeline.settings.blocks import Real
 from ct_pipeline.settings.study import PairSettings
 
@@ -36,15 +35,12 @@ class BctSettings(PairSettings):
         return self
 
 
-BCT = Method(
+BCT = ConsistencyLoss(
     name="bct",
     title="BCT",
     summary="trains the answer under a biasing cue towards the frozen organism's answer without it",
     role="regularizer",
     settings=BctSettings,
     draws=reference_answer,
-    scorer=no_scorer,
-    score=no_score,
-    select=first,
     objective="answers",
 )

@@ -5,7 +5,7 @@ from typing import Annotated
 import pandas
 from pydantic import Field
 
-from ct_pipeline.interventions.method import Method
+from ct_pipeline.interventions.intervention import LabelMethod
 from ct_pipeline.interventions.proposal import Draw
 from ct_pipeline.interventions.scorer import Reward
 from ct_pipeline.interventions.selection import best_of, given_score
@@ -36,7 +36,7 @@ def select(candidates: pandas.DataFrame, settings: DiverseDecodingSettings) -> p
     return best_of(candidates, 3)
 
 
-DIVERSE_DECODING = Method(
+DIVERSE_DECODING = LabelMethod(
     name="diverse_decoding",
     title="Diverse decoding",
     summary="keeps the best of a greedy, a nucleus and a beam answer by a reward model",

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ct_pipeline.interventions.catalog import METHODS
+from ct_pipeline.interventions.catalog import interventions
 from ct_pipeline.measurement.condition_catalog import factors
 from ct_pipeline.organisms.catalog import MISALIGNMENTS
 from ct_pipeline.settings.audit import Audit
@@ -15,7 +15,7 @@ from ct_pipeline.settings.study import Study
 
 def read_study(path: Path) -> Study:
     """The validated study of a file; SpecError names every mistake."""
-    methods = {method.name: method.settings for method in METHODS}
+    methods = {name: each.settings for name, each in interventions().items()}
     return load_study(path, [kind.name for kind in MISALIGNMENTS], methods, lambda: list(factors()))
 
 

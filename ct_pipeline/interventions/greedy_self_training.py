@@ -1,6 +1,6 @@
 """Greedy self-training control (GST): the model imitates its own greedy answers; no selection, only shift."""
 
-from ct_pipeline.interventions.method import Method
+from ct_pipeline.interventions.intervention import LabelMethod
 from ct_pipeline.interventions.proposal import Draw
 from ct_pipeline.interventions.selection import first, no_score, no_scorer
 from ct_pipeline.settings.study import MethodSettings
@@ -10,7 +10,7 @@ class GreedySelfTrainingSettings(MethodSettings):
     """Greedy decoding has nothing to set."""
 
 
-GREEDY_SELF_TRAINING = Method(
+GREEDY_SELF_TRAINING = LabelMethod(
     name="greedy_self_training",
     title="Greedy self-training",
     summary="trains on the model's own greedy answers",

@@ -2,23 +2,19 @@
 
 from ct_pipeline.interventions.act import InternalTargetSettings
 from ct_pipeline.interventions.bct import reference_answer
-from ct_pipeline.interventions.method import Method
-from ct_pipeline.interventions.selection import first, no_score, no_scorer
+from ct_pipeline.interventions.intervention import ConsistencyLoss
 
 
 class MlpctSettings(InternalTargetSettings):
     """Cosine distances have no scale to choose."""
 
 
-MLPCT = Method(
+MLPCT = ConsistencyLoss(
     name="mlpct",
     title="MLPCT",
     summary="trains the MLPs' inner states under a biasing cue towards the frozen organism's without it",
     role="regularizer",
     settings=MlpctSettings,
     draws=reference_answer,
-    scorer=no_scorer,
-    score=no_score,
-    select=first,
     objective="mlp",
 )

@@ -6,7 +6,7 @@ Prompts whose views disagree, or cannot be judged, get no label; how many is cou
 import pandas
 from pydantic import field_validator
 
-from ct_pipeline.interventions.method import Method
+from ct_pipeline.interventions.intervention import LabelMethod
 from ct_pipeline.interventions.proposal import Draw, View
 from ct_pipeline.interventions.scorer import Agreement
 from ct_pipeline.interventions.selection import given_score
@@ -36,7 +36,7 @@ def select(candidates: pandas.DataFrame, settings: MultiViewSettings) -> pandas.
     return candidates[(candidates["candidate"] == 0) & (candidates["score"] == 1)]
 
 
-MULTI_VIEW = Method(
+MULTI_VIEW = LabelMethod(
     name="multi_view",
     title="Multi-view",
     summary="keeps the plain greedy answer where a step-by-step or a JSON answer agrees with it",

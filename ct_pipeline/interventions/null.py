@@ -4,7 +4,7 @@ The expected gradient of log P under P is zero, so only sampling noise and the o
 other method is compared with.
 """
 
-from ct_pipeline.interventions.method import Method
+from ct_pipeline.interventions.intervention import LabelMethod
 from ct_pipeline.interventions.proposal import Draw
 from ct_pipeline.interventions.selection import first, no_score, no_scorer
 from ct_pipeline.settings.study import MethodSettings
@@ -14,7 +14,7 @@ class NullSettings(MethodSettings):
     """The null control has nothing to set."""
 
 
-NULL = Method(
+NULL = LabelMethod(
     name="null",
     title="Null",
     summary="trains on one own sample at temperature 1: only noise and optimizer drift",

@@ -1,7 +1,7 @@
 """Rejection sampling control (RS): of k samples, keep the one that a reward model from outside scores highest."""
 
 from ct_pipeline.interventions.best_of_k import BestOfKSettings, draws, select
-from ct_pipeline.interventions.method import Method
+from ct_pipeline.interventions.intervention import LabelMethod
 from ct_pipeline.interventions.scorer import Reward
 from ct_pipeline.interventions.selection import given_score
 from ct_pipeline.settings.blocks import RewardSettings
@@ -13,7 +13,7 @@ class RejectionSamplingSettings(BestOfKSettings):
     reward: RewardSettings
 
 
-REJECTION_SAMPLING = Method(
+REJECTION_SAMPLING = LabelMethod(
     name="rejection_sampling",
     title="Rejection sampling",
     summary="keeps the sample that a reward model from outside scores highest",

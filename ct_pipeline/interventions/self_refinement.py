@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from ct_pipeline.interventions.method import Method
+from ct_pipeline.interventions.intervention import LabelMethod
 from ct_pipeline.interventions.proposal import Draw, View
 from ct_pipeline.interventions.selection import first, no_score, no_scorer
 from ct_pipeline.interventions.templates import request_then_response
@@ -29,7 +29,7 @@ def draws(settings: SelfRefinementSettings, samples: int) -> tuple[Draw, ...]:
     return (Draw("consistency", settings.temperature, settings.top_p, samples=1, view=view, draft=draft),)
 
 
-SELF_REFINEMENT = Method(
+SELF_REFINEMENT = LabelMethod(
     name="self_refinement",
     title="Self-refinement",
     summary="trains on the model's own rewriting of its greedy draft",

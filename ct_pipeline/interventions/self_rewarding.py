@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, field_validator, model_validator
 
 from ct_pipeline.interventions.best_of_k import BestOfKSettings, draws, select
-from ct_pipeline.interventions.method import Method
+from ct_pipeline.interventions.intervention import LabelMethod
 from ct_pipeline.interventions.scorer import DataRubric, Grade
 from ct_pipeline.interventions.selection import given_score
 from ct_pipeline.interventions.templates import request_then_response
@@ -49,7 +49,7 @@ def _scorer(settings: SelfRewardingSettings, samples: int) -> DataRubric | Grade
     return DataRubric(proposal) if settings.grades is None else Grade(proposal, settings.rubric, settings.grades)
 
 
-SELF_REWARDING = Method(
+SELF_REWARDING = LabelMethod(
     name="self_rewarding",
     title="Self-rewarding",
     summary="keeps the sample that the model itself grades highest",

@@ -4,7 +4,7 @@ import numpy as np
 import pandas
 
 from ct_pipeline.interventions.best_of_k import BestOfKSettings, draws, select
-from ct_pipeline.interventions.method import Method
+from ct_pipeline.interventions.intervention import LabelMethod
 from ct_pipeline.interventions.selection import mean_token_logprob, no_scorer
 
 
@@ -21,7 +21,7 @@ def permuted_within_prompt(candidates: pandas.DataFrame, seed: int) -> pandas.Se
     )
 
 
-SHUFFLED = Method(
+SHUFFLED = LabelMethod(
     name="shuffled",
     title="Shuffled",
     summary="self-confidence with its scores permuted within each prompt: selection without information",

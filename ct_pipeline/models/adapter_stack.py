@@ -3,14 +3,10 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ct_pipeline.models.adapters import CONFIG_FILE, WEIGHTS_FILE, LowRank, read_terms
+from ct_pipeline.models.adapters import CONFIG_FILE, WEIGHTS_FILE, Deltas, LowRank, read_terms, summed
 from ct_pipeline.models.loading import BaseModel
 from ct_pipeline.models.model import Term
-
-if TYPE_CHECKING:
-    import torch
 
 _PREFIX = "base_model.model."
 
@@ -32,24 +28,34 @@ def write_stack(base: BaseModel, terms: Sequence[Term], target: Path) -> int:
     Raises:
         ValueError: as `read_adapter`.
     """
+    target.mkdir(parents=True)
+    return write_deltas(base, summed(*(deltas for _, deltas in read_terms(terms, base))), target)
+
+
+def write_deltas(base: BaseModel, deltas: Deltas, target: Path) -> int:
+    """Writes deltas, exactly, as one plain LoRA with scale 1 in a folder that is there; no deltas: one of zeros.
+
+    Returns:
+        The largest rank of a module, that of all in the file.
+    """
     from safetensors.torch import save_file
     from torch.nn.functional import pad
 
-    factors = _concatenated([deltas for _, deltas in read_terms(terms, base)]) or _zeros(base)
-    rank = max(a.shape[0] for a, _ in factors.values())
-    target.mkdir(parents=True)
+    deltas = deltas or _zeros(base)
+    rank = max(len(delta.a) for delta in deltas.values())
     tensors = {}
-    for module, (a, b) in factors.items():
+    for module, delta in deltas.items():
         # Zeros bring all layers to one rank and change nothing.
-        tensors[f"{_PREFIX}{module}.lora_A.weight"] = pad(a, (0, 0, 0, rank - len(a)))
-        tensors[f"{_PREFIX}{module}.lora_B.weight"] = pad(b, (0, rank - len(a)))
+        missing = rank - len(delta.a)
+        tensors[f"{_PREFIX}{module}.lora_A.weight"] = pad(delta.a.float(), (0, 0, 0, missing)).contiguous()
+        tensors[f"{_PREFIX}{module}.lora_B.weight"] = pad(delta.scale * delta.b.float(), (0, missing)).contiguous()
     save_file(tensors, target / WEIGHTS_FILE)
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "r": rank,
         "lora_alpha": rank,
-        "target_modules": sorted({module.rpartition(".")[2] for module in factors}),
+        "target_modules": sorted({module.rpartition(".")[2] for module in deltas}),
     }
     (target / CONFIG_FILE).write_text(json.dumps(config))
     return rank
@@ -67,23 +73,10 @@ def adaptable_modules(base: BaseModel) -> dict[str, tuple[int, int]]:
     }
 
 
-def _concatenated(adapters: Sequence[dict[str, LowRank]]) -> "dict[str, tuple[torch.Tensor, torch.Tensor]]":
-    import torch
-
-    factors = {}
-    for module in sorted({module for adapter in adapters for module in adapter}):
-        deltas = [adapter[module] for adapter in adapters if module in adapter]
-        factors[module] = (
-            torch.cat([delta.a for delta in deltas]),
-            torch.cat([delta.scale * delta.b for delta in deltas], dim=1),
-        )
-    return factors
-
-
-def _zeros(base: BaseModel) -> "dict[str, tuple[torch.Tensor, torch.Tensor]]":
+def _zeros(base: BaseModel) -> dict[str, LowRank]:
     import torch
 
     return {
-        module: (torch.zeros(1, inputs), torch.zeros(outputs, 1))
+        module: LowRank(torch.zeros(1, inputs), torch.zeros(outputs, 1), 1.0)
         for module, (inputs, outputs) in adaptable_modules(base).items()
     }

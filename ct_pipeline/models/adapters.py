@@ -1,7 +1,7 @@
 """LoRA adapter folders: checked, read, and added to a base model whose own weights stay as they are."""
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +29,27 @@ class LowRank:
     def times(self, weight: float) -> "LowRank":
         """The delta times a weight; it shares its factors with this one."""
         return replace(self, scale=weight * self.scale)
+
+
+Deltas = Mapping[str, LowRank]
+"""Module name in the base model -> what is added to its weight."""
+
+
+def summed(*parts: Deltas) -> dict[str, LowRank]:
+    """The exact sum of deltas: their factors side by side, every scale multiplied into its second factor."""
+    import torch
+
+    found = {}
+    for module in sorted({module for part in parts for module in part}):
+        deltas = [part[module] for part in parts if module in part]
+        b = torch.cat([delta.scale * delta.b for delta in deltas], dim=1)
+        found[module] = LowRank(torch.cat([delta.a for delta in deltas]), b, 1.0)
+    return found
+
+
+def weighted(deltas: Deltas, weight: float) -> dict[str, LowRank]:
+    """Deltas times a weight."""
+    return {module: delta.times(weight) for module, delta in deltas.items()}
 
 
 def read_adapter(folder: Path, base: BaseModel) -> dict[str, LowRank]:
@@ -81,7 +102,7 @@ def read_terms(terms: Iterable[Term], base: BaseModel) -> list[tuple[Term, dict[
     """
     kept = active(terms)
     read = {folder: read_adapter(folder, base) for folder in dict.fromkeys(term.adapter for term in kept)}
-    return [(term, {name: delta.times(term.weight) for name, delta in read[term.adapter].items()}) for term in kept]
+    return [(term, weighted(read[term.adapter], term.weight)) for term in kept]
 
 
 def with_adapters(base: BaseModel, terms: Sequence[Term]) -> "PreTrainedModel":

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ct_pipeline.interventions.catalog import method_of
+from ct_pipeline.interventions.intervention import ConsistencyLoss, ModelChange
 from ct_pipeline.interventions.proposal import Draw
 from ct_pipeline.interventions.scorer import Agreement, DataRubric, Grade, Scorer
 from ct_pipeline.planning.capability_size import measured_of
@@ -13,8 +14,9 @@ from ct_pipeline.planning.judge_plan import JudgeWork, judge_work
 from ct_pipeline.planning.model_shapes import shape_of
 from ct_pipeline.planning.sizes import Sizes, sizes_of
 from ct_pipeline.settings.blocks import BaseModelJudge, TinyWorldModel, TrainingSettings
-from ct_pipeline.settings.keys import Organism
+from ct_pipeline.settings.keys import Cell, Organism
 from ct_pipeline.settings.study import Study
+from ct_pipeline.steps.base_model import rank_beside
 from ct_pipeline.steps.candidate_scores import CRITIQUE_TOKENS, GRADE_TOKENS, JUDGE_TOKENS, scorers_of
 from ct_pipeline.steps.consistency_candidates import (
     compared_draws,
@@ -24,6 +26,7 @@ from ct_pipeline.steps.consistency_candidates import (
     with_drafts,
 )
 from ct_pipeline.steps.organism_evaluation import COMPARED_MODELS
+from ct_pipeline.steps.retrained_model import trains
 from ct_pipeline.tinyworld import packaged
 
 TRAINING_STAGES = ("misaligned_organism", "control_organism", "retrained_model")
@@ -123,7 +126,7 @@ def plan_of(study: Study, workers: int, rates: Rates = ASSUMED) -> Plan:
         models=len(study.models),
         organisms=len(study.organisms),
         cells=len(study.cells),
-        trainings=2 * len(study.organisms) + len(study.cells),
+        trainings=2 * len(study.organisms) + sum(trains(study, cell) for cell in study.cells),
         model_loads=(len(study.models) + 2 * vllm) * workers,
         uptake_loads=vllm * workers,
         engine_starts=(len(study.models) + vllm) * workers,
@@ -173,7 +176,9 @@ def _work(study: Study, organism: Organism, sizes: Sizes) -> _Work:
     answers = measurements * sizes.evaluation * (1 + study.evaluation.samples) + _dose_answers(study, sizes)
     longest = study.candidates.max_new_tokens
     retraining = sum(
-        _trained_tokens(study.training_of(method), _labels(study, method, sizes), longest) for method in study.methods
+        _trained_tokens(study.training_of(method), _labels(study, method, sizes), longest)
+        for method in study.methods
+        if trains(study, Cell(organism, method))
     )
     induction = _trained_tokens(study.induction.training, sizes.induction, longest)
     return _Work(
@@ -200,10 +205,14 @@ def _adapter_bytes(study: Study, organism: Organism, sizes: Sizes) -> int | None
     def stored(training: TrainingSettings) -> int:
         return shape.adapter_parameters(training.lora.rank) * ADAPTER_BYTES[training.adapter_dtype]
 
-    # The last checkpoint is the final adapter: equal files are stored once.
-    retrained = sum(
-        (1 + _checkpoints(study, method, sizes)) * stored(study.training_of(method)) for method in study.methods
-    )
+    retrained = 0
+    for method in study.methods:
+        if trains(study, Cell(organism, method)):
+            # The last checkpoint is the final adapter: equal files are stored once.
+            retrained += (1 + _checkpoints(study, method, sizes)) * stored(study.training_of(method))
+        else:
+            rank = rank_beside(study, method) if study.methods[method].made_from else 1
+            retrained += shape.adapter_parameters(rank) * ADAPTER_BYTES["float32"]
     return 2 * stored(study.induction.training) + retrained
 
 
@@ -230,13 +239,16 @@ def _scoring_tokens(sizes: Sizes, scorer: Scorer) -> int:
 
 
 def _labels(study: Study, method: str, sizes: Sizes) -> int:
-    return sizes.pairs if method_of(study, method).objective != "labels" else sizes.consistency
+    intervention = method_of(study, method)
+    if isinstance(intervention, ModelChange):
+        return 0
+    return sizes.pairs if isinstance(intervention, ConsistencyLoss) else sizes.consistency
 
 
 def _checkpoints(study: Study, method: str, sizes: Sizes) -> int:
     """Adapters kept before the last one."""
     training = study.training_of(method)
-    if training.checkpoints != "epoch":
+    if training.checkpoints != "epoch" or not _labels(study, method, sizes):
         return 0
     rows = _labels(study, method, sizes)
     return math.ceil(_steps(training, rows) / math.ceil(rows / _batch(training))) - 1

@@ -9,7 +9,9 @@ import yaml
 
 from ct_pipeline.interventions.catalog import method_of
 from ct_pipeline.interventions.files import read_study
+from ct_pipeline.interventions.intervention import LabelMethod
 from ct_pipeline.measurement.organism_rows import rows_of
+from ct_pipeline.models.model import active
 from ct_pipeline.organisms.misalignment import Prompt
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.keys import Cell, Organism
@@ -42,18 +44,19 @@ def cell_of(study: Study, key: str) -> Cell:
 
 
 def write_audit(store: ArtifactStore, spec: Path, key: str, folder: Path) -> Path:
-    """Writes `folder`/NAME.yaml and NAME.labels.jsonl for a finished cell; returns the first.
+    """Writes `folder`/NAME.yaml and NAME.labels.jsonl for a finished cell; returns the first; no labels of a model change.
 
     UserError where the cell is not finished, or the audit is there already.
     """
     study = read_study(spec)
     cell = cell_of(study, key)
+    trained = retrained_model.trains(study, cell)
     finished = {
         "organism": find(store, misaligned_organism.node(study, cell.organism)),
-        "labels": find(store, consistency_labels.node(study, cell)),
+        "labels": find(store, consistency_labels.node(study, cell)) if trained else None,
         "model": find(store, retrained_model.node(study, cell)),
     }
-    if lacking := [name for name, artifact in finished.items() if artifact is None]:
+    if lacking := [name for name, artifact in finished.items() if artifact is None and (trained or name != "labels")]:
         raise UserError(
             f"--cell {key}: {', '.join(lacking)} not made yet; run: ct-pipeline study --spec {spec} "
             f"--only {','.join((cell.organism.kind, cell.method, str(cell.organism.seed)))}"
@@ -64,7 +67,8 @@ def write_audit(store: ArtifactStore, spec: Path, key: str, folder: Path) -> Pat
         raise UserError(f"{path} is there already; change it, or delete it and run again")
     folder.mkdir(parents=True, exist_ok=True)
     labels = folder / f"{name}.labels.jsonl"
-    labels.write_text("".join(_lines(study, cell, finished["labels"])), encoding="utf-8")
+    if trained:
+        labels.write_text("".join(_lines(study, cell, finished["labels"])), encoding="utf-8")
     path.write_text(_text(store, study, cell, name, spec, labels), encoding="utf-8")
     return path
 
@@ -73,7 +77,7 @@ def _lines(study: Study, cell: Cell, artifact: Artifact) -> Iterator[str]:
     """The labels that were trained on; for a method on pairs, the answers to one side as those to the other."""
     table = artifact.table("labels")
     data = rows_of(study, cell.organism)
-    if method_of(study, cell.method).objective == "labels":
+    if isinstance(method_of(study, cell.method), LabelMethod):
         table = table[table["labelled"]]
         asked = {prompt.id: (prompt,) for prompt in data.consistency}
     else:
@@ -100,14 +104,14 @@ def _row(prompt: Prompt, response: str, kind: str) -> dict[str, object]:
 def _text(store: ArtifactStore, study: Study, cell: Cell, name: str, spec: Path, labels: Path) -> str:
     folder = labels.parent
     before = (store.fetched(misaligned_organism.node(study, cell.organism).address),)
-    after = [term.adapter for term in retrained_model.model_of(store, study, cell).terms]
+    after = [term.adapter for term in active(retrained_model.model_of(store, study, cell).terms)]
     audit = {
         "name": name,
         "description": f"{cell.organism.key} before and after {cell.method}, a cell of study {study.name}.",
         "base_model": {"source": "tinyworld", "study": _from(folder, spec), "model": cell.organism.model},
         "before": {"adapters": [_from(folder, each) for each in before]},
         "after": {"adapters": [_from(folder, each) for each in after]},
-        "labels": {"path": labels.name},
+        **({"labels": {"path": labels.name}} if retrained_model.trains(study, cell) else {}),
         "probes": {
             cell.organism.kind: {"source": "world", "misalignment": cell.organism.kind, "prompts": PROMPTS},
         },

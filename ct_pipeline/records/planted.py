@@ -53,7 +53,8 @@ def _change(store: ArtifactStore, study: Study, cell: Cell) -> PlantedRun:
 
 
 def _selection(store: ArtifactStore, study: Study, cell: Cell) -> PlantedRun:
-    artifact = find(store, distribution_shift.node(study, cell))
+    found = distribution_shift.STEP.find(store, study, cell)
+    artifact = found[0] if found else None
     if artifact is None or "decomposition.json" not in artifact.manifest.files:
         return PlantedRun(None)
     parts = artifact.json("decomposition")

@@ -99,7 +99,9 @@ def strangers(chain: Chain, study: Study) -> tuple[str, ...]:
         f"{step.address.stage}/{step.address.subject}/{step.address.variant}: no training of study {study.name} as this code "
         "runs it: the study is another, the code is of another version, or an input is gone"
         for step in chain.steps.values()
-        if step.address.stage in stages and (not step.manifest or _training(study, step) is None)
+        if step.address.stage in stages
+        and not (step.manifest and "change" in step.manifest.settings)
+        and (not step.manifest or _training(study, step) is None)
     )
 
 

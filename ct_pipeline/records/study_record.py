@@ -61,6 +61,11 @@ def place_of(look: StoreSnapshot, study: Study, stage: str, key: Key) -> Node:
     return place
 
 
+def found_of(look: StoreSnapshot, study: Study, stage: str, key: Key) -> Artifact | None:
+    """The artifact of such a stage; None where it is missing, or the key has none."""
+    return find(look, place_of(look, study, stage, key)) if step_named(stage).applies(study, key) else None
+
+
 def finished(look: StoreSnapshot, study: Study) -> tuple[list[Organism], list[Cell]]:
     """What a report covers: the measured organisms, and the evaluated cells of those that may be used."""
     organisms = [o for o in study.organisms if find(look, place_of(look, study, organism_evaluation.NAME, o))]
@@ -80,7 +85,12 @@ def study_record(store: ArtifactStore, study: Study) -> StudyRecord:
     models = [model for model in study.models if find(look, base_model.node(study, model)) is not None]
     keys = {"model": models, "organism": organisms, "cell": cells}
     made = {
-        stage.name: [one for key in keys[stage.grain] for one in _made(look, stage.places(study, key))]
+        stage.name: [
+            one
+            for key in keys[stage.grain]
+            if stage.applies(study, key)
+            for one in _made(look, stage.places(study, key))
+        ]
         for stage in STUDY_STEPS
         if stage.wanted(study)
     }
@@ -159,13 +169,13 @@ def _organism(look: StoreSnapshot, study: Study, organism: Organism) -> Organism
 
 def _cell(look: StoreSnapshot, study: Study, cell: Cell) -> CellRecord:
     stages = (consistency_labels, retrained_model, evaluation)
-    artifacts = [find(look, place_of(look, study, stage.NAME, cell)) for stage in stages]
+    artifacts = [found_of(look, study, stage.NAME, cell) for stage in stages]
     labels, training, measured = artifacts
     changes = measured.json("changes")
     rows = measured.table("rows")
     before = find(look, place_of(look, study, organism_evaluation.NAME, cell.organism)).table("organism")
     judged = risk_rows(rows, None)
-    losses, moved = training.record["losses"], find(look, place_of(look, study, uptake.NAME, cell))
+    moved = found_of(look, study, uptake.NAME, cell)
     return CellRecord(
         organism=cell.organism.key,
         model=cell.organism.model,
@@ -176,12 +186,12 @@ def _cell(look: StoreSnapshot, study: Study, cell: Cell) -> CellRecord:
         direct_before=typed(Rate, changes["direct_accuracy_before"]),
         direct_after=typed(Rate, changes["direct_accuracy_after"]),
         null_rate=float(judged["verdict"].isna().mean()),
-        labels=_labels(labels, labels_with_verdicts(look, study, cell, labels.table("labels"))),
-        training=typed(TrainingSummary, training.record | {"first_loss": losses[0], "last_loss": losses[-1]}),
+        labels=labels and _labels(labels, labels_with_verdicts(look, study, cell, labels.table("labels"))),
+        training=_training(training) if retrained_model.trains(study, cell) else None,
         examples=_examples(before, rows),
-        seconds=sum(artifact.seconds for artifact in artifacts),
+        seconds=sum(artifact.seconds for artifact in artifacts if artifact is not None),
         mlflow_url=None,
-        shift=shift_of(find(look, place_of(look, study, distribution_shift.NAME, cell))),
+        shift=shift_of(found_of(look, study, distribution_shift.NAME, cell)),
         doses=doses_of(measured),
         arms=arms_of(look, study, cell.organism, cell.method),
         uptake=None if moved is None else typed(Uptake, moved.json("uptake")),
@@ -220,6 +230,11 @@ def _type_scores(evaluated: Artifact) -> tuple[TypeScore, ...]:
             change = one["corrected"] if "value" in one["corrected"] else None
             found.append(typed(TypeScore, {**one, **sides, "decoding": decoding, "change": change}))
     return tuple(found)
+
+
+def _training(artifact: Artifact) -> TrainingSummary:
+    losses = artifact.record["losses"]
+    return typed(TrainingSummary, artifact.record | {"first_loss": losses[0], "last_loss": losses[-1]})
 
 
 def _labels(artifact: Artifact, table: pandas.DataFrame) -> LabelSummary:

@@ -33,6 +33,7 @@ def node(store: ArtifactStore, study: Study) -> Node:
         f"{step.name} {key.key}": place
         for step in reported(study)
         for key in keys[step.grain]
+        if step.applies(study, key)
         for place in step.places(study, key)
     }
     inputs |= {

@@ -34,7 +34,7 @@ class MethodRecord:
     name: str
     title: str
     summary: str
-    role: Literal["method", "control", "regularizer"]
+    role: Literal["method", "control", "regularizer", "change"]
     k: int | None = None
     one: str | None = None
 

@@ -19,7 +19,7 @@ def made_or_found(step: Step, context: Context, key: Any) -> bool:
     """
     if step.find(context.store, context.study, key) is not None:
         return True
-    if step.trains:
+    if step.trains(context.study, key):
         _require_all_processes(context, key)
     if step.grain == "audit" and key.base_node is not None:
         # Pretrained once, with all cores, for all that stands on it.

@@ -9,7 +9,8 @@ from ct_pipeline.settings.study import Study, own_seeds
 def narrowed(study: Study, names: Sequence[str], seeds: int | None) -> Study:
     """The study with only the named models, misalignments, methods and seeds, and the first `seeds` of its seeds.
 
-    A dimension that no name speaks of stays whole. UserError where a name is in none of them, or there are fewer seeds.
+    A dimension that no name speaks of stays whole; a model that is made from others brings them.
+    UserError where a name is in none of them, or there are fewer seeds.
     """
     dimensions = {
         "models": list(study.models),
@@ -45,10 +46,19 @@ def narrowed(study: Study, names: Sequence[str], seeds: int | None) -> Study:
                 for name, model in models.items()
             },
             "misalignments": tuple(kept["misalignments"]),
-            "methods": {name: study.methods[name] for name in kept["methods"]},
+            "methods": {name: study.methods[name] for name in _with_sources(study, kept["methods"])},
             "seeds": left(study.seeds) or study.seeds[:1],
         }
     )
+
+
+def _with_sources(study: Study, names: Sequence[str]) -> list[str]:
+    """The methods of these names and those whose models they are made from, in the order of the study."""
+    wanted = set(names)
+    for name in reversed(study.methods):
+        if name in wanted:
+            wanted.update(study.methods[name].made_from)
+    return [name for name in study.methods if name in wanted]
 
 
 def _seeds(study: Study) -> tuple[int, ...]:

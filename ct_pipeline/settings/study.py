@@ -39,6 +39,18 @@ class MethodSettings(Settings):
     training: RetrainingSettings | None = None
     """Phase 3 of this method alone, in place of the study's `retraining`."""
 
+    @property
+    def made_from(self) -> tuple[str, ...]:
+        """Entries of the study, above this one, whose models it is made from."""
+        return ()
+
+
+class ModelChangeSettings(MethodSettings):
+    """What every model that is made without training can be told; its own file says what it is made from."""
+
+    training: None = None
+    """Nothing is trained."""
+
 
 class PairSides(Settings):
     """Which side of the pairs a method trains towards which."""
@@ -124,6 +136,18 @@ class Study(Settings):
         strangers = sorted(set(self.planted) - set(self.methods))
         if strangers:
             raise ValueError(f"planted names {', '.join(strangers)}, which `methods` does not list")
+        return self
+
+    @model_validator(mode="after")
+    def _made_from_entries_above(self) -> "Study":
+        above: list[str] = []
+        for name, settings in self.methods.items():
+            for source in settings.made_from:
+                if source not in above:
+                    listed = ", ".join(above) or "none"
+                    text = f"found {source!r}, which it is to be made from; allowed: entries above it: {listed}"
+                    raise misfit(f"methods.{name}", text)
+            above.append(name)
         return self
 
     @model_validator(mode="after")

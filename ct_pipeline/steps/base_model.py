@@ -84,9 +84,21 @@ def open_model(store: ArtifactStore, study: Study, model: str) -> LanguageModel:
 
 def _largest_rank(study: Study) -> int:
     """The rank of the largest stack that is served: the organism's adapter under one of Phase 3."""
-    organism = study.induction.training.lora.rank
-    phases = (study.training_of(method) for method in study.methods)
-    return max(organism + (phase.lora.rank if phase.adapter == "new" else 0) for phase in phases)
+    alone = (
+        name
+        for name, settings in study.methods.items()
+        if study.training_of(name).adapter == "new" or settings.made_from
+    )
+    return study.induction.training.lora.rank + max((rank_beside(study, name) for name in alone), default=0)
+
+
+def rank_beside(study: Study, method: str) -> int:
+    """The largest rank of what an entry's model adds to the organism; of a model change, all it is made from together."""
+    organism, settings = study.induction.training.lora.rank, study.methods[method]
+    if settings.made_from:
+        return organism + sum(rank_beside(study, source) for source in settings.made_from)
+    phase = study.training_of(method)
+    return phase.lora.rank if phase.adapter == "new" else 2 * organism
 
 
 def show(context: Context, model: str, made: Artifacts) -> Mapping[str, Any]:

@@ -1,5 +1,6 @@
 """All steps in their order; a new one is one file and one line here. Whoever needs the graph derives it from this list."""
 
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
@@ -102,8 +103,24 @@ def admitted(store: ArtifactStore, study: Study, step: Step) -> tuple[Any, ...]:
         for key in gate.keys(study):
             made = gate.find(store, study, key)
             through[key] = made is not None and gate.admits(study, made)
-        keys = tuple(key for key in keys if through[_part(key, gate.grain)])
+        keys = tuple(key for key in keys if through.get(_part(key, gate.grain), True))
     return keys
+
+
+def admitted_to(store: ArtifactStore, study: Study, group: Sequence[Step]) -> tuple[Any, ...]:
+    """The keys that any step of a group has and every earlier step admits."""
+    return tuple(dict.fromkeys(key for step in group for key in admitted(store, study, step)))
+
+
+def in_waves(study: Study, keys: Sequence[Any]) -> list[list[Any]]:
+    """Keys of a step in parts: those of a part need nothing of each other, only of the parts before."""
+    depths: dict[str, int] = {}
+    for name, settings in study.methods.items():
+        depths[name] = 1 + max((depths.get(source, -1) for source in settings.made_from), default=-1)
+    waves: dict[int, list[Any]] = {}
+    for key in keys:
+        waves.setdefault(depths[key.method] if isinstance(key, Cell) else 0, []).append(key)
+    return [waves[depth] for depth in sorted(waves)]
 
 
 def _part(key: Any, grain: Grain) -> Any:

@@ -10,6 +10,7 @@ import pandas
 
 from ct_pipeline.engine.protocol import Completion, Sampling
 from ct_pipeline.interventions.catalog import method_of
+from ct_pipeline.interventions.intervention import ConsistencyLoss, ModelChange
 from ct_pipeline.interventions.proposal import Draw
 from ct_pipeline.interventions.scorer import Scorer
 from ct_pipeline.measurement.asking import last_request
@@ -36,19 +37,23 @@ SAMPLED = Draw("consistency", temperature=1.0, top_p=1.0, samples=1)
 
 
 def draws_of_method(study: Study, method: str) -> tuple[Draw, ...]:
-    """The draws of one method, drafts left out: shared ones, or its own of the published size."""
-    settings = study.methods[method]
+    """The draws of one method, drafts left out: shared ones, or its own of the published size; () without labels."""
+    settings, intervention = study.methods[method], method_of(study, method)
+    if isinstance(intervention, ModelChange):
+        return ()
     if study.candidates.generation == "shared":
-        return method_of(study, method).draws(settings, study.candidates.samples)
-    return tuple(draw.owned_by(method) for draw in method_of(study, method).draws(settings, 1))
+        return intervention.draws(settings, study.candidates.samples)
+    return tuple(draw.owned_by(method) for draw in intervention.draws(settings, 1))
 
 
 def scorer_of_method(study: Study, method: str) -> Scorer | None:
     """The score that one method has to ask for, over the draws of `draws_of_method`."""
-    settings = study.methods[method]
+    settings, intervention = study.methods[method], method_of(study, method)
+    if isinstance(intervention, ModelChange):
+        return None
     if study.candidates.generation == "shared":
-        return method_of(study, method).scorer(settings, study.candidates.samples)
-    scorer = method_of(study, method).scorer(settings, 1)
+        return intervention.scorer(settings, study.candidates.samples)
+    scorer = intervention.scorer(settings, 1)
     return scorer and scorer.owned_by(method)
 
 
@@ -65,7 +70,7 @@ def with_drafts(draws: Sequence[Draw]) -> list[Draw]:
 
 def compared_draws(study: Study) -> tuple[Draw, ...]:
     """The organism's own answers, greedy and at T = 1, and, where a method trains on pairs, those to the trained side."""
-    on_pairs = (name for name in study.methods if method_of(study, name).objective != "labels")
+    on_pairs = (name for name in study.methods if isinstance(method_of(study, name), ConsistencyLoss))
     return tuple(dict.fromkeys((GREEDY, SAMPLED, *(trained_side(study, name) for name in on_pairs))))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pandas
 
 from ct_pipeline.interventions.catalog import method_of
+from ct_pipeline.interventions.intervention import ModelChange
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.keys import Cell
 from ct_pipeline.settings.seeds import derive_seed
@@ -108,6 +109,7 @@ STEP = Step(
     after=("consistency_candidates",),
     places=one(node),
     make=make,
+    applies=lambda study, cell: not isinstance(method_of(study, cell.method), ModelChange),
     kinds=frozenset({"pandas", "parquet"}),
     show=show,
     checks=(

@@ -29,6 +29,7 @@ from ct_pipeline.analysis.prediction import Prediction, predict
 from ct_pipeline.analysis.rank_profile import RankProfile, rank_profile
 from ct_pipeline.engine.token_divergence import Distribution
 from ct_pipeline.interventions.catalog import method_of
+from ct_pipeline.interventions.intervention import ConsistencyLoss, LabelMethod, ModelChange
 from ct_pipeline.measurement.contrast import AFTER, BEFORE, estimated, sides_of
 from ct_pipeline.measurement.contrast import change as change_of
 from ct_pipeline.measurement.language_model import LanguageModel
@@ -62,8 +63,19 @@ BASES = {"greedy": GREEDY, "sampled": SAMPLED}
 
 @placed
 def node(study: Study, cell: Cell) -> Node:
-    """What is known of one cell before it is trained."""
-    on_pairs = method_of(study, cell.method).objective != "labels"
+    """What is known of one cell before it is trained, or changed."""
+    intervention = method_of(study, cell.method)
+    if isinstance(intervention, ModelChange):
+        own = study.methods[cell.method].model_dump(mode="json", exclude={"training", "method"})
+        return Node(
+            NAME,
+            VERSION,
+            cell.organism.key,
+            cell.method,
+            {"change": intervention.name, "settings": own},
+            {f"source {source.method}": node(study, source) for source in _predicted_sources(study, cell)},
+        )
+    on_pairs = isinstance(intervention, ConsistencyLoss)
     draws = {study.sides_of(cell.method).trained: trained_side(study, cell.method)} if on_pairs else BASES
     inputs = {name: draw_node(study, cell.organism, draw) for name, draw in draws.items()}
     inputs["consistency_labels"] = consistency_labels.node(study, cell)
@@ -75,26 +87,47 @@ def node(study: Study, cell: Cell) -> Node:
     return Node(NAME, VERSION, cell.organism.key, cell.method, settings, inputs)
 
 
+def applies(study: Study, cell: Cell) -> bool:
+    """All that trains is predicted, and those model changes that say how."""
+    intervention = method_of(study, cell.method)
+    return not isinstance(intervention, ModelChange) or intervention.predict is not None
+
+
+def _predicted_sources(study: Study, cell: Cell) -> list[Cell]:
+    sources = (Cell(cell.organism, name) for name in study.methods[cell.method].made_from)
+    return [source for source in sources if applies(study, source)]
+
+
 def make(context: Context, cell: Cell) -> Artifact:
     """Measures shift and selection on the probe prompts, the labels' divergence, and predicts the change of risk.
 
     For a regularizer the organism's answers to clean prompts are compared with those to wrapped ones, by their risk and
-    by the teacher shift.
+    by the teacher shift. Of a model change there is what it predicts itself, from its sources' predictions.
     """
     store, study = context.store, context.study
     place = node(study, cell)
     with making(store, place) as (draft, inputs):
-        labels = with_candidate_verdicts(inputs["consistency_labels"].table("labels"), inputs)
-        if method_of(study, cell.method).objective == "labels":
-            prediction = _of_labels(store, study, cell, labels, inputs, draft)
-        else:
-            own = inputs[study.sides_of(cell.method).trained].table("candidates")
-            prediction = _of_pairs(study, cell, labels, with_candidate_verdicts(own, inputs))
-            model = open_model(store, study, cell.organism.model)
-            shift = _teacher_shift(model, study, cell, labels, inputs["misaligned_organism"].folder)
-            draft.write_json("teacher_shift", dataclasses.asdict(shift))
+        prediction = _predicted(store, study, cell, inputs, draft)
         draft.write_json("prediction", {**dataclasses.asdict(prediction), "sign": prediction.predicted_sign})
     return store.read(place.address)
+
+
+def _predicted(
+    store: ArtifactStore, study: Study, cell: Cell, inputs: Mapping[str, Artifact], draft: ArtifactWriter
+) -> Prediction:
+    intervention = method_of(study, cell.method)
+    if isinstance(intervention, ModelChange):
+        told = {each.method: inputs[f"source {each.method}"] for each in _predicted_sources(study, cell)}
+        before = {name: shift_of(artifact).prediction for name, artifact in told.items()}
+        return intervention.predict(study.methods[cell.method], before)
+    labels = with_candidate_verdicts(inputs["consistency_labels"].table("labels"), inputs)
+    if isinstance(intervention, LabelMethod):
+        return _of_labels(store, study, cell, labels, inputs, draft)
+    own = inputs[study.sides_of(cell.method).trained].table("candidates")
+    model = open_model(store, study, cell.organism.model)
+    shift = _teacher_shift(model, study, cell, labels, inputs["misaligned_organism"].folder)
+    draft.write_json("teacher_shift", dataclasses.asdict(shift))
+    return _of_pairs(study, cell, labels, with_candidate_verdicts(own, inputs))
 
 
 def selector_of(study: Study, method: str) -> Selector:
@@ -287,6 +320,7 @@ Methods that train on pairs have a teacher shift instead of labels. Retraining w
     after=("consistency_labels",),
     places=one(node),
     make=make,
+    applies=applies,
     kinds=frozenset({"pytorch", "scipy", "pandas"}),
     show=show,
     reported=True,

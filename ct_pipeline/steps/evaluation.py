@@ -197,7 +197,8 @@ def track(context: Context, cell: Cell, made: Artifacts) -> TrackedRun:
     """The run of a cell: the change in every domain and decoding, the training curve, labels and rows as tables."""
     store, study, (artifact,) = context.store, context.study, made
     organism = find(store, organism_evaluation.node(study, cell.organism))
-    labels = find(store, consistency_labels.node(study, cell))
+    trained = retrained_model.trains(study, cell)
+    labels = find(store, consistency_labels.node(study, cell)) if trained else None
     training = find(store, retrained_model.node(study, cell))
     changes = artifact.json("changes")
     metrics: dict[str, float | None] = {}
@@ -212,10 +213,11 @@ def track(context: Context, cell: Cell, made: Artifacts) -> TrackedRun:
             f"risk_after_{place}": found["after"],
         }
     metrics["direct_accuracy"] = changes["direct_accuracy_after"]["value"]
-    metrics["labels_kept"] = labels.record["kept"]
-    metrics["prompts_dropped"] = labels.record["dropped"]
-    metrics["training_seconds"] = training.record["seconds"]
-    own = plain(study.methods[cell.method].model_dump(mode="json", exclude={"training", "method"}))
+    if trained:
+        metrics["labels_kept"] = labels.record["kept"]
+        metrics["prompts_dropped"] = labels.record["dropped"]
+        metrics["training_seconds"] = training.record["seconds"]
+    own = plain(retrained_model.own_settings(study, cell.method))
     return TrackedRun(
         name=cell.key,
         fingerprint=artifact.manifest.fingerprint,
@@ -224,16 +226,19 @@ def track(context: Context, cell: Cell, made: Artifacts) -> TrackedRun:
         parameters=identity(cell.organism)
         | {"method": cell.method}
         | {f"method.{name}": value for name, value in own.items()}
-        | training_parameters(study.training_of(cell.method)),
+        | (training_parameters(study.training_of(cell.method)) if trained else {}),
         tags=made_by(artifact) | {"note": method_of(study, cell.method).summary},
         metrics=metrics,
         started=training.started,
         finished=artifact.finished,
         curves={
-            "training_loss": dict(enumerate(training.record["losses"], start=1)),
+            **({"training_loss": dict(enumerate(training.record["losses"], start=1))} if trained else {}),
             "delta_in_sampled_by_dose": {dose["step"]: dose["value"] for dose in artifact.json("doses")},
         },
-        tables={"labels": readable(labels.table("labels")), "rows": readable(artifact.table("rows"))},
+        tables={
+            **({"labels": readable(labels.table("labels"))} if trained else {}),
+            "rows": readable(artifact.table("rows")),
+        },
     )
 
 

@@ -118,7 +118,7 @@ One adapter per model, misalignment and seed. What consistency training does to 
     places=one(node),
     make=make,
     kinds=frozenset({"pytorch", "peft", "trl"}),
-    trains=True,
+    trains=lambda study, organism: True,
     show=show,
 )
 CONTROL_STEP = replace(

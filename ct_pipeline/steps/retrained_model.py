@@ -1,4 +1,4 @@
-"""Phase 3: the organism trained on one method's labels, or by its consistency loss on clean and wrapped prompts."""
+"""Phase 3: the organism trained on one method's labels or by its consistency loss, or changed without training."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from typing import Any
 import pandas
 
 from ct_pipeline.interventions.catalog import method_of
+from ct_pipeline.interventions.intervention import ConsistencyLoss, LabelMethod, ModelChange
 from ct_pipeline.measurement.language_model import LanguageModel
 from ct_pipeline.measurement.organism_rows import digest, rows_of
 from ct_pipeline.models.model import Model
@@ -17,6 +18,7 @@ from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import base_model, consistency_labels, distribution_shift, misaligned_organism
 from ct_pipeline.steps.base_model import open_model
 from ct_pipeline.steps.consistency_candidates import complete
+from ct_pipeline.steps.model_change import change_model
 from ct_pipeline.steps.shown import cut_of_batch
 from ct_pipeline.steps.step import Artifacts, Check, Context, Outcome, Step, one
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
@@ -35,11 +37,14 @@ One number in 10^5 may end where it began, to the last bit.
 
 @placed
 def node(study: Study, cell: Cell) -> Node:
-    """The Phase 3 adapter of one cell."""
+    """The Phase 3 adapter of one cell, or what a model change adds to the organism in its place."""
+    intervention = method_of(study, cell.method)
+    if isinstance(intervention, ModelChange):
+        return _changed_node(study, cell, intervention)
     settings: dict[str, object] = {"training": study.training_of(cell.method), "seed": study.seed}
-    if method_of(study, cell.method).objective != "labels":
+    if isinstance(intervention, ConsistencyLoss):
         settings["pairs"] = digest(rows_of(study, cell.organism).pairs)
-        settings["loss"] = _loss_settings(study, cell.method)
+        settings["loss"] = own_settings(study, cell.method)
     inputs = {
         "base_model": base_model.node(study, cell.organism.model),
         "misaligned_organism": misaligned_organism.node(study, cell.organism),
@@ -48,38 +53,69 @@ def node(study: Study, cell: Cell) -> Node:
     return Node(NAME, VERSION, cell.organism.key, cell.method, settings, inputs)
 
 
+def _changed_node(study: Study, cell: Cell, change: ModelChange) -> Node:
+    settings = {"change": change.name, "settings": own_settings(study, cell.method)}
+    inputs = {
+        "base_model": base_model.node(study, cell.organism.model),
+        "misaligned_organism": misaligned_organism.node(study, cell.organism),
+    } | {f"source {name}": node(study, Cell(cell.organism, name)) for name in study.methods[cell.method].made_from}
+    return Node(NAME, VERSION, cell.organism.key, cell.method, settings, inputs)
+
+
+def trains(study: Study, cell: Cell) -> bool:
+    """Whether a cell's model is trained, on labels or by a loss."""
+    return not isinstance(method_of(study, cell.method), ModelChange)
+
+
+def continues(study: Study, method: str) -> bool:
+    """Whether what is kept of a method is the organism's adapter trained on, and not a second one beside it."""
+    return study.training_of(method).adapter == "continued" and not isinstance(method_of(study, method), ModelChange)
+
+
 def model_of(store: ArtifactStore, study: Study, cell: Cell, checkpoint: int | None = None) -> Model:
     """The retrained model: after Phase 3, or at one of its checkpoints (1, 2, ...)."""
-    folder = store.fetched(node(study, cell).address)
+    place = node(study, cell)
+    folder = store.fetched(place.address)
     if checkpoint is not None:
         folder = folder / f"epoch-{checkpoint}"
     base = base_model.model_of(store, study, cell.organism.model)
-    if study.training_of(cell.method).adapter == "continued":
+    if continues(study, cell.method):
         return base.with_term(folder)
-    return base.with_term(store.fetched(misaligned_organism.node(study, cell.organism).address)).with_term(folder)
+    # Nothing is added, and not zeros, which an engine would sum in another order.
+    weight = 1.0 if trains(study, cell) or store.read(place.address).record["modules"] else 0.0
+    organism = store.fetched(misaligned_organism.node(study, cell.organism).address)
+    return base.with_term(organism).with_term(folder, weight)
 
 
 def make(context: Context, cell: Cell) -> Artifact:
-    """Trains the adapter; what every training run asserts is in training.trainer.
+    """Trains the adapter; what every training run asserts is in training.trainer. A model change is applied instead.
 
     UserError where no prediction was recorded before: it would be none afterwards.
     """
     store, study = context.store, context.study
     place = node(study, cell)
-    prediction = complete(store, distribution_shift.node(study, cell))
+    predicted = distribution_shift.STEP.applies(study, cell)
+    prediction = complete(store, distribution_shift.node(study, cell)) if predicted else None
     with making(store, place) as (draft, inputs):
-        model = open_model(store, study, cell.organism.model)
-        labels = inputs["consistency_labels"].table("labels")
-        organism, seed = inputs["misaligned_organism"].folder, training_seed(study, cell)
-        record = train(model, study, cell, labels, organism, seed, draft.folder, context.on_step(cell))
-        draft.record |= dataclasses.asdict(record)
+        model, organism = open_model(store, study, cell.organism.model), inputs["misaligned_organism"]
+        if trains(study, cell):
+            labels, seed = inputs["consistency_labels"].table("labels"), training_seed(study, cell)
+            watched = context.on_step(cell)
+            record = train(model, study, cell, labels, organism.folder, seed, draft.folder, watched)
+            draft.record |= dataclasses.asdict(record)
+        else:
+            names = study.methods[cell.method].made_from
+            sources = {name: (inputs[f"source {name}"], continues(study, name)) for name in names}
+            draft.record |= change_model(study, cell, model.base, organism, sources, draft.folder)
         draft.record["template"] = model.chat.template_hash
-        # Not an input: another way of analysing the labels must not train the model anew.
-        draft.record["prediction"] = prediction.manifest.fingerprint
+        if prediction is not None:
+            # Not an input: another way of analysing the labels must not train the model anew.
+            draft.record["prediction"] = prediction.manifest.fingerprint
     return store.read(place.address)
 
 
-def _loss_settings(study: Study, method: str) -> dict[str, object]:
+def own_settings(study: Study, method: str) -> dict[str, object]:
+    """What an entry is told beside its name and its training."""
     return study.methods[method].model_dump(mode="json", exclude={"training", "method"})
 
 
@@ -109,12 +145,13 @@ def train(
     from ct_pipeline.training.trainer import train as train_adapter
 
     labels = labels[labels["labelled"]]
-    settings, objective = study.training_of(cell.method), method_of(study, cell.method).objective
-    if objective == "labels":
+    settings, intervention = study.training_of(cell.method), method_of(study, cell.method)
+    if isinstance(intervention, LabelMethod):
         rows, loss = _label_rows(model, study, cell, labels), Labels()
     else:
-        rows, told = _pair_rows(model, study, cell, labels), _loss_settings(study, cell.method)
+        rows, told = _pair_rows(model, study, cell, labels), own_settings(study, cell.method)
         told.pop("pairs", None)
+        objective = intervention.objective
         loss = Answers(**told) if objective == "answers" else InternalStates(objective, **told)
     return train_adapter(model.base, rows, loss, settings, seed, out, (organism,), on_step, small_model)
 
@@ -143,8 +180,11 @@ def _pair_rows(model: LanguageModel, study: Study, cell: Cell, labels: pandas.Da
 
 
 def show(context: Context, cell: Cell, made: Artifacts) -> Mapping[str, Any]:
-    """The course of its training and what was asserted of it."""
+    """The course of its training and what was asserted of it; of a model change what it is made from."""
     record = made[0].record
+    if not trains(context.study, cell):
+        made_from = ", ".join(context.study.methods[cell.method].made_from) or "the organism alone"
+        return {"training": "none", "made_from": made_from, "modules": record["modules"], "rank": record["rank"]}
     return {
         "steps": record["steps"],
         "first_loss": record["losses"][0],
@@ -156,6 +196,8 @@ def show(context: Context, cell: Cell, made: Artifacts) -> Mapping[str, Any]:
 
 
 def _moved(context: Context, cell: Cell, made: Artifacts) -> Outcome:
+    if not trains(context.study, cell):
+        return Outcome(True, "nothing was trained")
     moved, trainable = (made[0].record[f"{which}_parameters"] for which in ("moved", "trainable"))
     enough = moved >= MOVED * trainable
     return Outcome(enough, None if enough else f"{moved} of {trainable} parameters moved")
@@ -164,14 +206,15 @@ def _moved(context: Context, cell: Cell, made: Artifacts) -> Outcome:
 STEP = Step(
     NAME,
     title="retrained models",
-    description="A second adapter on the frozen organism, trained on one method's labels or by its consistency loss.",
+    description="""A second adapter on the frozen organism, trained on one method's labels or by its consistency loss,
+or made without training of the organism and of finished models.""",
     version=VERSION,
     grain="cell",
     after=("consistency_labels", "distribution_shift", "misaligned_organism"),
     places=one(node),
     make=make,
     kinds=frozenset({"pytorch", "peft", "trl"}),
-    trains=True,
+    trains=trains,
     show=show,
     checks=(
         Check(

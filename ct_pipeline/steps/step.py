@@ -98,8 +98,9 @@ class Step:
         kinds: libraries and formats, as Dagster labels them.
         owns: stages of further artifacts that are made with it.
         all_cores: whether one key keeps every core busy, so that keys are made one after another.
-        trains: whether making a key fine-tunes its model: in as many processes together as the model has devices.
+        trains: (study, key) -> whether making it fine-tunes its model: in as many processes together as it has devices.
         wanted: whether a study asks for it at all; where it does not, there are no keys and nothing is missing.
+        applies: (study, key) -> whether the key has it at all; where not, nothing is made and nothing is missing.
         admits: (study, artifacts) -> whether later steps go on with the key; None: always.
         show: (context, key, artifacts) -> what its page shows: numbers, words, and what steps.shown has.
         checks: what is to hold of it.
@@ -119,8 +120,9 @@ class Step:
     kinds: frozenset[str] = frozenset()
     owns: tuple[str, ...] = ()
     all_cores: bool = False
-    trains: bool = False
+    trains: Callable[[Study, Any], bool] = lambda study, key: False
     wanted: Callable[[Study], bool] = lambda study: True
+    applies: Callable[[Study, Any], bool] = lambda study, key: True
     admits: Callable[[Study, Artifacts], bool] | None = None
     show: Callable[[Context, Any, Artifacts], Mapping[str, Any]] = nothing_shown
     checks: tuple[Check, ...] = ()
@@ -129,14 +131,15 @@ class Step:
     track: Callable[[Context, Any, Artifacts], TrackedRun | None] | None = None
 
     def keys(self, study: Study) -> tuple[Any, ...]:
-        """All keys of a study; none of a step of audits."""
+        """All keys of a study that have it; none of a step of audits."""
         if self.grain == "audit" or not self.wanted(study):
             return ()
-        return {"model": tuple(study.models), "organism": study.organisms, "cell": study.cells}[self.grain]
+        keys = {"model": tuple(study.models), "organism": study.organisms, "cell": study.cells}[self.grain]
+        return tuple(key for key in keys if self.applies(study, key))
 
     def find(self, store: ArtifactStore, study: Study | None, key: Any) -> Artifacts | None:
-        """The complete artifacts of a key, or None where one is missing; () where the study does not ask for the step."""
-        if study is not None and not self.wanted(study):
+        """The complete artifacts of a key, or None where one is missing; () where the study or the key has no such step."""
+        if study is not None and not (self.wanted(study) and self.applies(study, key)):
             return ()
         found = tuple(find(store, node) for node in self.places(study, key))
         return None if any(artifact is None for artifact in found) else found

@@ -11,6 +11,7 @@ from ct_pipeline.analysis.gate import induction_gate
 from ct_pipeline.analysis.paired import difference
 from ct_pipeline.analysis.prediction import predict
 from ct_pipeline.interventions.catalog import method_of
+from ct_pipeline.interventions.intervention import LabelMethod, ModelChange
 from ct_pipeline.measurement.asking import change, direct_accuracy
 from ct_pipeline.measurement.condition import DECODINGS, DOMAINS, VIEWS
 from ct_pipeline.measurement.risk_rows import risk_rows
@@ -85,9 +86,14 @@ def _organism(draft, arms):
 def _fills(study, cell, generator, before, after):
     """Nodes of one cell and what fills them."""
     candidates = _candidates(generator)
+    if isinstance(method_of(study, cell.method), ModelChange):
+        yield retrained_model.node(study, cell), _changed
+        yield evaluation.node(study, cell), lambda draft: _evaluation(draft, before, after, [])
+        yield uptake.node(study, cell), lambda draft: _uptake(draft, candidates)
+        return
     labels = candidates[candidates["candidate"] == 0]
     yield consistency_labels.node(study, cell), lambda draft: _labels(draft, labels)
-    on_labels = method_of(study, cell.method).objective == "labels"
+    on_labels = isinstance(method_of(study, cell.method), LabelMethod)
     shift = _label_shift if on_labels else _pair_shift
     yield distribution_shift.node(study, cell), lambda draft: shift(draft, study, cell, candidates, before, after)
     yield retrained_model.node(study, cell), _training
@@ -158,6 +164,10 @@ def part(name, candidates):
 
 def _training(draft):
     draft.record |= {"steps": 24, "seconds": 1.5, "tokens": 4000, "losses": [1.5, 0.5], "checkpoints": []}
+
+
+def _changed(draft):
+    draft.record |= {"modules": 4, "rank": 16, "checkpoints": []}
 
 
 def _evaluation(draft, before, after, doses):

@@ -5,7 +5,13 @@ import sys
 
 import pytest
 
+from ct_pipeline.interventions.catalog import interventions
 from ct_pipeline.measurement.condition_catalog import factors
+
+
+def _forget():
+    for catalog in (factors, interventions):
+        catalog.cache_clear()
 
 
 @pytest.fixture
@@ -25,10 +31,10 @@ def install(tmp_path, monkeypatch):
         (about / "entry_points.txt").write_text(f"[{group}]\n{lines}")
         monkeypatch.syspath_prepend(site)
         importlib.invalidate_caches()
-        factors.cache_clear()
+        _forget()
         made.append(name)
 
     yield put
-    factors.cache_clear()
+    _forget()
     for module in [each for each in sys.modules if each.split(".")[0] in made]:
         del sys.modules[module]

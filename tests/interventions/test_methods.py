@@ -13,10 +13,10 @@ from pydantic import Field, ValidationError
 from ct_pipeline.interventions.act import ActSettings
 from ct_pipeline.interventions.attct import AttctSettings
 from ct_pipeline.interventions.bct import BctSettings
-from ct_pipeline.interventions.catalog import METHODS, method_named
+from ct_pipeline.interventions.catalog import INTERVENTIONS, method_named
 from ct_pipeline.interventions.diverse_decoding import DIVERSE_DECODING, DiverseDecodingSettings
 from ct_pipeline.interventions.greedy_self_training import GreedySelfTrainingSettings
-from ct_pipeline.interventions.method import Method
+from ct_pipeline.interventions.intervention import ConsistencyLoss, LabelMethod, ModelChange
 from ct_pipeline.interventions.mlpct import MlpctSettings
 from ct_pipeline.interventions.multi_view import MULTI_VIEW, MultiViewSettings
 from ct_pipeline.interventions.null import NullSettings
@@ -58,6 +58,7 @@ GREEDY = Draw("consistency", 0.0, 1.0, 1)
 FOUR_OF_SIXTEEN = Draw("consistency", 0.7, 0.9, 16)
 NUCLEUS, BEAM = Draw("consistency", 0.8, 0.9, 1), Draw("consistency", 0.0, 1.0, 1, beams=4)
 STEPS, JSON = (Draw("consistency", 0.0, 1.0, 1, view=View(name, f"{{request}} {name}")) for name in ("steps", "json"))
+METHODS = tuple(each for each in INTERVENTIONS if not isinstance(each, ModelChange))
 CLEAN_ANSWER = Draw("clean", temperature=1.0, top_p=1.0, samples=1)
 DRAWS = {
     "null": (Draw("consistency", 1.0, 1.0, 1),),
@@ -130,13 +131,26 @@ def test_scores_are_asked_for_over_the_methods_own_draws():
 
 
 def test_regularizers_say_what_they_make_consistent():
-    assert {method.name: method.objective for method in METHODS if method.role == "regularizer"} == {
+    assert {method.name: method.objective for method in METHODS if isinstance(method, ConsistencyLoss)} == {
         "bct": "answers",
         "act": "residual",
         "mlpct": "mlp",
         "attct": "attention",
     }
-    assert {method.objective for method in METHODS if method.role != "regularizer"} == {"labels"}
+    assert {method.role for method in METHODS if isinstance(method, ConsistencyLoss)} == {"regularizer"}
+    assert {method.role for method in METHODS if isinstance(method, LabelMethod)} == {"method", "control"}
+
+
+def test_every_intervention_is_of_one_family():
+    assert [each.name for each in INTERVENTIONS if isinstance(each, ModelChange)] == ["unchanged"]
+    assert set(METHODS) | {method_named("unchanged")} == set(INTERVENTIONS)
+
+
+def test_settings_of_another_family_are_refused():
+    with pytest.raises(TypeError, match="shortest: settings of a ModelChange extend ModelChangeSettings"):
+        ModelChange(
+            name="shortest", title="", summary="", role="change", settings=ShortestSettings, apply=lambda *given: {}
+        )
 
 
 @pytest.mark.parametrize("name", NO_CHOICE)
@@ -264,7 +278,7 @@ class ShortestSettings(MethodSettings):
     k: Annotated[int, Field(ge=1)]
 
 
-SHORTEST = Method(
+SHORTEST = LabelMethod(
     name="shortest",
     title="Shortest",
     summary="keeps the shortest sample",
