@@ -7,6 +7,7 @@ from ct_pipeline.engine import transformers_engine
 from ct_pipeline.engine.beam_search import _largest
 from ct_pipeline.engine.protocol import Sampling
 from ct_pipeline.engine.transformers_engine import TransformersEngine
+from ct_pipeline.models.model import stack
 from tests.engine.contract import BEAMS, NEW, VOCABULARY, plain_beams, prompts_of
 from tests.fakes.tiny_models import END, random_adapter, tiny_base
 
@@ -78,7 +79,7 @@ def test_of_equal_values_the_first_are_the_largest():
 
 
 def test_rows_of_different_stacks_are_searched_with_their_own_adapters(base, tmp_path):
-    stacks = [(), (random_adapter(base, tmp_path / "a", 1),), (random_adapter(base, tmp_path / "b", 2),)]
+    stacks = [(), *(stack(random_adapter(base, tmp_path / name, seed)) for name, seed in (("a", 1), ("b", 2)))]
     rows = [prompt for prompt in prompts_of(6) for _ in stacks]
     merged, mixed = (
         TransformersEngine(base, mixing=mixing).generate(rows, BEAMS, range(18), stacks * 6)
