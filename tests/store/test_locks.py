@@ -12,40 +12,49 @@ from ct_pipeline.settings.errors import CannotWrite
 from ct_pipeline.store.locks import Taken, locked
 
 
-def hold(path, held, release):
+def hold(path, place):
     with locked(path):
-        held.set()
-        release.wait(60)
+        place.send("held")
+        place.poll(60)
+
+
+class Holder:
+    """Another process that holds a lock; told by a pipe, which no killed process can leave locked."""
+
+    def __init__(self, path):
+        context = multiprocessing.get_context("spawn")
+        self.path = path
+        self._pipe, place = context.Pipe()
+        self.process = context.Process(target=hold, args=(path, place))
+        self.process.start()
+        assert self._pipe.poll(60)
+
+    def let_go(self):
+        """Has the process end; it may have ended already."""
+        self._pipe.close()
+        self.process.join(60)
 
 
 @pytest.fixture
 def holder(tmp_path):
-    """Another process that holds a lock: its path, the process, and what lets it go on."""
-    context = multiprocessing.get_context("spawn")
-    path, held, release = tmp_path / "folder" / "lock", context.Event(), context.Event()
-    process = context.Process(target=hold, args=(path, held, release))
-    process.start()
-    assert held.wait(60)
-    yield path, process, release
-    release.set()
-    process.join(60)
+    holder = Holder(tmp_path / "folder" / "lock")
+    yield holder
+    holder.let_go()
 
 
 def test_a_lock_is_held_by_one_process_at_a_time(holder):
-    path, _, release = holder
-    with pytest.raises(Taken), locked(path, wait=False):
+    with pytest.raises(Taken), locked(holder.path, wait=False):
         pass
-    release.set()
-    with locked(path), pytest.raises(BlockingIOError), path.open() as again:
+    holder.let_go()
+    with locked(holder.path), pytest.raises(BlockingIOError), holder.path.open() as again:
         fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_the_lock_of_a_process_that_was_killed_is_gone(holder):
-    path, process, _ = holder
-    os.kill(process.pid, signal.SIGKILL)
-    process.join(60)
-    with locked(path, wait=False):
-        assert path.exists()
+    os.kill(holder.process.pid, signal.SIGKILL)
+    holder.process.join(60)
+    with locked(holder.path, wait=False):
+        assert holder.path.exists()
 
 
 def test_what_a_lock_file_says_stays(tmp_path):
