@@ -99,7 +99,7 @@ def test_the_kind_of_the_page_is_induced_and_passes_its_gate(
 
     language_model.close_models()
     for make in (misaligned_organism.make, misaligned_organism.make_control, organism_evaluation.make):
-        made = make(place.store, study, organism)
+        made = make(Context(place.store, study), organism)
     language_model.close_models()
 
     gate = made.json("gate")
