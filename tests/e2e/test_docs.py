@@ -13,6 +13,7 @@ from ct_pipeline.interventions.files import read_study
 from ct_pipeline.measurement import language_model
 from ct_pipeline.organisms import catalog
 from ct_pipeline.steps import misaligned_organism, organism_evaluation, preflight
+from ct_pipeline.steps.step import Context
 from tests.docs.pages import DOCS, blocks, headings
 from tests.e2e.runs import Place, change
 
