@@ -119,7 +119,7 @@ def _asset(step: Step) -> dg.AssetsDefinition:
             shown = _of_run(subject, run) | {"mlflow": dg.MetadataValue.url(address)}
             outcomes[DRIFT] = _drift(run)
         yield dg.MaterializeResult(
-            metadata=as_metadata(about | step.show(shared, subject, found) | shown),
+            metadata=as_metadata(shown | step.show(shared, subject, found) | about),
             check_results=[
                 dg.AssetCheckResult(
                     check_name=check.name,

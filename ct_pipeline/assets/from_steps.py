@@ -101,7 +101,7 @@ def _asset(step: Step, partitions: Partitions) -> dg.AssetsDefinition:
             def publish(outcome: Outcome) -> None:
                 key = outcome.key
                 found[key] = step.find(store, study, key)
-                shown = _about(outcome, found[key]) | step.show(shared, key, found[key])
+                shown = step.show(shared, key, found[key]) | _about(outcome, found[key])
                 metadata = as_metadata(shown)
                 if step.track is not None:
                     run = runs.record(step.track(shared, key, found[key]), context.run_id)
