@@ -59,7 +59,7 @@ $(VLLM_VENV)/.installed: pyproject.toml $(VLLM_VENV)/.python
 	@touch $@
 
 test-vllm: $(VLLM_VENV)/.installed
-	@$(VLLM_VENV)/bin/python -m pytest -m vllm tests/engine tests/stages
+	@$(VLLM_VENV)/bin/python -m pytest -m vllm tests/engine tests/steps
 
 check: $(VENV)/.installed-test
 	@$(BIN)/ruff check .
