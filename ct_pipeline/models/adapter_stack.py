@@ -28,8 +28,10 @@ def write_stack(base: BaseModel, terms: Sequence[Term], target: Path) -> int:
     Raises:
         ValueError: as `read_adapter`.
     """
+    # Before the folder is made: adapters that are refused leave none behind.
+    deltas = summed(*(deltas for _, deltas in read_terms(terms, base)))
     target.mkdir(parents=True)
-    return write_deltas(base, summed(*(deltas for _, deltas in read_terms(terms, base))), target)
+    return write_deltas(base, deltas, target)
 
 
 def write_deltas(base: BaseModel, deltas: Deltas, target: Path) -> int:

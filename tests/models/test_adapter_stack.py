@@ -105,3 +105,11 @@ def test_shapes_alone_are_enough(adapters, tmp_path):
     with torch.device("meta"):
         shapes = tiny_base()
     assert write_stack(shapes, adapters, tmp_path / "stack") == 7
+
+
+def test_adapters_that_are_refused_leave_no_folder_behind(base, adapters, tmp_path):
+    foreign = random_adapter(tiny_base(hidden=48, head_dim=32), tmp_path / "foreign", 1)
+    for terms in (stack(foreign), (*adapters, *stack(foreign))):
+        with pytest.raises(ValueError, match="foreign"):
+            write_stack(base, terms, tmp_path / "stack")
+        assert not (tmp_path / "stack").exists()
