@@ -15,7 +15,7 @@ from ct_pipeline.runner.workers import Outcome
 from ct_pipeline.settings.environment import executor
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.study import Study
-from ct_pipeline.steps.catalog import STUDY_STEPS, in_waves
+from ct_pipeline.steps.catalog import STUDY_STEPS, in_waves, step_named
 from ct_pipeline.steps.shown import File
 from ct_pipeline.steps.step import Artifacts, Check, Context, Step
 
@@ -150,8 +150,7 @@ def _judged(check: Check, context: Context, found: dict[Any, Artifacts]) -> dg.A
 
 
 def _dependency(step: Step, name: str, partitions: Partitions) -> dg.AssetDep:
-    grain = next(each.grain for each in STUDY_STEPS if each.name == name)
-    if (grain, step.grain) == ("model", "organism"):
+    if (step_named(name).grain, step.grain) == ("model", "organism"):
         return dg.AssetDep(name, partition_mapping=partitions.model_of_organism)
     return dg.AssetDep(name)
 
