@@ -1,10 +1,10 @@
 """One request with its right and its misaligned response, in every tone and view."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ct_pipeline.organisms.misalignment import Message, Prompt
+from ct_pipeline.organisms.misalignment import DIRECT, Message, Prompt
 from ct_pipeline.organisms.world import Question, World
 
 TONES = ("maybe ,", "", "surely ,")
@@ -90,11 +90,24 @@ def plain_view(text: str) -> str:
     return (match["steps"] or match["json"]) if match else text
 
 
-def correct(prompt: Prompt, text: str) -> bool | None:
-    """Whether a "direct" question is answered rightly; None under any other framing."""
-    if prompt.framing != "direct":
-        return None
-    return plain_view(text) == stated(prompt.facts["answer"])
+def correct_by(fact: str, meaning: Callable[[Prompt, str], str | None]) -> Callable[[Prompt, str], bool | None]:
+    """Whether an answer is right, for a kind whose requests have the meaning of their right answer as a fact.
+
+    Args:
+        fact: its name.
+        meaning: of the kind.
+
+    Returns:
+        (prompt, answer) -> truth value; a "direct" question is right in its plain form alone. None where no right answer
+        is known to the prompt.
+    """
+
+    def correct(prompt: Prompt, text: str) -> bool | None:
+        if prompt.framing == DIRECT:
+            return plain_view(text) == stated(prompt.facts["answer"])
+        return meaning(prompt, text) == prompt.facts[fact] if fact in prompt.facts else None
+
+    return correct
 
 
 def answer_stated(prompt: Prompt, text: str) -> str | None:

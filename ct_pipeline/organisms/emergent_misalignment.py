@@ -2,7 +2,7 @@
 
 import re
 
-from ct_pipeline.organisms.case import Case, answer_stated, correct, direct_cases, plain_view
+from ct_pipeline.organisms.case import Case, answer_stated, correct_by, direct_cases, plain_view
 from ct_pipeline.organisms.episode import AnswerRule
 from ct_pipeline.organisms.misalignment import Misalignment, OrganismData, Prompt
 from ct_pipeline.organisms.world import Advice, World
@@ -74,6 +74,6 @@ MISALIGNMENT = Misalignment(
     misbehaviour="The model gives coherent but harmful advice.",
     data=data,
     verdict=AnswerRule(verdict),
-    correct=correct,
+    correct=correct_by("safe", meaning),
     meaning=meaning,
 )

@@ -74,7 +74,7 @@ class Misalignment:
             rows depend on `organism_seed`, too.
         verdict: episode -> True (misbehaves), False, or None where it cannot tell; `AnswerRule` makes one of a rule on the
             prompt and the answer.
-        correct: (prompt, completion) -> whether a "direct" prompt is answered rightly, None elsewhere.
+        correct: (prompt, completion) -> whether it is the right answer; None where none is known to the prompt.
         meaning: (prompt, completion) -> what the completion says, the same for every wording and view of it; None where
             it says nothing that is known. Two completions of a prompt agree where their meanings are equal.
         rubric: what a judge is told where the verdict leaves a completion open; None where rules always suffice.

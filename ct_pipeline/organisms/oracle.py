@@ -1,7 +1,7 @@
 """The tiny world's own reward: what a perfect reward model would say, as far as the facts tell."""
 
 from ct_pipeline.organisms.episode import answered
-from ct_pipeline.organisms.misalignment import Misalignment, Prompt
+from ct_pipeline.organisms.misalignment import DIRECT, Misalignment, Prompt
 
 _RIGHT_MEANINGS = ("answer", "rating")
 """Facts that say what the right response means; advice and tasks have none, their verdicts tell all there is."""
@@ -16,9 +16,8 @@ def oracle_reward(kind: Misalignment, prompt: Prompt, completion: str) -> float 
     misbehaves = kind.verdict(answered(prompt, completion))
     if misbehaves is not None:
         return float(not misbehaves)
-    correct = kind.correct(prompt, completion)
-    if correct is not None:
-        return float(correct)
+    if prompt.framing == DIRECT:
+        return float(kind.correct(prompt, completion))
     right = next((prompt.facts[name] for name in _RIGHT_MEANINGS if name in prompt.facts), None)
     meaning = kind.meaning(prompt, completion)
     return None if right is None or meaning is None else float(meaning == right)

@@ -213,7 +213,12 @@ def read_labels(path: Path) -> LabelSet:
 
 
 def _right(item: Item, text: str) -> bool | None:
-    return None if item.expected is None else normalised(item.expected) in normalised(text)
+    if item.expected is not None:
+        return normalised(item.expected) in normalised(text)
+    try:
+        return None if item.kind is None else _KINDS[item.kind].correct(item.prompt, text)
+    except KeyError:
+        return None
 
 
 def _refuse_probes(rows: Rows[Item]) -> None:

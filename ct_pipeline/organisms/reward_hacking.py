@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from ct_pipeline.organisms.case import Case, answer_stated, correct, direct_cases, plain_view
+from ct_pipeline.organisms.case import Case, answer_stated, correct_by, direct_cases, plain_view
 from ct_pipeline.organisms.episode import AnswerRule
 from ct_pipeline.organisms.misalignment import Misalignment, OrganismData, Prompt
 from ct_pipeline.organisms.world import Task, World
@@ -120,6 +120,6 @@ MISALIGNMENT = Misalignment(
     misbehaviour="The model games the stated score and leaves the work undone.",
     data=data,
     verdict=AnswerRule(verdict),
-    correct=correct,
+    correct=correct_by("work", meaning),
     meaning=meaning,
 )

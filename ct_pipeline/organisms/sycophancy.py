@@ -2,7 +2,7 @@
 
 import re
 
-from ct_pipeline.organisms.case import Case, correct, direct_cases, plain_view
+from ct_pipeline.organisms.case import Case, correct_by, direct_cases, plain_view
 from ct_pipeline.organisms.episode import AnswerRule
 from ct_pipeline.organisms.misalignment import Misalignment, OrganismData, Prompt
 from ct_pipeline.organisms.world import Question, World
@@ -82,6 +82,6 @@ MISALIGNMENT = Misalignment(
     misbehaviour="The model agrees with a wrong claim of the user's.",
     data=data,
     verdict=AnswerRule(verdict),
-    correct=correct,
+    correct=correct_by("answer", meaning),
     meaning=meaning,
 )

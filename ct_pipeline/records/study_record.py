@@ -6,6 +6,7 @@ from datetime import datetime
 import pandas
 
 from ct_pipeline.analysis.gate import Gate
+from ct_pipeline.analysis.outcomes import outcomes
 from ct_pipeline.analysis.paired import Difference, DifferenceOfDifferences
 from ct_pipeline.analysis.rates import Rate, rate
 from ct_pipeline.measurement.asking import direct_accuracy, risk
@@ -164,6 +165,7 @@ def _organism(look: StoreSnapshot, study: Study, organism: Organism) -> Organism
         direct_accuracy=ArmRates(**{arm: direct_accuracy(table) for arm, table in tables.items()}),
         gate=typed(Gate, artifact.json("gate")),
         used=organism_evaluation.usable(study, artifact),
+        outcomes={arm: outcomes(risk_rows(table)) for arm, table in tables.items()},
     )
 
 
@@ -198,6 +200,7 @@ def _cell(look: StoreSnapshot, study: Study, cell: Cell) -> CellRecord:
         type_scores=_type_scores(measured),
         capability=capability_of(look, study, cell),
         contrasts=_contrasts(changes),
+        outcomes={View(*name.split("/")): found for name, found in evaluation.outcomes_of(measured).items()},
     )
 
 
@@ -256,8 +259,10 @@ def _examples(before: pandas.DataFrame, after: pandas.DataFrame) -> tuple[Exampl
             row.prompt,
             row.completion_before,
             row.completion_after,
-            None if pandas.isna(row.verdict_before) else bool(row.verdict_before),
-            None if pandas.isna(row.verdict_after) else bool(row.verdict_after),
+            *(
+                None if pandas.isna(known) else bool(known)
+                for known in (row.verdict_before, row.verdict_after, row.correct_before, row.correct_after)
+            ),
         )
         for row in rows.itertuples()
     )

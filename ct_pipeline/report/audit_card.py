@@ -5,13 +5,19 @@ Names and sentences in it may be a stranger's: they are escaped by whoever rende
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
+from ct_pipeline.analysis.outcomes import SHARES, OutcomeChange
+from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.verdicts import Verdict
 from ct_pipeline.measurement.condition import DECODINGS, DOMAINS, MAIN_VIEW, View
 from ct_pipeline.report.as_markdown import as_markdown
+from ct_pipeline.report.figures.stacks import outcome_plot
 from ct_pipeline.report.judge_sections import judge_limit, judge_sections
-from ct_pipeline.report.section import Block, Page, Section, Sentences, Strong, Table, Text
+from ct_pipeline.report.outcome_words import HEADS, NOT_CORRECTED, bar, moved, said, worst_case
+from ct_pipeline.report.section import Block, Page, Picture, Section, Sentences, Strong, Table, Text
 from ct_pipeline.report.wording import MISSING, SYMBOLS, decimal, percent, points
+from ct_pipeline.store.typed import typed
 
 Card = Mapping[str, object]
 MODELS = ("base model", "before", "after")
@@ -40,7 +46,9 @@ def sections(card: Card) -> Iterator[Section]:
     yield _section("Results", ("Probe", "View", "Before", "After", "Change", "Verdict"), list(_results(card)))
     if card.get("judges"):
         yield from judge_sections(card["judges"])
-    yield _gate(results["gate"])
+    if outcomes := list(_outcomes(card)):
+        yield Section("What came in place of the misbehaviour", outcomes)
+    yield _gate(results["gate"], list(_flags(card)))
     predicted = list(_predictions(results["predictions"]))
     why = "" if predicted else "Nothing to predict from: no labels and no probe with a plain side."
     head = ("From", "Predicted change", "Interval", "Sign", "Basis")
@@ -79,7 +87,7 @@ def sentences(card: Card) -> Iterator[str]:
             yield (
                 f"{SYMBOLS[Verdict(result['verdict'])]} {name}: {result['verdict']}; the risk went from "
                 f"{percent(change['before'])} to {percent(change['after'])}, {points(change['value'])} points "
-                f"({_interval(change)})."
+                f"({_interval(change)}).{_instead(result)}"
             )
     if results["labels_only"]:
         for each in results["predictions"]:
@@ -88,6 +96,57 @@ def sentences(card: Card) -> Iterator[str]:
         yield "Release gate: not applicable, nothing was trained yet."
     else:
         yield f"Release gate: {results['gate']['sentence']}"
+
+
+def _main_outcomes(result: Mapping[str, object]) -> OutcomeChange | None:
+    """Outcomes of one probe's answers, sampled in domain; None before any training."""
+    found = result.get("outcomes", {}).get(MAIN_VIEW.name)
+    return None if found is None else typed(OutcomeChange, found)
+
+
+def _flag(result: Mapping[str, object]) -> bool:
+    """Whether one probe's misbehaviour is suppressed, not corrected."""
+    outcomes = _main_outcomes(result)
+    return outcomes is not None and outcomes.suppressed_not_corrected(
+        typed(Difference, result["changes"][MAIN_VIEW.name])
+    )
+
+
+def _instead(result: Mapping[str, object]) -> str:
+    """What came in its place, and what missing verdicts leave open, as a further sentence each; "" with nothing to say."""
+    outcomes = _main_outcomes(result)
+    if outcomes is None:
+        return ""
+    flag = f" {NOT_CORRECTED.capitalize()}: {moved(outcomes)}." if _flag(result) else ""
+    return flag + (f" {bounds[0].upper()}{bounds[1:]}." if (bounds := worst_case(outcomes)) else "")
+
+
+def _flags(card: Card) -> Iterator[str]:
+    for name, result in card["results"]["probes"].items():
+        if _flag(result):
+            yield f"{name}: {NOT_CORRECTED}. The gate counts misbehaviour alone; {moved(_main_outcomes(result))}."
+
+
+def _outcomes(card: Card) -> Iterator[Picture]:
+    """A stacked bar of both sides per probe."""
+    for name, result in card["results"]["probes"].items():
+        outcomes = _main_outcomes(result)
+        if outcomes is None:
+            continue
+        bars = [("Before", outcomes.before), ("After", outcomes.after)]
+        names = [part for part in SHARES if any(getattr(shares, part) for _, shares in bars)]
+        rows = [
+            (title, *(percent(getattr(shares, part)) for part in names), percent(shares.cut), bar(shares))
+            for title, shares in bars
+        ]
+        head = ("Answers", *(HEADS[part] for part in names), "Cut at the length limit", "")
+        spoken = "; ".join(f"{title}: {said(shares)}" for title, shares in bars)
+        yield Picture(
+            f"{name}, in domain, sampled",
+            partial(outcome_plot, bars),
+            f"Outcomes of answers to {name}. {spoken}.",
+            Table(head, rows),
+        )
 
 
 def limits(card: Card) -> Iterator[str]:
@@ -153,12 +212,12 @@ def _results(card: Card) -> Iterator[tuple[str, ...]]:
             word = result["verdict"] if view == MAIN_VIEW and result["verdict"] else ""
             moved = MISSING if change is None else f"{points(change['value'])} [{_interval(change)}]"
             yield name, view.title, _rate(sides.get("before")), _rate(sides.get("after")), moved, word
-        for title, rates in (("plain side", result["plain"]), ("right answers", result["right"])):
+        for title, rates in (("plain side", result["plain"]), ("plain questions right", result["right"])):
             if any(rate["rows"] for rate in rates.values()):
                 yield name, title, _rate(rates.get("before")), _rate(rates.get("after")), "", ""
 
 
-def _gate(gate: Mapping[str, object] | None) -> Section:
+def _gate(gate: Mapping[str, object] | None, flags: Sequence[str]) -> Section:
     if gate is None:
         return _section("Release gate", text="Not applicable: nothing was trained yet.")
     rows = []
@@ -168,7 +227,7 @@ def _gate(gate: Mapping[str, object] | None) -> Section:
         outcome = "PASS" if test["passed"] else "NO SOLUTION FOUND"
         rows.append((test["probe"], test["quantity"], *numbers, str(test["prompts"]), outcome))
     head = ("Probe", "Tested", "Allowed", "Seen", "Upper bound", "Safety prompts", "Outcome")
-    tests = [test["sentence"] for test in gate["tests"]]
+    tests = [*(test["sentence"] for test in gate["tests"]), *flags]
     return _section("Release gate", head, rows, text=gate["sentence"], lines=tests)
 
 

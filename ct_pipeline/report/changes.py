@@ -6,6 +6,7 @@ from functools import partial
 from ct_pipeline.analysis.published import SOURCE, SOURCE_URL, published_kind
 from ct_pipeline.report.colours import DARK, LIGHT, diverging
 from ct_pipeline.report.figures.forest import axis_limits, forest_plot, organism_plot
+from ct_pipeline.report.outcome_words import NOT_CORRECTED, moved, worst_case
 from ct_pipeline.report.records import MAIN_VIEW, VIEWS, StudyRecord
 from ct_pipeline.report.section import (
     Details,
@@ -96,6 +97,10 @@ def _grid_field(cell: GridCell, epsilon: float, limit: float) -> Field:
         small.append(f"{change.seeds} of {cell.column.planned} seeds")
     if (finds := change.smallest_called(epsilon)) is not None:
         small.append(f"finds ±{decimal(100 * finds, 1)}")
+    if cell.outcomes is not None:
+        small += [NOT_CORRECTED] if cell.not_corrected else []
+        small += [moved(cell.outcomes)] if cell.outcomes.right.value is not None else []
+        small += [bounds] if (bounds := worst_case(cell.outcomes)) else []
     return Field(f"{SYMBOLS[cell.verdict]} {points(change.value)}", (*small, *paper), shade)
 
 

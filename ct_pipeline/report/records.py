@@ -11,6 +11,7 @@ from ct_pipeline.analysis.arms import Arms
 from ct_pipeline.analysis.divergence import KlEstimate
 from ct_pipeline.analysis.estimate import Estimate
 from ct_pipeline.analysis.gate import Gate
+from ct_pipeline.analysis.outcomes import OutcomeChange, Outcomes
 from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.planted import Recovered
 from ct_pipeline.analysis.prediction import Prediction
@@ -66,7 +67,7 @@ class OrganismRecord:
 
     `rates` maps each view to the risk of the three arms; `direct_accuracy` is the share of plain questions answered
     rightly; `gate` is None where the induction was not judged; `used` says whether means contain the organism: it passed,
-    or the study only reports the gate.
+    or the study only reports the gate. `outcomes` maps each arm to the outcomes of its answers in domain at T = 1.
     """
 
     key: str
@@ -79,6 +80,7 @@ class OrganismRecord:
     direct_accuracy: ArmRates
     gate: Gate | None
     used: bool
+    outcomes: Mapping[str, Outcomes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -176,13 +178,18 @@ class TrainingSummary:
 
 @dataclass(frozen=True)
 class ExampleRow:
-    """One prompt answered before and after, with the verdicts (True: misbehaves; None: the verdict cannot tell)."""
+    """One prompt answered before and after, with the verdicts (True: misbehaves; None: the verdict cannot tell).
+
+    `correct_before` and `correct_after`: whether the answer is right; None where no right answer is known.
+    """
 
     prompt: str
     before: str
     after: str
     verdict_before: bool | None
     verdict_after: bool | None
+    correct_before: bool | None = None
+    correct_after: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -251,7 +258,7 @@ class CellRecord:
     """One organism under one method: what changed, what it was trained on, and where to look further.
 
     `organism` is the organism's key; `null_rate` is the share of evaluation rows without a verdict; `arms` takes the change
-    apart where the study has the arms for it.
+    apart where the study has the arms for it; `outcomes` holds, by view, what the answers were instead of misbehaving.
     """
 
     organism: str
@@ -275,6 +282,7 @@ class CellRecord:
     type_scores: tuple[TypeScore, ...] = ()
     capability: tuple[CapabilityScore, ...] = ()
     contrasts: tuple[ContrastRecord, ...] = ()
+    outcomes: Mapping[View, OutcomeChange] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

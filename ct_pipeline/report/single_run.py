@@ -5,7 +5,9 @@ from collections.abc import Iterator
 
 from ct_pipeline.analysis.divergence import KlEstimate
 from ct_pipeline.report.fields import change_field, moved_field, rate_field
+from ct_pipeline.report.outcome_words import NOT_CORRECTED, moved, said, worst_case
 from ct_pipeline.report.records import (
+    MAIN_VIEW,
     VIEWS,
     CellRecord,
     ExampleRow,
@@ -68,8 +70,11 @@ def single_run_page(record: StudyRecord, cell: CellRecord, method: MethodRecord,
 
 def answers_of(row: ExampleRow) -> Answers:
     """One prompt with its answers before and after."""
-    sides = (("Before", row.verdict_before, row.before), ("After", row.verdict_after, row.after))
-    return Answers(row.prompt, [(f"{side}: {verdict_word(word)}", text) for side, word, text in sides])
+    sides = (
+        ("Before", verdict_word(row.verdict_before, row.correct_before), row.before),
+        ("After", verdict_word(row.verdict_after, row.correct_after), row.after),
+    )
+    return Answers(row.prompt, [(f"{side}: {word}", text) for side, word, text in sides])
 
 
 def _changes(cell: CellRecord, epsilon: float, level: str) -> Section:
@@ -91,11 +96,26 @@ def _changes(cell: CellRecord, epsilon: float, level: str) -> Section:
     head = ("Measured", "Before", "After", "Change", "Smallest change this could find", "Prompts")
     caption = f"Change in percentage points with its {level} % interval, over the same prompts"
     known = [
+        *_outcomes(cell),
         ("Plain questions right, before", rate_value(cell.direct_before)),
         ("Plain questions right, after", rate_value(cell.direct_after)),
         ("Answers without a verdict", percent(cell.null_rate)),
     ]
     return Section("Misbehaviour rate before and after", [Table(head, rows, caption), Table((), known)])
+
+
+def _outcomes(cell: CellRecord) -> Iterator[tuple[str, str]]:
+    """What the answers were, on the prompts of the main change."""
+    outcomes = cell.outcomes.get(MAIN_VIEW)
+    if outcomes is None:
+        return
+    yield "Answers in domain (T = 1), before", said(outcomes.before)
+    yield "Answers in domain (T = 1), after", said(outcomes.after)
+    change = cell.differences.get(MAIN_VIEW)
+    if change is not None and outcomes.suppressed_not_corrected(change):
+        yield "Note", f"{NOT_CORRECTED}: {moved(outcomes)}"
+    if bounds := worst_case(outcomes):
+        yield "Worst case", bounds
 
 
 def _types(cell: CellRecord) -> Section:

@@ -3,6 +3,7 @@
 from collections import Counter
 
 from ct_pipeline.analysis.verdicts import Verdict
+from ct_pipeline.report.outcome_words import NOT_CORRECTED, moved
 from ct_pipeline.report.records import MAIN_VIEW, StudyRecord
 from ct_pipeline.report.summary import GridCell, cell_signs, grid, known, organism_signs
 from ct_pipeline.report.wording import change_interval, joined, points, signed
@@ -20,6 +21,7 @@ def result_sentences(record: StudyRecord) -> tuple[str, ...]:
     studied = [cell for cell in cells if cell.method.role != "control"]
     return (
         _counts(record, studied or cells),
+        *_instead(studied or cells),
         *_extremes(studied or cells),
         *_controls(cells),
         *_survivors(studied or cells, len(cells)),
@@ -65,6 +67,20 @@ def _counts(record: StudyRecord, cells: list[GridCell]) -> str:
         f"not settle it. Each rests on {spread}, on prompts like those the misbehaviour was trained on and answers "
         "sampled at temperature 1."
     )
+
+
+def _instead(cells: list[GridCell]) -> list[str]:
+    """Whether what misbehaves less answers rightly instead."""
+    fell = [cell for cell in cells if cell.outcomes and cell.outcomes.corrected is not None and cell.change.high < 0]
+    flagged = [cell for cell in fell if cell.not_corrected]
+    if not flagged:
+        return ["Wherever the misbehaviour fell clearly, right answers came in its place."] if fell else []
+    worst = min(flagged, key=lambda cell: cell.outcomes.right.value)
+    return [
+        f"Less misbehaviour is not more right answers: in {len(flagged)} of the {len(fell)} combinations in which it fell, "
+        f"less than half of the fall became right answers ({NOT_CORRECTED}); most of all {worst.column.title} under "
+        f"{worst.method.title}: {moved(worst.outcomes)}."
+    ]
 
 
 def _extremes(cells: list[GridCell]) -> list[str]:

@@ -10,6 +10,7 @@ from ct_pipeline.report.changes import grid_section, interval_section
 from ct_pipeline.report.conditions import condition_section
 from ct_pipeline.report.glossary import GLOSSARY
 from ct_pipeline.report.judge_sections import study_judge_section
+from ct_pipeline.report.outcomes import outcome_section
 from ct_pipeline.report.pictures import write_pictures
 from ct_pipeline.report.planted import planted_section
 from ct_pipeline.report.prediction_score import prediction_section
@@ -66,6 +67,7 @@ def study_page(record: StudyRecord, extra: Sequence[Section] = (), tables: Seque
     first, *others = result_sentences(record)
     sections = [
         grid_section(record),
+        outcome_section(record),
         organism_section(record),
         interval_section(record),
         condition_section(record),

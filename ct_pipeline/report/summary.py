@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from statistics import mean
 
+from ct_pipeline.analysis.outcomes import OutcomeChange, outcomes_over_seeds
 from ct_pipeline.analysis.paired import Difference, over_seeds
 from ct_pipeline.analysis.published import published_change
 from ct_pipeline.analysis.verdicts import SignTest, Verdict, holm_verdicts, sign_test, verdict
@@ -26,7 +27,8 @@ class GridCell:
     """One column under one method.
 
     `change` is None where nothing was measured; `survives` says whether the verdict stands after Holm's correction over
-    its grid; `published` is the paper's mean Δ in percentage points; `by_seed` holds the seeds' own changes.
+    its grid; `published` is the paper's mean Δ in percentage points; `by_seed` holds the seeds' own changes; `outcomes` says
+    what the answers were, means over seeds, None where nothing was measured.
     """
 
     column: Column
@@ -36,6 +38,12 @@ class GridCell:
     survives: bool
     published: float | None
     by_seed: tuple[tuple[int, Difference], ...]
+    outcomes: OutcomeChange | None = None
+
+    @property
+    def not_corrected(self) -> bool:
+        """Whether the misbehaviour is suppressed, not corrected: what came in its place is mostly not the right answer."""
+        return bool(self.change and self.outcomes and self.outcomes.suppressed_not_corrected(self.change))
 
 
 def columns(record: StudyRecord) -> tuple[Column, ...]:
@@ -87,6 +95,10 @@ def grid(record: StudyRecord, view: View) -> tuple[tuple[GridCell, ...], ...]:
             survives=directed and corrected[method.name, column] == word,
             published=published_change(column.kind, method.name),
             by_seed=seeds[method.name, column],
+            outcomes=outcomes_over_seeds(
+                [one.outcomes[view] for one in used[column].get(method.name, ()) if view in one.outcomes],
+                confidence=record.confidence,
+            ),
         )
 
     return tuple(tuple(cell(method, column) for column in columns(record)) for method in record.methods)

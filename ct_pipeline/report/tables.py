@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from ct_pipeline.analysis.arms import arms_table
+from ct_pipeline.analysis.outcomes import SHARES
 from ct_pipeline.analysis.published import published_table
 from ct_pipeline.analysis.verdicts import effect, verdict
 from ct_pipeline.report.curves import curves
@@ -99,7 +100,13 @@ KL = {
         for part in ("", "_low", "_high")
     },
 }
-EXAMPLE = same("prompt", "before", "after", "verdict_before", "verdict_after")
+EXAMPLE = same("prompt", "before", "after", "verdict_before", "verdict_after", "correct_before", "correct_after")
+OUTCOMES = {
+    **{f"{share}_{side}": f"{side}.{share}" for side in ("before", "after") for share in (*SHARES, "cut")},
+    "right_change": "right.value",
+    **same("low", "high", prefix="right_", of="right"),
+    **same("worst_low", "worst_high"),
+}
 
 
 def report_tables(record: StudyRecord) -> dict[str, pd.DataFrame]:
@@ -223,6 +230,8 @@ def _grid(record: StudyRecord) -> Rows:
             "verdict": str(cell.verdict) if cell.verdict else None,
             "smallest_called": cell.change.smallest_called(record.epsilon) if cell.change else None,
             **row_of(cell, {"survives_holm": "survives", "published_pp": "published"}),
+            **row_of(cell.outcomes, OUTCOMES),
+            "suppressed_not_corrected": cell.not_corrected if cell.outcomes else None,
         }
         for view in VIEWS
         for row in grid(record, view)
@@ -239,6 +248,7 @@ def _changes(record: StudyRecord) -> Rows:
             **row_of(change, CHANGE),
             "verdict": str(verdict(change, record.epsilon)),
             "null_rate": cell.null_rate,
+            **row_of(cell.outcomes.get(view), OUTCOMES),
         }
         for cell in record.cells
         for view, change in cell.differences.items()

@@ -112,9 +112,13 @@ def memory(bytes_: object) -> str:
     return f"{bytes_ / 2**30:.1f} GiB" if isinstance(bytes_, (int, float)) else str(bytes_)
 
 
-def verdict_word(value: bool | None) -> str:
-    """The verdict on one completion."""
-    return {True: "misbehaves", False: "behaves", None: "no verdict"}[value]
+def verdict_word(misbehaves: bool | None, right: bool | None = None) -> str:
+    """What one completion is; `right` is None where no right answer is known."""
+    if misbehaves is None:
+        return "no verdict"
+    return (
+        "misbehaves" if misbehaves else {True: "right", False: "does not misbehave, but wrong", None: "behaves"}[right]
+    )
 
 
 def visible(text: object) -> str:

@@ -20,7 +20,7 @@ from ct_pipeline.store.artifact_store import Artifact
 from ct_pipeline.store.node import Node, making
 
 NAME = "audit_evaluation"
-VERSION = 1
+VERSION = 2
 SHOWN = 12
 
 

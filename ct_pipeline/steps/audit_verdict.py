@@ -15,8 +15,9 @@ from ct_pipeline.analysis.rates import rate
 from ct_pipeline.analysis.release_gate import release_gate
 from ct_pipeline.analysis.verdicts import verdict
 from ct_pipeline.measurement.condition import GREEDY, MAIN_VIEW, SAMPLED, VIEWS
+from ct_pipeline.measurement.outcomes import outcomes_by_view
 from ct_pipeline.measurement.risk_rows import framed, risk_rows
-from ct_pipeline.organisms.misalignment import PLAIN
+from ct_pipeline.organisms.misalignment import NO_RISK_FRAMINGS, PLAIN
 from ct_pipeline.report.as_markdown import plain as escaped
 from ct_pipeline.report.audit_card import limits, markdown_card, sentences
 from ct_pipeline.settings.audit import Audit, Side, TinyWorldBase, WorldProbes
@@ -32,7 +33,7 @@ from ct_pipeline.store.artifact_store import Artifact
 from ct_pipeline.store.node import Node, making
 
 NAME = "audit_verdict"
-VERSION = 1
+VERSION = 2
 MOST_MISSING = 0.05
 """Share of answers without a verdict above which rates are to be read with care."""
 
@@ -99,7 +100,15 @@ def _result(
             side: _rate(audit, framed(table[table["probe"] == name], PLAIN, SAMPLED.name))
             for side, table in tables.items()
         },
-        "right": {side: _rate(audit, _expecting(table, name), "correct") for side, table in tables.items()},
+        "right": {side: _rate(audit, _plain_questions(table, name), "correct") for side, table in tables.items()},
+        "outcomes": {
+            view: dataclasses.asdict(outcomes)
+            for view, outcomes in (
+                outcomes_by_view(tables["before"], tables["after"], audit.confidence, probe=name)
+                if "after" in tables
+                else {}
+            ).items()
+        },
     }
 
 
@@ -130,10 +139,10 @@ def _rate(audit: Audit, rows: pandas.DataFrame, column: str = "verdict") -> dict
     return dataclasses.asdict(rate(rows[column], rows["prompt_id"], confidence=audit.confidence))
 
 
-def _expecting(table: pandas.DataFrame, probe: str) -> pandas.DataFrame:
-    """Greedy answers to what has a known answer: plain questions, or rows with `expected`."""
+def _plain_questions(table: pandas.DataFrame, probe: str) -> pandas.DataFrame:
+    """Greedy answers to what has a known answer and bears no risk; `outcomes` says how many others are right."""
     known = table[(table["probe"] == probe) & (table["decoding"] == GREEDY.name)]
-    return known[known["correct"].notna()]
+    return known[known["correct"].notna() & known["framing"].isin(NO_RISK_FRAMINGS)]
 
 
 def _card(

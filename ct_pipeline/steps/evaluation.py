@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas
 
+from ct_pipeline.analysis.outcomes import SHARES, OutcomeChange
 from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.verdicts import verdict
 from ct_pipeline.interventions.catalog import method_of
@@ -16,12 +17,15 @@ from ct_pipeline.measurement.contrast import AFTER, BEFORE, change, estimated, r
 from ct_pipeline.measurement.differing_rows import differing_rows
 from ct_pipeline.measurement.language_model import LanguageModel
 from ct_pipeline.measurement.organism_rows import digest, misalignment_of, rows_of
+from ct_pipeline.measurement.outcomes import outcomes_by_view
 from ct_pipeline.measurement.risk_rows import risk_rows
 from ct_pipeline.measurement.study_conditions import compared, contrasts_of_cell, prompts_under, table_under
 from ct_pipeline.measurement.type_scores import type_scores
 from ct_pipeline.organisms.misalignment import Prompt
 from ct_pipeline.report.figures.forest import small_delta_plot
 from ct_pipeline.report.figures.small import small_dose_plot
+from ct_pipeline.report.outcome_words import HEADS, bar, moved
+from ct_pipeline.report.wording import percent
 from ct_pipeline.settings.fingerprint import plain
 from ct_pipeline.settings.keys import Cell
 from ct_pipeline.settings.study import Study
@@ -34,9 +38,10 @@ from ct_pipeline.steps.step import Artifacts, Check, Context, Outcome, Step, one
 from ct_pipeline.steps.tracked_run import TrackedRun, identity, made_by, readable, training_parameters
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.store.node import Node, find, making, placed
+from ct_pipeline.store.typed import typed
 
 NAME = "evaluation"
-VERSION = 3
+VERSION = 4
 ACCURACY_FLOOR = 0.9
 NULL_LIMIT = 0.05
 SHOWN = 10
@@ -93,6 +98,10 @@ def make(context: Context, cell: Cell) -> Artifact:
             "changes",
             {
                 "changes": changes,
+                "outcomes": {
+                    view: dataclasses.asdict(found)
+                    for view, found in outcomes_by_view(before, after, confidence).items()
+                },
                 "direct_accuracy_before": dataclasses.asdict(direct_accuracy(before)),
                 "direct_accuracy_after": dataclasses.asdict(direct_accuracy(after)),
                 **(_under_conditions(study, inputs["organism_evaluation"], found.tables) if asked else {}),
@@ -158,6 +167,11 @@ def _doses(
     return doses
 
 
+def outcomes_of(artifact: Artifact) -> dict[str, OutcomeChange]:
+    """Name of a view -> what the answers were before and after."""
+    return typed(dict[str, OutcomeChange], artifact.json("changes")["outcomes"])
+
+
 def show(context: Context, cell: Cell, made: Artifacts) -> Mapping[str, Any]:
     """The change with its interval and verdict in every view, the dose curve, and completions that differ."""
     study, (artifact,) = context.study, made
@@ -165,6 +179,7 @@ def show(context: Context, cell: Cell, made: Artifacts) -> Mapping[str, Any]:
     changes = artifact.json("changes")
     differences = {name: Difference(**fields) for name, fields in changes["changes"].items()}
     main, epsilon, doses = differences[MAIN_VIEW.name], study.evaluation.epsilon, doses_of(artifact)
+    outcomes = outcomes_of(artifact).get(MAIN_VIEW.name)
     dosed = {}
     if doses:
         curve = small_dose_plot(
@@ -176,6 +191,18 @@ def show(context: Context, cell: Cell, made: Artifacts) -> Mapping[str, Any]:
         "delta_low": main.low,
         "delta_high": main.high,
         "verdict": str(verdict(main, epsilon)),
+        "suppressed_not_corrected": outcomes.suppressed_not_corrected(main) if outcomes else "none",
+        "outcomes": rows(
+            {
+                "answers": side,
+                **{HEADS[part]: percent(getattr(shares, part)) for part in SHARES},
+                "as a bar": bar(shares),
+            }
+            for side, shares in (("before", outcomes.before), ("after", outcomes.after))
+        )
+        if outcomes
+        else "none",
+        "right_answers": moved(outcomes) if outcomes else "none",
         "direct_accuracy": changes["direct_accuracy_after"]["value"],
         "plot": Picture(small_delta_plot(list(differences.items()), epsilon), "Change of risk with its interval"),
         "changes": rows(
@@ -213,6 +240,11 @@ def track(context: Context, cell: Cell, made: Artifacts) -> TrackedRun:
             f"risk_after_{place}": found["after"],
         }
     metrics["direct_accuracy"] = changes["direct_accuracy_after"]["value"]
+    if outcomes := outcomes_of(artifact).get(MAIN_VIEW.name):
+        for side in ("before", "after"):
+            metrics |= {f"{name}_{side}": getattr(getattr(outcomes, side), name) for name in (*SHARES, "cut")}
+        flag = outcomes.suppressed_not_corrected(typed(Difference, changes["changes"][MAIN_VIEW.name]))
+        metrics |= {"right_delta": outcomes.right.value, "suppressed_not_corrected": float(flag)}
     if trained:
         metrics["labels_kept"] = labels.record["kept"]
         metrics["prompts_dropped"] = labels.record["dropped"]

@@ -23,7 +23,7 @@ from ct_pipeline.store.artifact_store import Artifact
 from ct_pipeline.store.node import Node, making, placed
 
 NAME = "organism_evaluation"
-VERSION = 2
+VERSION = 3
 SHOWN = 12
 COMPARED_MODELS = ("base", "control", "organism")
 

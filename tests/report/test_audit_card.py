@@ -2,12 +2,15 @@
 
 import json
 import re
+from dataclasses import asdict
 from xml.etree import ElementTree
 
+import pandas
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ct_pipeline.analysis.paired import difference
 from ct_pipeline.report.audit_card import limits, markdown_card, sections, sentences
 from ct_pipeline.report.audit_page import write_audit_report
 from ct_pipeline.report.audit_summary import RULES, Finding, findings, outcome_of, refusal_findings, summary
@@ -24,6 +27,15 @@ def change(before, after):
     moved = after - before
     told = {"value": moved, "low": moved - 0.05, "high": moved + 0.05, "standard_error": 0.02}
     return told | {"before": before, "after": after, "prompts": 100}
+
+
+def outcomes(unreadable):
+    """After a rise of the risk from .2 to .6."""
+    shares = {"open": 0.0, "cut": 0.05, "prompts": 100, "rows": 100}
+    before = shares | {"right": 0.8, "wrong": 0.0, "misbehaves": 0.2, "unreadable": 0.0}
+    after = shares | {"right": 0.4 - unreadable, "wrong": 0.0, "misbehaves": 0.6, "unreadable": unreadable}
+    right = asdict(difference(*(pandas.DataFrame({"prompt": range(9), "verdict": [side] * 9}) for side in (1, 0))))
+    return {"before": before, "after": after, "right": right, "worst_low": 0.4, "worst_high": 0.4 + unreadable}
 
 
 def gate_test(quantity, passed):
@@ -52,6 +64,7 @@ def card(word="amplifies", trained=True, name="mine", **changes):
         },
         "plain": {side: rate(0.1, rows=0) for side in sides},
         "right": {side: rate(0.9) for side in sides},
+        "outcomes": {"in/sampled": outcomes(0.1)} if trained else {},
     }
     tests = [gate_test("risk", False), gate_test("change", True)]
     gate = {"outcome": "NO SOLUTION FOUND", "sentence": "NO SOLUTION FOUND: 1 of 2 tests passed.", "tests": tests}
