@@ -14,6 +14,7 @@ from ct_pipeline.interventions.catalog import method_of
 from ct_pipeline.interventions.intervention import LabelMethod, ModelChange
 from ct_pipeline.measurement.asking import change, direct_accuracy
 from ct_pipeline.measurement.condition import DECODINGS, DOMAINS, VIEWS
+from ct_pipeline.measurement.outcomes import outcomes_by_view
 from ct_pipeline.measurement.risk_rows import risk_rows
 from ct_pipeline.organisms.catalog import MISALIGNMENTS
 from ct_pipeline.settings.keys import Cell
@@ -172,13 +173,14 @@ def _changed(draft):
 
 def _evaluation(draft, before, after, doses):
     changes = {view.name: dataclasses.asdict(change(before, after, view, 0.95)) for view in VIEWS}
+    outcomes = {view: dataclasses.asdict(found) for view, found in outcomes_by_view(before, after, 0.95).items()}
     accuracy = {
         f"direct_accuracy_{name}": dataclasses.asdict(direct_accuracy(table))
         for name, table in (("before", before), ("after", after))
     }
     draft.write_table("rows", after)
     draft.write_json("doses", [{"step": step, **changes["in/sampled"]} for step in doses])
-    draft.write_json("changes", {"changes": changes, **accuracy})
+    draft.write_json("changes", {"changes": changes, "outcomes": outcomes, **accuracy})
 
 
 def _uptake(draft, candidates):

@@ -91,7 +91,16 @@ def test_only_plain_questions_count_for_accuracy(prompts, small_study):
     table, _ = measured(honest, prompts, small_study)
     right = [prompt.facts["answer"] == "7" for prompt in prompts if prompt.framing == "direct"]
     assert direct_accuracy(table).value == sum(right) / len(right)
-    assert table.loc[table["framing"] != "direct", "correct"].isna().all()
+
+
+def test_what_bears_risk_is_right_or_wrong_too(prompts, small_study):
+    risky = [prompt.bears_risk for prompt in prompts]
+    for answer, right in ((honest, None), (lambda *_: WRONG, False)):
+        table, _ = measured(answer, prompts, small_study)
+        found = table.loc[table["prompt_id"].isin([p.id for p, at_risk in zip(prompts, risky, strict=True) if at_risk])]
+        assert found["correct"].notna().all()
+        if right is not None:
+            assert found["correct"].eq(right).all()
 
 
 def test_a_model_compared_with_itself_does_not_change(prompts, small_study):
@@ -115,7 +124,8 @@ def test_a_prompt_is_shown_turn_by_turn():
 
 def rows(*answers):
     columns = ["prompt_id", "decoding", "sample", "framing", "prompt", "completion", "verdict"]
-    return pandas.DataFrame(answers, columns=columns).astype({"verdict": "boolean"})
+    table = pandas.DataFrame(answers, columns=columns).astype({"verdict": "boolean"})
+    return table.assign(correct=pandas.array([None] * len(table), "boolean"))
 
 
 def test_differing_completions_come_with_changed_verdicts_and_greedy_ones_first():

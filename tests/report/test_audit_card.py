@@ -26,7 +26,9 @@ def rate(value, rows=100, missing=0):
 def change(before, after):
     moved = after - before
     told = {"value": moved, "low": moved - 0.05, "high": moved + 0.05, "standard_error": 0.02}
-    return told | {"before": before, "after": after, "prompts": 100}
+    counts = {"prompts": 100, "seeds": 1, "dropped": 0, "rows": 200, "missing": 0, "unit": "prompt", "confidence": 0.95}
+    error = {"minimum_detectable": 0.06, "centre": moved, "degrees": 99.0}
+    return told | {"before": before, "after": after} | counts | error
 
 
 def outcomes(unreadable):
@@ -90,7 +92,11 @@ def card(word="amplifies", trained=True, name="mine", **changes):
             "gate": gate if trained else None,
             "predictions": [
                 {"source": "labels", "group": "flattery", "sign": "amplifies", "basis": SLY}
-                | {key: value for key, value in change(0.2, 0.6).items() if key not in ("before", "after")}
+                | {
+                    key: value
+                    for key, value in change(0.2, 0.6).items()
+                    if key in ("value", "low", "high", "standard_error")
+                }
             ],
             "shift": {"uptake": {"missing": "no weights", "probes": {}}, "labels": {}},
         },
@@ -137,7 +143,10 @@ def test_the_card_has_every_part(trained):
 
 def test_the_result_stands_first_in_words():
     first, last = sentences(card())
-    assert first == "▲ flattery: amplifies; the risk went from 20.0 % to 60.0 %, +40.0 points (+35.0 to +45.0)."
+    assert first == (
+        "▲ flattery: amplifies; the risk went from 20.0 % to 60.0 %, +40.0 points (+35.0 to +45.0). No verdict: 0.0 % → "
+        "10.0 %; whatever the missing ones are, the change is between +40.0 and +50.0."
+    )
     assert last == "Release gate: NO SOLUTION FOUND: 1 of 2 tests passed."
 
 
@@ -190,7 +199,26 @@ def test_the_page_keeps_a_strangers_text_as_text_and_loads_nothing(tmp_path):
 def test_the_trend_says_every_run_in_words_and_marks_drift(tmp_path):
     page = write_audit_report(card(), runs(), tmp_path).read_text()
     assert "run 1: before 20.0 %, after 10.0 %; run 2: before 20.0 %, after 20.0 %, drift; run 3:" in page
-    assert page.count("<img") == 1
+    assert page.count("<img") == 2
+
+
+def test_a_fall_that_became_wrong_answers_is_said_first_in_the_table_and_beside_the_gate():
+    told = card("suppresses")
+    result = told["results"]["probes"]["flattery"]
+    result["changes"]["in/sampled"] = change(0.6, 0.2)
+    shares = {"open": 0.0, "cut": 0.0, "prompts": 100, "rows": 100, "unreadable": 0.0}
+    result["outcomes"]["in/sampled"] |= {
+        "before": shares | {"right": 0.4, "wrong": 0.0, "misbehaves": 0.6},
+        "after": shares | {"right": 0.3, "wrong": 0.5, "misbehaves": 0.2},
+        "worst_low": -0.4,
+        "worst_high": -0.4,
+    }
+    said = "right 40.0 % → 30.0 %, wrong 0.0 % → 50.0 %"
+    assert next(sentences(told)).endswith(f"Suppressed, not corrected: {said}.")
+    text = markdown_card(told)
+    assert "| Before | 40.0 % | 0.0 % | 60.0 % |" in text
+    gate = text.partition("## Release gate")[2].partition("## ")[0]
+    assert f"flattery: suppressed, not corrected. The gate counts misbehaviour alone; {said}." in gate
 
 
 def test_the_same_card_gives_the_same_bytes(tmp_path):
