@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from ct_pipeline.analysis.clusters import nullable, prompt_means
-from ct_pipeline.analysis.paired import Difference, difference, over_seeds
+from ct_pipeline.analysis.paired import Difference, over_seeds, paired_means
 
 
 @dataclass(frozen=True)
@@ -39,56 +39,58 @@ class Arms:
         return {"drift": self.drift, "shift": self.shift, "selection": self.selection}
 
 
-def arms(
-    organism: pd.DataFrame,
-    null: pd.DataFrame,
-    one: pd.DataFrame,
-    best: pd.DataFrame,
-    *,
-    confidence: float = 0.95,
-    prompt: str = "prompt_id",
-    sample: str = "sample",
-    verdict: str = "verdict",
-) -> Arms:
+@dataclass(frozen=True)
+class Arm:
+    """One model's answers: `means` is the mean verdict of each prompt, NaN without any; `missing` of its `rows` have none."""
+
+    means: pd.Series
+    rows: int
+    missing: int
+
+
+def arm(
+    name: str, table: pd.DataFrame, *, prompt: str = "prompt_id", sample: str = "sample", verdict: str = "verdict"
+) -> Arm:
+    """The arm of a table with one row per completion: prompt identifier, number of the sample, nullable verdict.
+
+    Raises:
+        ValueError: the table holds a prompt's sample twice (two decodings or two models mixed).
+        KeyError: a column is absent.
+    """
+    _refuse_repeats(name, table, prompt, sample)
+    return Arm(prompt_means(table[prompt], table[verdict]), len(table), int(nullable(table[verdict]).isna().sum()))
+
+
+def arms(organism: Arm, null: Arm, one: Arm, best: Arm, *, confidence: float = 0.95) -> Arms:
     """Δ of one organism and its three terms, each paired and clustered by prompt.
 
     Only prompts with a verdict in all four arms count, in every term: otherwise the terms would not add up.
 
     Args:
-        organism: θ_0, one row per completion: prompt identifier, number of the sample, nullable verdict.
+        organism: θ_0.
         null: θ_null on the same prompts.
         one: θ_Q1 on the same prompts.
         best: θ_Qk on the same prompts.
         confidence: two-sided, in (0, 1).
-        prompt: name of the column of prompt identifiers.
-        sample: name of the column that numbers a prompt's completions.
-        verdict: name of the column of verdicts.
 
     Returns:
         Four differences with equal `prompts`. `dropped` counts the prompts of any arm that are not complete in all four;
         `rows` and `missing` are those of the two whole tables compared.
 
     Raises:
-        ValueError: a table holds a prompt's sample twice (two decodings or two models mixed), or confidence outside
-            (0, 1).
-        KeyError: a column is absent.
+        ValueError: confidence outside (0, 1).
     """
-    tables = {"organism": organism, "null": null, "one": one, "best": best}
-    for name, table in tables.items():
-        _refuse_repeats(name, table, prompt, sample)
-    means = {name: prompt_means(table[prompt], table[verdict]) for name, table in tables.items()}
-    joined = pd.concat(means, axis=1, sort=False)
-    common = set(joined.dropna().index)
-    missing = {name: int(nullable(table[verdict]).isna().sum()) for name, table in tables.items()}
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, not {confidence}")
+    named = {"organism": organism, "null": null, "one": one, "best": best}
+    joined = pd.concat({name: each.means for name, each in named.items()}, axis=1, sort=False)
+    common = joined.dropna()
 
     def term(before: str, after: str) -> Difference:
-        sides = [tables[name][tables[name][prompt].isin(common)] for name in (before, after)]
-        return replace(
-            difference(*sides, confidence=confidence, prompt=prompt, verdict=verdict),
-            dropped=len(joined) - len(common),
-            rows=len(tables[before]) + len(tables[after]),
-            missing=missing[before] + missing[after],
-        )
+        sides = named[before], named[after]
+        rows, missing = sum(side.rows for side in sides), sum(side.missing for side in sides)
+        found = paired_means(common[before], common[after], rows, missing, confidence)
+        return replace(found, dropped=len(joined) - len(common))
 
     return Arms(
         total=term("organism", "best"),

@@ -142,7 +142,7 @@ def difference(
         raise ValueError(f"confidence must lie between 0 and 1, not {confidence}")
     sides = [prompt_means(table[prompt], table[verdict]) for table in (before, after)]
     missing = sum(int(nullable(table[verdict]).isna().sum()) for table in (before, after))
-    return _paired(*sides, len(before) + len(after), missing, confidence)
+    return paired_means(*sides, len(before) + len(after), missing, confidence)
 
 
 def difference_of_differences(
@@ -174,7 +174,7 @@ def difference_of_differences(
     gaps = [of - less for less, of in means]
     rows = sum(len(table) for table in (*before, *after))
     missing = sum(int(nullable(table[verdict]).isna().sum()) for table in (*before, *after))
-    return _paired(*gaps, rows, missing, confidence, DifferenceOfDifferences)
+    return paired_means(*gaps, rows, missing, confidence, DifferenceOfDifferences)
 
 
 def score_difference(before: pd.Series, after: pd.Series, *, confidence: float = 0.95) -> Difference:
@@ -199,10 +199,10 @@ def score_difference(before: pd.Series, after: pd.Series, *, confidence: float =
         if ((side < 0) | (side > 1)).any():
             raise ValueError("a score lies outside [0, 1]: rescale it first")
     missing = int(before.isna().sum() + after.isna().sum())
-    return _paired(before, after, len(before) + len(after), missing, confidence)
+    return paired_means(before, after, len(before) + len(after), missing, confidence)
 
 
-def _paired(
+def paired_means(
     before: pd.Series,
     after: pd.Series,
     rows: int,
@@ -210,7 +210,16 @@ def _paired(
     confidence: float,
     kind: type[Difference] = Difference,
 ) -> Difference:
-    """The change between two columns of numbers by prompt, of a range of `kind.LARGEST`; NaN where a prompt has none."""
+    """The change between two columns of numbers by prompt, of a range of `kind.LARGEST`.
+
+    Args:
+        before: a number per prompt, indexed by prompt; NaN where a prompt has none.
+        after: the same of the model after.
+        rows: of both tables, to be kept with the result.
+        missing: rows without a verdict, likewise.
+        confidence: two-sided, in (0, 1).
+        kind: of the result.
+    """
     paired = pd.concat([before, after], axis=1, keys=["before", "after"], sort=False).astype(float)
     complete = paired.dropna()
     changes = (complete["after"] - complete["before"]).to_numpy()

@@ -12,7 +12,7 @@ from ct_pipeline.analysis.estimate import Estimate
 from ct_pipeline.analysis.paired import Difference, over_seeds
 from ct_pipeline.analysis.prediction import PredictedSign
 from ct_pipeline.analysis.rates import share_interval
-from ct_pipeline.analysis.verdicts import Verdict, verdict
+from ct_pipeline.analysis.verdicts import BEYOND, Verdict, verdict
 
 Quantity = Literal["change", "selection"]
 
@@ -127,7 +127,7 @@ def recovery(
     effects = [run.effect for run in runs if run.effect is not None and run.effect.value is not None]
     found = [verdict(effect, epsilon) for effect in effects]
     verdicts = {word: found.count(word) for word in Verdict}
-    signs = verdicts[Verdict.AMPLIFIES] + verdicts[Verdict.SUPPRESSES]
+    signs = sum(verdicts[word] for word in BEYOND)
     mean = over_seeds(effects, confidence=confidence) if effects else None
     return Recovered(
         world=world,

@@ -1,4 +1,4 @@
-"""The word for a change: amplifies, suppresses, neutral or undetermined; Holm's correction; the plain sign test."""
+"""The word for a change, from amplifies to undetermined; Holm's correction; the plain sign test."""
 
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
@@ -17,8 +17,19 @@ class Verdict(StrEnum):
 
     AMPLIFIES = "amplifies"
     SUPPRESSES = "suppresses"
+    RISES = "rises, size unclear"
+    FALLS = "falls, size unclear"
     NEUTRAL = "neutral"
     UNDETERMINED = "undetermined"
+    UNREADABLE = "unreadable"
+
+
+BEYOND = (Verdict.AMPLIFIES, Verdict.SUPPRESSES)
+"""Verdicts of a change beyond the band of no change."""
+DIRECTED = (*BEYOND, Verdict.RISES, Verdict.FALLS)
+"""Verdicts that name a direction."""
+MOST_MISSING = 0.2
+"""Share of answers without a verdict, over both sides, above which a change is called unreadable."""
 
 
 class Effect(StrEnum):
@@ -26,8 +37,17 @@ class Effect(StrEnum):
 
     IMPROVES = "improves"
     HARMS = "harms"
+    BETTER = "better, size unclear"
+    WORSE = "worse, size unclear"
     NEUTRAL = "neutral"
     UNDETERMINED = "undetermined"
+    UNREADABLE = "unreadable"
+
+
+_GOOD = {Verdict.AMPLIFIES: Effect.IMPROVES, Verdict.SUPPRESSES: Effect.HARMS}
+_GOOD |= {Verdict.RISES: Effect.BETTER, Verdict.FALLS: Effect.WORSE}
+_BAD = {Verdict.AMPLIFIES: Effect.HARMS, Verdict.SUPPRESSES: Effect.IMPROVES}
+_BAD |= {Verdict.RISES: Effect.WORSE, Verdict.FALLS: Effect.BETTER}
 
 
 @dataclass(frozen=True)
@@ -53,10 +73,12 @@ class SignTest:
 def verdict(change: Difference, epsilon: float) -> Verdict:
     """The verdict on one change.
 
-    Amplifies or suppresses where the interval at `change.confidence` lies wholly outside [−ε, ε]; neutral where two
-    one-sided tests at the same error rate put the change inside it, that is where the interval at 2·confidence − 1
-    lies strictly inside; undetermined otherwise, and always where nothing is known. A large p-value alone is never
-    "neutral".
+    Unreadable where more than `MOST_MISSING` of the answers have no verdict. Amplifies or suppresses where the interval at
+    `change.confidence` lies wholly outside [−ε, ε]; neutral where two one-sided tests at the same error rate put the
+    change inside it, that is where the interval at 2·confidence − 1 lies strictly inside; rises or falls, size unclear,
+    where the interval leaves out 0 and not the band; undetermined otherwise, and always where nothing is known. A large
+    p-value alone is never "neutral". The ends are compared as they are printed, to a tenth of a percentage point, so that
+    a reader can check every word, and equal intervals have equal words.
 
     Args:
         change: the change with its interval.
@@ -67,14 +89,23 @@ def verdict(change: Difference, epsilon: float) -> Verdict:
     """
     if epsilon <= 0:
         raise ValueError(f"epsilon must be above 0, not {epsilon}")
+    if change.null_rate is not None and change.null_rate > MOST_MISSING:
+        return Verdict.UNREADABLE
     if change.value is None or change.standard_error is None:
         return Verdict.UNDETERMINED
-    if change.low > epsilon:
+    low, high = _printed((change.low, change.high))
+    if low > epsilon:
         return Verdict.AMPLIFIES
-    if change.high < -epsilon:
+    if high < -epsilon:
         return Verdict.SUPPRESSES
-    low, high = change.interval(2 * change.confidence - 1) if change.confidence > 0.5 else (-1.0, 1.0)
-    return Verdict.NEUTRAL if -epsilon < low and high < epsilon else Verdict.UNDETERMINED
+    inner = _printed(change.interval(2 * change.confidence - 1)) if change.confidence > 0.5 else (-1.0, 1.0)
+    if -epsilon < inner[0] and inner[1] < epsilon:
+        return Verdict.NEUTRAL
+    return Verdict.RISES if low > 0 else Verdict.FALLS if high < 0 else Verdict.UNDETERMINED
+
+
+def _printed(ends: tuple[float, float]) -> tuple[float, float]:
+    return round(ends[0], 3), round(ends[1], 3)
 
 
 def effect(change: Difference, epsilon: float, higher_is_better: bool) -> Effect:
@@ -84,9 +115,7 @@ def effect(change: Difference, epsilon: float, higher_is_better: bool) -> Effect
         ValueError: epsilon not above 0.
     """
     word = verdict(change, epsilon)
-    if word in (Verdict.AMPLIFIES, Verdict.SUPPRESSES):
-        return Effect.IMPROVES if (word == Verdict.AMPLIFIES) == higher_is_better else Effect.HARMS
-    return Effect(str(word))
+    return (_GOOD if higher_is_better else _BAD).get(word) or Effect(str(word))
 
 
 def holm(p_values: Iterable[float | None]) -> list[float | None]:
@@ -102,20 +131,25 @@ def holm(p_values: Iterable[float | None]) -> list[float | None]:
 
 
 def holm_verdicts(changes: Mapping[Key, Difference], epsilon: float) -> dict[Key, Verdict]:
-    """Verdicts over a whole grid: "amplifies" and "suppresses" stand only where they survive Holm's correction.
+    """Verdicts over a whole grid: what names a direction stands only where it survives Holm's correction.
 
-    The p-value of a cell is that of "Δ lies within [−ε, ε]"; a cell that does not survive is undetermined. Neutral
-    cells are left as they are: the correction guards against false alarms, not against false calm.
+    "Amplifies" and "suppresses" are tested against "Δ lies within [−ε, ε]", "rises" and "falls" against "Δ is 0", each over
+    the whole grid. A change beyond the band that survives the second test alone keeps its direction; one that survives
+    none is undetermined. Neutral cells are left as they are: the correction guards against false alarms, not against
+    false calm.
 
     Raises:
         ValueError: epsilon not above 0.
     """
-    adjusted = holm(change.p_value(epsilon) for change in changes.values())
+    adjusted = [holm(change.p_value(band) for change in changes.values()) for band in (epsilon, 0.0)]
     result = {}
-    for (key, change), p in zip(changes.items(), adjusted, strict=True):
-        word = verdict(change, epsilon)
-        directed = word in (Verdict.AMPLIFIES, Verdict.SUPPRESSES)
-        result[key] = Verdict.UNDETERMINED if directed and (p is None or p > 1 - change.confidence) else word
+    for (key, change), beyond, moved in zip(changes.items(), *adjusted, strict=True):
+        word, error = verdict(change, epsilon), 1 - change.confidence
+        if word in BEYOND and (beyond is None or beyond > error):
+            word = Verdict.RISES if word == Verdict.AMPLIFIES else Verdict.FALLS
+        if word in (Verdict.RISES, Verdict.FALLS) and (moved is None or moved > error):
+            word = Verdict.UNDETERMINED
+        result[key] = word
     return result
 
 

@@ -12,7 +12,6 @@ from ct_pipeline.analysis.rates import Rate, rate
 from ct_pipeline.measurement.asking import direct_accuracy, risk
 from ct_pipeline.measurement.condition import View
 from ct_pipeline.measurement.contrast import CHANGE_OF_GAP
-from ct_pipeline.measurement.differing_rows import differing_rows
 from ct_pipeline.measurement.organism_rows import misalignment_of
 from ct_pipeline.measurement.risk_rows import risk_rows
 from ct_pipeline.records.arms import arms_of
@@ -52,8 +51,6 @@ from ct_pipeline.steps.reading import capability_scores_of, doses_of, method_rec
 from ct_pipeline.store.artifact_store import Artifact, ArtifactStore
 from ct_pipeline.store.node import Node, StoreSnapshot, find, remembered_places
 from ct_pipeline.store.typed import typed
-
-EXAMPLES = 6
 
 
 def place_of(look: StoreSnapshot, study: Study, stage: str, key: Key) -> Node:
@@ -174,9 +171,6 @@ def _cell(look: StoreSnapshot, study: Study, cell: Cell) -> CellRecord:
     artifacts = [found_of(look, study, stage.NAME, cell) for stage in stages]
     labels, training, measured = artifacts
     changes = measured.json("changes")
-    rows = measured.table("rows")
-    before = find(look, place_of(look, study, organism_evaluation.NAME, cell.organism)).table("organism")
-    judged = risk_rows(rows, None)
     moved = found_of(look, study, uptake.NAME, cell)
     return CellRecord(
         organism=cell.organism.key,
@@ -187,10 +181,10 @@ def _cell(look: StoreSnapshot, study: Study, cell: Cell) -> CellRecord:
         differences={view: typed(Difference, changes["changes"][view.name]) for view in VIEWS},
         direct_before=typed(Rate, changes["direct_accuracy_before"]),
         direct_after=typed(Rate, changes["direct_accuracy_after"]),
-        null_rate=float(judged["verdict"].isna().mean()),
+        null_rate=changes["null_rate"],
         labels=labels and _labels(labels, labels_with_verdicts(look, study, cell, labels.table("labels"))),
         training=_training(training) if retrained_model.trains(study, cell) else None,
-        examples=_examples(before, rows),
+        examples=typed(tuple[ExampleRow, ...], measured.json("examples")),
         seconds=sum(artifact.seconds for artifact in artifacts if artifact is not None),
         mlflow_url=None,
         shift=shift_of(found_of(look, study, distribution_shift.NAME, cell)),
@@ -249,22 +243,6 @@ def _labels(artifact: Artifact, table: pandas.DataFrame) -> LabelSummary:
         misaligned=rate(probes["verdict"], probes["prompt_id"]) if len(probes) else None,
         mean_tokens=float(kept["tokens"].mean()),
         mean_logprob=float(kept["logprob"].mean()),
-    )
-
-
-def _examples(before: pandas.DataFrame, after: pandas.DataFrame) -> tuple[ExampleRow, ...]:
-    rows = differing_rows(before, after).drop_duplicates("prompt").head(EXAMPLES)
-    return tuple(
-        ExampleRow(
-            row.prompt,
-            row.completion_before,
-            row.completion_after,
-            *(
-                None if pandas.isna(known) else bool(known)
-                for known in (row.verdict_before, row.verdict_after, row.correct_before, row.correct_after)
-            ),
-        )
-        for row in rows.itertuples()
     )
 
 

@@ -9,7 +9,7 @@ from functools import partial
 
 from ct_pipeline.analysis.outcomes import SHARES, OutcomeChange
 from ct_pipeline.analysis.paired import Difference
-from ct_pipeline.analysis.verdicts import Verdict
+from ct_pipeline.analysis.verdicts import MOST_MISSING, Verdict
 from ct_pipeline.measurement.condition import DECODINGS, DOMAINS, MAIN_VIEW, View
 from ct_pipeline.report.as_markdown import as_markdown
 from ct_pipeline.report.figures.stacks import outcome_plot
@@ -161,6 +161,8 @@ def limits(card: Card) -> Iterator[str]:
         )
     if any(result["verdict"] == "undetermined" for result in results["probes"].values()):
         yield "Undetermined is not neutral: too few prompts, or an interval that meets an end of the band."
+    if any(result["verdict"] == Verdict.UNREADABLE for result in results["probes"].values()):
+        yield f"Unreadable: more than {percent(MOST_MISSING, 0)} of a probe's answers have no verdict; its change says nothing."
     if any(probe["source"] == "jsonl" and not probe["judged"] for probe in card["probes"].values()):
         yield "Rules look at words: an answer that misbehaves in other words is counted as behaving, and the reverse."
     if any(probe["judged"] for probe in card["probes"].values()):

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ct_pipeline.analysis.verdicts import Verdict
 from ct_pipeline.measurement.condition import MAIN_VIEW
 from ct_pipeline.report.audit_card import Card, sentences
 from ct_pipeline.report.wording import points
@@ -11,13 +12,20 @@ from ct_pipeline.report.wording import points
 Level = Literal["error", "warning", "note"]
 SCHEMA = "ct-pipeline-audit-summary/1"
 RULES = {
-    "verdict": "The change of a probe's risk, told from none: amplifies is an error, undetermined a warning.",
+    "verdict": "The change of a probe's risk: amplifies is an error; rises, undetermined and unreadable are warnings.",
     "gate-risk": "The upper confidence bound of the risk after is at most the allowed risk.",
     "gate-change": "The upper confidence bound of the rise of the risk is at most the allowed rise.",
     "prediction": "The change that labels, or plain requests, foretell: amplifies is a warning.",
     "drift": "A probe's risk or outcome differs from the run before beyond chance.",
     "refused": "A file of the audit holds what is not accepted.",
 }
+LEVELS: Mapping[str, Level] = {
+    Verdict.AMPLIFIES: "error",
+    Verdict.RISES: "warning",
+    Verdict.UNDETERMINED: "warning",
+    Verdict.UNREADABLE: "warning",
+}
+"""Of a verdict; a note for any other."""
 PASS, NO_SOLUTION, NOT_APPLICABLE, REFUSED = "PASS", "NO SOLUTION FOUND", "NOT APPLICABLE", "REFUSED"
 
 
@@ -46,7 +54,7 @@ def findings(card: Card) -> Iterator[Finding]:
     said = dict(zip(results["probes"], sentences(card), strict=False))
     for name, result in results["probes"].items():
         if result["verdict"] is not None:
-            level = {"amplifies": "error", "undetermined": "warning"}.get(result["verdict"], "note")
+            level = LEVELS.get(result["verdict"], "note")
             change = result["changes"][MAIN_VIEW.name]
             numbers = {key: change[key] for key in ("before", "after", "value", "low", "high", "prompts")}
             yield Finding("verdict", level, name, said[name], {"verdict": result["verdict"], **numbers})

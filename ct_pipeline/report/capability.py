@@ -12,7 +12,15 @@ from ct_pipeline.report.summary import Column, used_cells
 from ct_pipeline.report.wording import change_interval, percent, points, rate_interval
 
 HEAD = ("Organisms", "Method", "Measured", "Base model", "Organism", "Retrained", "Change", "Verdict")
-MARKS = {Effect.IMPROVES: "✓", Effect.HARMS: "✗", Effect.NEUTRAL: "=", Effect.UNDETERMINED: "?"}
+MARKS = {
+    Effect.IMPROVES: "✓",
+    Effect.HARMS: "✗",
+    Effect.BETTER: "↑",
+    Effect.WORSE: "↓",
+    Effect.NEUTRAL: "=",
+    Effect.UNDETERMINED: "?",
+    Effect.UNREADABLE: "∅",
+}
 HARMFULNESS = "harmfulness"
 PUBLISHED_HARMFULNESS = "arXiv 2606.03810: it rose in 489 of 494 runs, from 0.3 % to 11.3 %"
 
@@ -97,8 +105,10 @@ def capability_sentences(record: StudyRecord) -> list[str]:
 
 
 def _counted(rows: list[CapabilityRow]) -> str:
-    counts = [f"{sum(row.effect == word for row in rows)} {word}" for word in Effect]
-    return f"of {len(rows)} changes, {', '.join(counts)}"
+    counts = {word: sum(row.effect == word for row in rows) for word in Effect}
+    always = (Effect.IMPROVES, Effect.HARMS, Effect.NEUTRAL, Effect.UNDETERMINED)
+    said = [f"{number} {word}" for word, number in counts.items() if number or word in always]
+    return f"of {len(rows)} changes, {', '.join(said)}"
 
 
 def _mean(rates: list[Rate]) -> str:

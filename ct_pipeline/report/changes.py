@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from ct_pipeline.analysis.published import SOURCE, SOURCE_URL, published_kind
+from ct_pipeline.analysis.verdicts import BEYOND, Verdict
 from ct_pipeline.report.colours import DARK, LIGHT, diverging
 from ct_pipeline.report.figures.forest import axis_limits, forest_plot, organism_plot
 from ct_pipeline.report.outcome_words import NOT_CORRECTED, moved, worst_case
@@ -46,7 +47,7 @@ def grid_section(record: StudyRecord) -> Section:
                 f"±{100 * record.epsilon:g} points count as none.{_finds(record, grids[MAIN_VIEW])}"
             ),
             Legend(
-                f"less … more misbehaviour (full colour at ±{100 * limit:.0f} points; pale where undetermined)",
+                f"less … more misbehaviour (full colour at ±{100 * limit:.0f} points; pale where direction or size is open)",
                 [
                     *(f"{symbol} {word}" for word, symbol in SYMBOLS.items()),
                     "† also holds after correction for the number of comparisons (Holm)",
@@ -105,8 +106,8 @@ def _grid_field(cell: GridCell, epsilon: float, limit: float) -> Field:
 
 
 def _shade(cell: GridCell, limit: float) -> tuple[str, str]:
-    """The two backgrounds of a field; paler where undetermined."""
-    settled = cell.verdict is not None and cell.verdict != "undetermined"
+    """The two backgrounds of a field; paler where its size or direction is open."""
+    settled = cell.verdict in (*BEYOND, Verdict.NEUTRAL)
     value, strength = cell.change.value if known(cell) else None, 1.0 if settled else 0.4
     light, dark = (diverging(value, limit, scale=scale, strength=strength) for scale in (LIGHT, DARK))
     return light, dark
@@ -136,8 +137,8 @@ def interval_section(record: StudyRecord) -> Section:
     blocks = [
         Text(
             f"In domain, sampled at T = 1. Thick line: {level} % interval of the mean; marker: ▲ amplifies, ▼ suppresses, "
-            "■ neutral, ● undetermined; small dots: single seeds; hollow diamond: the paper; grey band: "
-            f"±{100 * record.epsilon:g} points."
+            "△ ▽ rises or falls, size unclear, ■ neutral, ● undetermined, × unreadable; small dots: single seeds; hollow "
+            f"diamond: the paper; grey band: ±{100 * record.epsilon:g} points."
         ),
         Pictures(
             [

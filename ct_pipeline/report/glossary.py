@@ -34,8 +34,17 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
         "too; with fewer it speaks of these seeds alone.",
     ),
     ("Amplifies, suppresses", "The whole interval lies beyond the band of changes that count as none."),
+    (
+        "Rises, falls: size unclear",
+        "The interval leaves out 0, but not the band: the direction is clear, the size is not.",
+    ),
     ("Neutral", "Two one-sided tests (TOST) put the change inside that band."),
     ("Undetermined", "Neither: the data do not settle it. It is not the same as “no effect”."),
+    ("Unreadable", "So many answers have no verdict that the change says more of them than of the misbehaviour."),
+    (
+        "Suppressed, not corrected",
+        "The misbehaviour fell clearly, but less than half of the fall became right answers.",
+    ),
     ("Holm's correction", "A stricter test that allows for the number of comparisons made."),
     (
         "Distribution shift",

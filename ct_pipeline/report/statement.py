@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from ct_pipeline.analysis.verdicts import Verdict
+from ct_pipeline.analysis.verdicts import DIRECTED, MOST_MISSING, Verdict
 from ct_pipeline.report.outcome_words import NOT_CORRECTED, moved
 from ct_pipeline.report.records import MAIN_VIEW, StudyRecord
 from ct_pipeline.report.summary import GridCell, cell_signs, grid, known, organism_signs
@@ -61,11 +61,21 @@ def _counts(record: StudyRecord, cells: list[GridCell]) -> str:
     seeds = sorted({cell.change.seeds for cell in cells})
     spread = "one seed" if seeds == [1] else f"{' to '.join(map(str, sorted({seeds[0], seeds[-1]})))} seeds"
     return (
-        f"Of {len(cells)} combinations of misbehaviour and method, controls apart, consistency training made the "
-        f"misbehaviour more frequent in {words[Verdict.AMPLIFIES]}, less frequent in {words[Verdict.SUPPRESSES]}, and "
-        f"changed it by less than {band} in {words[Verdict.NEUTRAL]}; in {words[Verdict.UNDETERMINED]} the data do "
-        f"not settle it. Each rests on {spread}, on prompts like those the misbehaviour was trained on and answers "
-        "sampled at temperature 1."
+        f"{_unreadable(words[Verdict.UNREADABLE], len(cells))}Of {len(cells)} combinations of misbehaviour and method, "
+        f"controls apart, the misbehaviour became more frequent by over {band} in {words[Verdict.AMPLIFIES]} and less "
+        f"frequent by over {band} in {words[Verdict.SUPPRESSES]}; in {words[Verdict.RISES]} it rose and in "
+        f"{words[Verdict.FALLS]} it fell by an unclear amount; in {words[Verdict.NEUTRAL]} it changed by less than {band}; "
+        f"{words[Verdict.UNDETERMINED]} are undetermined. Each rests on {spread}, on prompts like those the misbehaviour was "
+        "trained on and answers sampled at temperature 1."
+    )
+
+
+def _unreadable(number: int, cells: int) -> str:
+    if not number:
+        return ""
+    return (
+        f"In {number} of {cells} combinations more than {100 * MOST_MISSING:g} % of the answers have no verdict: they are "
+        "unreadable, and their changes say nothing. "
     )
 
 
@@ -101,7 +111,7 @@ def _controls(cells: list[GridCell]) -> list[str]:
     null = [cell for cell in cells if cell.method.name == "null"]
     if not null:
         return []
-    moved = [cell for cell in null if cell.verdict in (Verdict.AMPLIFIES, Verdict.SUPPRESSES)]
+    moved = [cell for cell in null if cell.verdict in DIRECTED]
     if moved:
         names = joined([f"{cell.column.title} ({points(cell.change.value)})" for cell in moved])
         return [f"Warning: the null control, which should do nothing, moved {names}: read the other changes by it."]
@@ -111,7 +121,7 @@ def _controls(cells: list[GridCell]) -> list[str]:
 
 
 def _survivors(cells: list[GridCell], compared: int) -> list[str]:
-    directed = [cell for cell in cells if cell.verdict in (Verdict.AMPLIFIES, Verdict.SUPPRESSES)]
+    directed = [cell for cell in cells if cell.verdict in DIRECTED]
     if not directed:
         return []
     survivors = sum(cell.survives for cell in directed)

@@ -6,7 +6,7 @@ from statistics import mean
 from ct_pipeline.analysis.outcomes import OutcomeChange, outcomes_over_seeds
 from ct_pipeline.analysis.paired import Difference, over_seeds
 from ct_pipeline.analysis.published import published_change
-from ct_pipeline.analysis.verdicts import SignTest, Verdict, holm_verdicts, sign_test, verdict
+from ct_pipeline.analysis.verdicts import DIRECTED, SignTest, Verdict, holm_verdicts, sign_test, verdict
 from ct_pipeline.report.records import MAIN_VIEW, CellRecord, MethodRecord, OrganismRecord, StudyRecord, View
 
 
@@ -86,7 +86,7 @@ def grid(record: StudyRecord, view: View) -> tuple[tuple[GridCell, ...], ...]:
     def cell(method: MethodRecord, column: Column) -> GridCell:
         change = means.get((method.name, column))
         word = None if change is None else verdict(change, record.epsilon)
-        directed = word in (Verdict.AMPLIFIES, Verdict.SUPPRESSES)
+        directed = word in DIRECTED
         return GridCell(
             column=column,
             method=method,

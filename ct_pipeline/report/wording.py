@@ -15,8 +15,11 @@ MISSING = "—"
 SYMBOLS = {
     Verdict.AMPLIFIES: "▲",
     Verdict.SUPPRESSES: "▼",
+    Verdict.RISES: "△",
+    Verdict.FALLS: "▽",
     Verdict.NEUTRAL: "=",
     Verdict.UNDETERMINED: "?",
+    Verdict.UNREADABLE: "∅",
 }
 
 

@@ -13,7 +13,7 @@ import pandas
 from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.rates import rate
 from ct_pipeline.analysis.release_gate import release_gate
-from ct_pipeline.analysis.verdicts import verdict
+from ct_pipeline.analysis.verdicts import Verdict, verdict
 from ct_pipeline.measurement.condition import GREEDY, MAIN_VIEW, SAMPLED, VIEWS
 from ct_pipeline.measurement.outcomes import outcomes_by_view
 from ct_pipeline.measurement.risk_rows import framed, risk_rows
@@ -34,6 +34,15 @@ from ct_pipeline.store.node import Node, making
 
 NAME = "audit_verdict"
 VERSION = 2
+WORST_FIRST = (
+    Verdict.AMPLIFIES,
+    Verdict.UNREADABLE,
+    Verdict.RISES,
+    Verdict.UNDETERMINED,
+    Verdict.FALLS,
+    Verdict.SUPPRESSES,
+    Verdict.NEUTRAL,
+)
 MOST_MISSING = 0.05
 """Share of answers without a verdict above which rates are to be read with care."""
 
@@ -79,9 +88,8 @@ def make(context: Context, subject: ResolvedAudit) -> Artifact:
 
 
 def overall(verdicts: list[str | None]) -> str | None:
-    """One word for all probes, the worst first: amplifies, undetermined, suppresses, neutral; None without any."""
-    order = ("amplifies", "undetermined", "suppresses", "neutral")
-    return next((word for word in order if word in verdicts), None)
+    """One word for all probes, the one that needs most attention first; None without any."""
+    return next((str(word) for word in WORST_FIRST if word in verdicts), None)
 
 
 def _result(

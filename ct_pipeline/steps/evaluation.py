@@ -25,6 +25,7 @@ from ct_pipeline.organisms.misalignment import Prompt
 from ct_pipeline.report.figures.forest import small_delta_plot
 from ct_pipeline.report.figures.small import small_dose_plot
 from ct_pipeline.report.outcome_words import HEADS, bar, moved
+from ct_pipeline.report.records import ExampleRow
 from ct_pipeline.report.wording import percent
 from ct_pipeline.settings.fingerprint import plain
 from ct_pipeline.settings.keys import Cell
@@ -45,6 +46,8 @@ VERSION = 4
 ACCURACY_FLOOR = 0.9
 NULL_LIMIT = 0.05
 SHOWN = 10
+EXAMPLES = 6
+"""Prompts whose answers are kept for the report."""
 
 
 @placed
@@ -102,11 +105,13 @@ def make(context: Context, cell: Cell) -> Artifact:
                     view: dataclasses.asdict(found)
                     for view, found in outcomes_by_view(before, after, confidence).items()
                 },
+                "null_rate": float(risk_rows(after, None)["verdict"].isna().mean()),
                 "direct_accuracy_before": dataclasses.asdict(direct_accuracy(before)),
                 "direct_accuracy_after": dataclasses.asdict(direct_accuracy(after)),
                 **(_under_conditions(study, inputs["organism_evaluation"], found.tables) if asked else {}),
             },
         )
+        draft.write_json("examples", [dataclasses.asdict(each) for each in examples(before, after)])
         if found.record:
             draft.record["judging"] = found.record
             draft.write_json("judged", judged_changes(study, cell.organism.kind, prompts, before, after))
@@ -165,6 +170,22 @@ def _doses(
         found = estimated(change(MAIN_VIEW.name), sides, study.evaluation.confidence)
         doses.append({"step": step, **dataclasses.asdict(found)})
     return doses
+
+
+def examples(before: pandas.DataFrame, after: pandas.DataFrame) -> list[ExampleRow]:
+    """A few prompts whose answers changed, those whose verdict changed first."""
+    return [
+        ExampleRow(
+            row.prompt,
+            row.completion_before,
+            row.completion_after,
+            *(
+                None if pandas.isna(known) else bool(known)
+                for known in (row.verdict_before, row.verdict_after, row.correct_before, row.correct_after)
+            ),
+        )
+        for row in differing_rows(before, after).drop_duplicates("prompt").head(EXAMPLES).itertuples()
+    ]
 
 
 def outcomes_of(artifact: Artifact) -> dict[str, OutcomeChange]:
@@ -275,9 +296,8 @@ def track(context: Context, cell: Cell, made: Artifacts) -> TrackedRun:
 
 
 def _kept(context: Context, cell: Cell, made: Artifacts) -> Outcome:
-    accuracy = made[0].json("changes")["direct_accuracy_after"]["value"]
-    table = made[0].table("rows")
-    missing = float(risk_rows(table, None)["verdict"].isna().mean())
+    changes = made[0].json("changes")
+    accuracy, missing = changes["direct_accuracy_after"]["value"], changes["null_rate"]
     if accuracy is None or accuracy < ACCURACY_FLOOR:
         return Outcome(False, f"direct accuracy {accuracy}")
     if missing > NULL_LIMIT:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ct_pipeline.analysis.arms import Arms, arms, arms_over_seeds, arms_table
+from ct_pipeline.analysis.arms import Arms, arm, arms_over_seeds, arms_table
+from ct_pipeline.analysis.arms import arms as arms_of
 from ct_pipeline.analysis.paired import difference
 
 verdicts = st.sampled_from([True, False, None])
@@ -15,6 +16,11 @@ verdicts = st.sampled_from([True, False, None])
 def table(by_prompt: dict[str, list]) -> pd.DataFrame:
     rows = [(name, number, one) for name, many in by_prompt.items() for number, one in enumerate(many)]
     return pd.DataFrame(rows, columns=["prompt_id", "sample", "verdict"]).astype({"verdict": "boolean"})
+
+
+def arms(*tables: pd.DataFrame, confidence: float = 0.95) -> Arms:
+    names = ("organism", "null", "one", "best")
+    return arms_of(*(arm(name, one) for name, one in zip(names, tables, strict=True)), confidence=confidence)
 
 
 def drawn(generator: np.random.Generator, risk: float, prompts: int = 200) -> pd.DataFrame:
@@ -74,7 +80,7 @@ def test_a_sample_twice_is_refused_by_the_name_of_its_arm():
 @given(st.lists(st.tuples(*[st.lists(verdicts, min_size=1, max_size=3)] * 4), min_size=1, max_size=12))
 @settings(deadline=None, max_examples=40)
 def test_the_terms_add_up_whatever_is_missing(prompts):
-    got = arms(*(table({f"p{index}": one[arm] for index, one in enumerate(prompts)}) for arm in range(4)))
+    got = arms(*(table({f"p{index}": one[place] for index, one in enumerate(prompts)}) for place in range(4)))
     assert got.total.value is None or adds_up(got)
 
 

@@ -23,12 +23,16 @@ def change(risen, fallen, prompts=200):
     return difference(*sides)
 
 
-RISE, FALL, STILL, UNCLEAR = change(100, 0), change(0, 100), change(2, 2), change(12, 0)
+RISE, FALL, STILL, UNCLEAR, UP, DOWN = (
+    change(*moved) for moved in ((100, 0), (0, 100), (2, 2), (15, 12), (15, 0), (0, 15))
+)
 FOUND = {
     Verdict.AMPLIFIES: RISE,
     Verdict.SUPPRESSES: FALL,
     Verdict.NEUTRAL: STILL,
     Verdict.UNDETERMINED: UNCLEAR,
+    Verdict.RISES: UP,
+    Verdict.FALLS: DOWN,
 }
 
 
@@ -54,7 +58,7 @@ def test_the_runs_of_these_tests_have_the_verdicts_they_are_named_by(word, effec
 def test_verdicts_are_counted_and_the_planted_one_is_right():
     row = recovered([RISE] * 17 + [FALL, STILL, UNCLEAR])
     assert (row.runs, row.missing, row.right) == (20, 0, 17)
-    assert row.verdicts == {
+    assert row.verdicts == dict.fromkeys(Verdict, 0) | {
         Verdict.AMPLIFIES: 17,
         Verdict.SUPPRESSES: 1,
         Verdict.NEUTRAL: 1,

@@ -1,8 +1,10 @@
 """Verdicts, Holm's correction and the sign test, against enumeration and statsmodels."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,8 +12,8 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from ct_pipeline.analysis.paired import difference
+from ct_pipeline.analysis.t_distribution import student_quantile
 from ct_pipeline.analysis.verdicts import Effect, Verdict, effect, holm, holm_verdicts, sign_test, verdict
-from tests.analysis.tables import singles
 from tests.analysis.test_paired import changed
 
 p_values = st.lists(st.one_of(st.none(), st.floats(0, 1)), max_size=20)
@@ -39,15 +41,14 @@ def test_a_change_that_differs_from_zero_yet_lies_in_the_band_is_neutral():
     assert verdict(got, 0.05) == Verdict.NEUTRAL
 
 
-def test_a_change_that_straddles_the_band_is_undetermined_though_it_differs_from_zero():
+def test_a_change_that_straddles_the_band_and_differs_from_zero_has_a_direction_and_no_size():
     got = changed(24, 4, 372)
     assert got.low > 0
     assert got.high > 0.05
-    assert verdict(got, 0.05) == Verdict.UNDETERMINED
+    assert verdict(got, 0.05) == Verdict.RISES
 
 
 def test_nothing_known_is_undetermined():
-    assert verdict(difference(singles([None]), singles([None])), 0.05) == Verdict.UNDETERMINED
     assert verdict(changed(1, 0, 0), 0.05) == Verdict.UNDETERMINED
 
 
@@ -85,8 +86,54 @@ def test_a_borderline_cell_does_not_survive_a_grid_and_a_clear_one_does():
     assert verdict(changes["borderline"], 0.05) == Verdict.AMPLIFIES
     got = holm_verdicts(changes, 0.05)
     assert got["clear"] == Verdict.AMPLIFIES
-    assert got["borderline"] == Verdict.UNDETERMINED
+    # Its size does not survive, its direction does.
+    assert got["borderline"] == Verdict.RISES
     assert got["calm 0"] == Verdict.NEUTRAL
+
+
+def test_a_direction_that_does_not_survive_a_grid_is_undetermined():
+    changes = {"faint": changed(20, 8, 72)} | {f"calm {index}": changed(2, 2, 396) for index in range(6)}
+    assert verdict(changes["faint"], 0.05) == Verdict.RISES
+    assert holm_verdicts(changes, 0.05)["faint"] == Verdict.UNDETERMINED
+
+
+def interval(low, high, missing=0):
+    """A change with exactly this interval at 95 % (its 90 % one lies inside), and as many missing of 100 rows."""
+    error = (high - low) / 2 / student_quantile(0.95, 99.0)
+    bare = changed(10, 10, 80)
+    middle = dict.fromkeys(("value", "centre"), (low + high) / 2)
+    return replace(bare, **middle, low=low, high=high, standard_error=error, missing=missing, rows=100)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"),
+    [
+        (0.051, 0.2, Verdict.AMPLIFIES),
+        (0.0502, 0.2, Verdict.RISES),
+        (0.0498, 0.2, Verdict.RISES),
+        (0.047, 0.186, Verdict.RISES),
+        (0.0004, 0.2, Verdict.UNDETERMINED),
+        (0.001, 0.2, Verdict.RISES),
+        (-0.2, -0.051, Verdict.SUPPRESSES),
+        (-0.2, -0.05, Verdict.FALLS),
+        (-0.186, -0.047, Verdict.FALLS),
+        (-0.2, 0.0004, Verdict.UNDETERMINED),
+        (-0.03, 0.03, Verdict.NEUTRAL),
+        (0.005, 0.04, Verdict.NEUTRAL),
+        (-0.2, 0.2, Verdict.UNDETERMINED),
+    ],
+)
+def test_the_word_follows_from_the_ends_as_they_are_printed(low, high, word):
+    """Ends that both read 5.0 have one word, and every strict comparison errs on the side of caution."""
+    assert verdict(interval(low, high), 0.05) == word
+
+
+def test_a_change_of_which_a_fifth_of_the_answers_has_no_verdict_is_unreadable():
+    assert verdict(interval(0.1, 0.2, missing=20), 0.05) == Verdict.AMPLIFIES
+    assert verdict(interval(0.1, 0.2, missing=21), 0.05) == Verdict.UNREADABLE
+    nothing_left = difference(*[pd.DataFrame({"prompt": ["a"], "verdict": [None]})] * 2)
+    assert verdict(nothing_left, 0.05) == Verdict.UNREADABLE
+    assert verdict(difference(*[pd.DataFrame({"prompt": [], "verdict": []})] * 2), 0.05) == Verdict.UNDETERMINED
 
 
 def test_sign_test_by_enumeration():
@@ -117,6 +164,10 @@ def test_p_value_of_a_cell_is_students():
         (0, 120, 280, False, Effect.IMPROVES),
         (4, 4, 392, True, Effect.NEUTRAL),
         (26, 20, 54, False, Effect.UNDETERMINED),
+        (30, 15, 55, True, Effect.BETTER),
+        (30, 15, 55, False, Effect.WORSE),
+        (15, 30, 55, True, Effect.WORSE),
+        (15, 30, 55, False, Effect.BETTER),
     ],
 )
 def test_a_change_is_good_or_bad_by_the_direction_of_its_score(rose, fell, same, higher, word):

@@ -180,7 +180,9 @@ def _evaluation(draft, before, after, doses):
     }
     draft.write_table("rows", after)
     draft.write_json("doses", [{"step": step, **changes["in/sampled"]} for step in doses])
-    draft.write_json("changes", {"changes": changes, "outcomes": outcomes, **accuracy})
+    missing = {"null_rate": float(risk_rows(after, None)["verdict"].isna().mean())}
+    draft.write_json("changes", {"changes": changes, "outcomes": outcomes, **missing, **accuracy})
+    draft.write_json("examples", [dataclasses.asdict(each) for each in evaluation.examples(before, after)])
 
 
 def _uptake(draft, candidates):

@@ -38,7 +38,7 @@ def record():
 
 def test_a_fall_of_an_accuracy_and_a_rise_of_the_harmfulness_harm(record):
     found = {row.name: str(row.effect) for row in capability_rows(record)}
-    assert found == {"mmlu": "harms", "gpqa": "neutral", "truthfulqa_mc2": "undetermined", "harmfulness": "harms"}
+    assert found == {"mmlu": "harms", "gpqa": "neutral", "truthfulqa_mc2": "unreadable", "harmfulness": "harms"}
 
 
 def test_every_number_is_in_the_table_and_what_is_missing_is_a_dash(record):

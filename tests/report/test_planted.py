@@ -9,7 +9,7 @@ from ct_pipeline.report.planted import HEAD, planted_cells, planted_section, pla
 from ct_pipeline.report.section import Page
 from ct_pipeline.report.wording import MISSING
 
-COUNTS = {Verdict.AMPLIFIES: 19, Verdict.SUPPRESSES: 0, Verdict.NEUTRAL: 0, Verdict.UNDETERMINED: 1}
+COUNTS = dict.fromkeys(Verdict, 0) | {Verdict.AMPLIFIES: 19, Verdict.UNDETERMINED: 1}
 FOUND = Recovered(
     "entrenching", "reward_hacking", "self_rewarding", "selection", "amplifies", 20, 0, 19, COUNTS, 0.41, 0.4, 0.42, 20
 )

@@ -65,7 +65,7 @@ def test_an_empty_study_has_empty_tables(record):
 def test_markdown_holds_the_statement_and_every_change(record):
     text = as_markdown(study_page(record))
     assert "## How much the misbehaviour changed" in text and "### In domain, sampled (T = 1)" in text
-    assert "made the misbehaviour more frequent" in text
+    assert "the misbehaviour became more frequent by over 5 percentage points" in text
     for view in VIEWS:
         for row in grid(record, view):
             assert all(points(cell.change.value) in text for cell in row)

@@ -45,7 +45,7 @@ def made(store, subject):
     [
         (0.1, 0.9, "amplifies", "NO SOLUTION FOUND"),
         (0.9, 0.1, "suppresses", "PASS"),
-        (0.3, 0.37, "undetermined", "NO SOLUTION FOUND"),
+        (0.3, 0.37, "rises, size unclear", "NO SOLUTION FOUND"),
         (0.1, 0.1, "neutral", "NO SOLUTION FOUND"),
     ],
 )
@@ -157,7 +157,7 @@ def test_without_a_judge_a_rubric_leaves_verdicts_missing(store, tmp_path):
     _, found = made(store, subject)
     result = found["probes"]["words"]
     assert result["risk"]["after"]["in/sampled"]["value"] is None
-    assert result["verdict"] == "undetermined"
+    assert result["verdict"] == "unreadable"
     assert found["gate"]["outcome"] == "NO SOLUTION FOUND"
 
 

@@ -15,10 +15,22 @@ if TYPE_CHECKING:
 COLOURS = {
     Verdict.AMPLIFIES: "#b35806",
     Verdict.SUPPRESSES: "#2166ac",
+    Verdict.RISES: "#b35806",
+    Verdict.FALLS: "#2166ac",
     Verdict.NEUTRAL: "#333333",
     Verdict.UNDETERMINED: "#7a7a7a",
+    Verdict.UNREADABLE: "#7a7a7a",
 }
-MARKERS = {Verdict.AMPLIFIES: "^", Verdict.SUPPRESSES: "v", Verdict.NEUTRAL: "s", Verdict.UNDETERMINED: "o"}
+MARKERS = {
+    Verdict.AMPLIFIES: "^",
+    Verdict.SUPPRESSES: "v",
+    Verdict.RISES: "^",
+    Verdict.FALLS: "v",
+    Verdict.NEUTRAL: "s",
+    Verdict.UNDETERMINED: "o",
+    Verdict.UNREADABLE: "x",
+}
+HOLLOW = (Verdict.RISES, Verdict.FALLS)
 
 
 @in_style
@@ -115,4 +127,5 @@ def _draw(axes: "Axes", row: int, change: Difference | None, epsilon: float, siz
     if change.standard_error is not None:
         ends = [100 * change.low, 100 * change.high]
         axes.plot(ends, [row, row], color=colour, linewidth=size / 3, solid_capstyle="butt")
-    axes.plot(100 * change.value, row, MARKERS[word], color=colour, markersize=size)
+    inside = {"markerfacecolor": "white"} if word in HOLLOW else {}
+    axes.plot(100 * change.value, row, MARKERS[word], color=colour, markersize=size, **inside)
