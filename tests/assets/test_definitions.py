@@ -39,7 +39,7 @@ HEAVY = ("torch", "transformers", "trl", "peft", "mlflow", "datasets", "vllm", "
 
 
 def test_the_asset_graph_is_the_recorded_one():
-    """To record a wanted change: python -m tests.assets.test_definitions"""
+    """To record a wanted change: CT_PIPELINE_STUDY=tests/fakes/tiny.yaml python -m tests.assets.test_definitions"""
     assert snapshot([*ASSETS, *AUDIT_ASSETS]) == json.loads(SNAPSHOT.read_text())
 
 
