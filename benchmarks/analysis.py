@@ -21,10 +21,11 @@ from ct_pipeline.analysis import divergence
 from ct_pipeline.analysis.arms import arms, arms_over_seeds
 from ct_pipeline.analysis.decomposition import BestOf, Filtered, Reranked, Selector, Unselected, decompose
 from ct_pipeline.analysis.k_curve import k_curve
-from ct_pipeline.analysis.paired import Difference, difference, over_seeds
+from ct_pipeline.analysis.paired import Difference, difference
 from ct_pipeline.analysis.prediction import score_predictions
 from ct_pipeline.analysis.rank_profile import rank_profile
 from ct_pipeline.analysis.rates import rate
+from ct_pipeline.analysis.seeds import over_seeds
 from ct_pipeline.analysis.verdicts import holm_verdicts, sign_test, verdict
 
 MISALIGNMENTS, SEEDS, CONFIDENCE, EPSILON = ("a", "b", "c", "d"), (40, 41, 42), 0.95, 0.05

@@ -18,10 +18,11 @@ from coverage_worlds import BINS, CANDIDATES, Draw, K, World, changes, draw, tru
 from ct_pipeline.analysis.best_of import best_of_weights, tie_groups, total_variation
 from ct_pipeline.analysis.decomposition import BestOf, decompose
 from ct_pipeline.analysis.divergence import of_best_of, selection_divergence
-from ct_pipeline.analysis.estimate import Estimate, change_term, mean_term, ratio_values, share_term, shrunk
+from ct_pipeline.analysis.estimate import Estimate, bonett_price, change_term, mean_term, ratio_values, share_term
 from ct_pipeline.analysis.k_curve import k_curve, prompt_risks
-from ct_pipeline.analysis.paired import Difference, difference, over_seeds, seed_level
+from ct_pipeline.analysis.paired import Difference, difference
 from ct_pipeline.analysis.rank_profile import grid_profile, rank_profile
+from ct_pipeline.analysis.seeds import crossed_level, over_seeds, seed_level
 from ct_pipeline.analysis.t_distribution import student_quantile
 
 CONFIDENCE = 0.95
@@ -235,13 +236,16 @@ def observed(world: World, risks: np.ndarray, generator: np.random.Generator) ->
 def over(seen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Value, centre, standard error and degrees of freedom over seeds, of changes studies × seeds × prompts."""
     values = seen.mean(axis=-1)
-    centres, errors = shrunk(seen, 1.0)
+    if seen.shape[-2] > 2:
+        return values.mean(axis=-1), *crossed_level(values, seen, CONFIDENCE)
+    centres, errors = bonett_price(seen, 1.0)
     return values.mean(axis=-1), *seed_level(values, centres, errors, seen.shape[-1] - 1, CONFIDENCE)
 
 
 def check_seeds(seen: np.ndarray, numbers: tuple[float, float, float]) -> None:
     """The same interval from tables of verdicts, for one study."""
-    change = over_seeds([of_changes(one) for one in seen], confidence=CONFIDENCE)
+    prompts = [{str(place): float(value) for place, value in enumerate(one)} for one in seen]
+    change = over_seeds([of_changes(one) for one in seen], confidence=CONFIDENCE, by_prompt=prompts)
     np.testing.assert_allclose(numbers, [change.value, change.low, change.high])
 
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from ct_pipeline.analysis.clusters import nullable, prompt_means
-from ct_pipeline.analysis.paired import Difference, over_seeds, paired_means
+from ct_pipeline.analysis.paired import Difference, paired_means
+from ct_pipeline.analysis.seeds import over_seeds
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from statistics import mean
 import pandas as pd
 
 from ct_pipeline.analysis.clusters import nullable, prompt_means
-from ct_pipeline.analysis.paired import Difference, difference, over_seeds
+from ct_pipeline.analysis.paired import Difference, difference
+from ct_pipeline.analysis.seeds import over_seeds
 
 CORRECTED = 0.5
 """Share of the fall in misbehaviour that must have become right answers for it to count as corrected."""

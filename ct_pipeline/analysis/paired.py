@@ -1,4 +1,4 @@
-"""Δ: the change of a rate on the same prompts; the prompt is the cluster and, from three seeds on, the seed the unit.
+"""Δ: the change of a rate on the same prompts; the prompt is the cluster.
 
 A mean of paired differences in [-1, 1] is estimated; the interval is Student's after one prompt that rose by 1 and one
 that fell by 1 have been added (Bonett and Price 2012 for one sample per prompt). Without them, "no prompt changed"
@@ -7,18 +7,15 @@ rule of three. Its coverage is at least nominal for 50 to 400 prompts, also wher
 many samples per prompt meet few prompts.
 """
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-import numpy as np
 import pandas as pd
 import scipy
 
 from ct_pipeline.analysis.clusters import nullable, prompt_means
 from ct_pipeline.analysis.estimate import bonett_price
-from ct_pipeline.analysis.t_distribution import minimum_detectable_effect, student_quantile, two_source_error
+from ct_pipeline.analysis.t_distribution import minimum_detectable_effect, student_quantile
 
 
 @dataclass(frozen=True)
@@ -225,7 +222,7 @@ def paired_means(
     changes = (complete["after"] - complete["before"]).to_numpy()
     count = len(changes)
     centre, error = map(float, bonett_price(changes, kind.LARGEST)) if count > 1 else (None, None)
-    return _difference(
+    return with_interval(
         kind,
         value=float(changes.mean()) if count else None,
         before=float(complete["before"].mean()) if count else None,
@@ -243,90 +240,7 @@ def paired_means(
     )
 
 
-def over_seeds(differences: Sequence[Difference], *, confidence: float = 0.95) -> Difference:
-    """The mean change over organisms that differ in their seed alone.
-
-    With three seeds or more the seed is the unit. The mean's error has two parts: what the seeds' changes spread, and
-    what they have in common, because they share their prompts. The second is unseen in the spread and at most one
-    seed's error over prompts; it is added to the first in quadrature (`student.two_source_error`). So seeds that agree
-    by chance, or all stand at 0, keep a width, and the verdicts' error rates stay below 5 % whatever the prompts share.
-
-    With one or two seeds the spread between seeds cannot be estimated: the prompts are the unit, what spread two seeds
-    show is added, and the interval speaks of these seeds, not of others.
-
-    Args:
-        differences: one per seed, on the same prompts; those without a value are left out.
-        confidence: two-sided, in (0, 1).
-
-    Raises:
-        ValueError: no difference at all, or confidence outside (0, 1).
-    """
-    if not differences:
-        raise ValueError("no seeds to average")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, not {confidence}")
-    known = [one for one in differences if one.value is not None]
-    values = np.array([one.value for one in known], dtype=float)
-    centre, error, degrees = _known_seed_level(known, values, confidence)
-    return _difference(
-        type(differences[0]),
-        value=float(values.mean()) if known else None,
-        before=float(np.mean([one.before for one in known])) if known else None,
-        after=float(np.mean([one.after for one in known])) if known else None,
-        prompts=min((one.prompts for one in known), default=0),
-        centre=centre,
-        standard_error=error,
-        degrees=degrees,
-        confidence=confidence,
-        unit="prompt" if len(known) < 3 else "seed",
-        seeds=len(known),
-        dropped=sum(one.dropped for one in differences),
-        rows=sum(one.rows for one in differences),
-        missing=sum(one.missing for one in differences),
-    )
-
-
-def seed_level(
-    values: np.ndarray, centres: np.ndarray, errors: np.ndarray, prompts: float, confidence: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Centre, standard error and degrees of freedom of the mean over seeds: the rule of `over_seeds`.
-
-    Args:
-        values: changes, seeds along the last axis.
-        centres: middles of their intervals, of the same shape.
-        errors: their standard errors over prompts, likewise; 0 where unknown.
-        prompts: degrees of freedom of these.
-        confidence: two-sided, in (0, 1).
-
-    Returns:
-        Three arrays without the last axis; with three seeds or more, NaN degrees where both errors are 0.
-    """
-    seeds = values.shape[-1]
-    of_prompts = errors.mean(axis=-1)
-    of_seeds = values.std(axis=-1, ddof=1) / math.sqrt(seeds) if seeds > 1 else np.zeros(values.shape[:-1])
-    centre = centres.mean(axis=-1)
-    if seeds < 3:
-        return centre, np.hypot(of_prompts, of_seeds), np.full(values.shape[:-1], float(prompts))
-    with np.errstate(invalid="ignore"):
-        error, degrees = two_source_error(of_seeds**2, seeds - 1.0, of_prompts**2, prompts, confidence)
-    return centre, error, degrees
-
-
-def _known_seed_level(
-    known: Sequence[Difference], values: np.ndarray, confidence: float
-) -> tuple[float | None, float | None, float | None]:
-    """`seed_level` of differences; without a standard error of each seed, the spread of three seeds or more alone."""
-    whole = bool(known) and all(one.standard_error is not None for one in known)
-    if not whole and len(known) < 3:
-        return None, None, None
-    errors = np.array([one.standard_error for one in known]) if whole else np.zeros(len(known))
-    centres = np.array([one.centre for one in known]) if whole else values
-    prompts = min(one.degrees for one in known) if whole else 1.0
-    centre, error, degrees = (float(each) for each in seed_level(values, centres, errors, prompts, confidence))
-    return (centre, error, degrees) if error > 0 else (None, None, None)
-
-
-def _difference(kind: type[Difference], *, value, centre, standard_error, degrees, confidence, **rest) -> Difference:
+def with_interval(kind: type[Difference], *, value, centre, standard_error, degrees, confidence, **rest) -> Difference:
     """Adds the interval and the smallest change that is told from 0 with a chance of 80 %."""
     bare = kind(
         value=value,

@@ -9,9 +9,10 @@ from itertools import pairwise
 from typing import Literal
 
 from ct_pipeline.analysis.estimate import Estimate
-from ct_pipeline.analysis.paired import Difference, over_seeds
+from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.prediction import PredictedSign
 from ct_pipeline.analysis.rates import share_interval
+from ct_pipeline.analysis.seeds import over_seeds
 from ct_pipeline.analysis.verdicts import BEYOND, Verdict, verdict
 
 Quantity = Literal["change", "selection"]

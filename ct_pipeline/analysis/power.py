@@ -6,9 +6,10 @@ seed, and `shared` is p's part of it. With S seeds and n prompts the mean over s
 
     τ²/S + σ²·[shared + (1 − shared)/S]/n,
 
-while the spread between seeds, with S − 1 degrees of freedom, estimates τ²/S + σ²·(1 − shared)/(n·S), and the prompts
-alone σ²/n. `paired.over_seeds` adds the two. Its verdict is planned for as it stands: the chance of a call is averaged
-over the law of the spread (a χ² scaled), with the mean normal and independent of it.
+while the spread between seeds, with S − 1 degrees of freedom, estimates τ²/S + σ²·(1 − shared)/(n·S), and the changes by
+prompt what is shared, σ²·shared/n. `seeds.over_seeds` adds the two. Its verdict is planned for as it stands: the chance of a
+call is averaged over the law of the spread (a χ² scaled), with the mean normal and independent of it. With one or two
+seeds the interval speaks of these seeds alone and leaves τ² out or nearly so: it needs fewer prompts, and says less.
 
 Source of the rules: `verdicts` (ε and two one-sided tests) of this package; the planner is ours.
 """
@@ -265,15 +266,16 @@ def _law(effect: float, spread: Spread, design: Design) -> tuple[float, float, n
     Half-widths are given at equally likely values of the spread between seeds; one value where a seed is alone.
     """
     seeds, prompts = design.seeds, design.prompts
-    floor = _prompt_error(effect, spread.prompt_variance, prompts)
     deviation = _deviation(spread, seeds, prompts)
     seen = (spread.seed_variance + spread.prompt_variance * (1 - spread.shared) / prompts) / seeds
     between = seen * scipy.stats.chi2.ppf(_NODES, seeds - 1) / (seeds - 1) if seeds > 1 else np.zeros(1)
     shrink = prompts / (prompts + 2)
     if seeds < 3:
+        floor = _prompt_error(effect, spread.prompt_variance, prompts)
         errors, degrees = np.sqrt(floor**2 + between), prompts - 1.0
     else:
-        errors, degrees = two_source_error(between, seeds - 1.0, floor**2, prompts - 1.0, design.confidence)
+        common = spread.shared * spread.prompt_variance / prompts + 2 / (prompts + 2) ** 2
+        errors, degrees = two_source_error(between, seeds - 1.0, common, prompts - 1.0, design.confidence)
     two_sided = design.confidence, 2 * design.confidence - 1
     call, inside = (student_quantile(each, degrees) * errors for each in two_sided)
     return effect * shrink, deviation * shrink, call, inside

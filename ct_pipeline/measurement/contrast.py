@@ -7,6 +7,7 @@ from typing import Literal
 
 import pandas
 
+from ct_pipeline.analysis.clusters import prompt_means
 from ct_pipeline.analysis.paired import Difference, difference, difference_of_differences, score_difference
 from ct_pipeline.measurement.condition import View
 from ct_pipeline.measurement.risk_rows import risk_rows
@@ -81,6 +82,12 @@ def estimated(contrast: Contrast, rows: Rows, confidence: float) -> Difference:
     if isinstance(sides[0], pandas.Series):
         return score_difference(*sides, confidence=confidence)
     return difference(*sides, confidence=confidence, prompt="prompt_id")
+
+
+def by_prompt(contrast: Contrast, rows: Rows) -> dict[str, float]:
+    """Prompt -> the contrast of two sides on it, of the prompts that have a verdict on both."""
+    means = [prompt_means(table["prompt_id"], table["verdict"]) for table in map(rows, (contrast.less, contrast.of))]
+    return {str(prompt): float(value) for prompt, value in (means[1] - means[0]).dropna().items()}
 
 
 def tabulated(contrasts: Iterable[Contrast], rows: Rows, confidence: float) -> dict[str, dict[str, object]]:

@@ -195,6 +195,7 @@ def _cell(look: StoreSnapshot, study: Study, cell: Cell) -> CellRecord:
         capability=capability_of(look, study, cell),
         contrasts=_contrasts(changes),
         outcomes={View(*name.split("/")): found for name, found in evaluation.outcomes_of(measured).items()},
+        by_prompt={View(*name.split("/")): found for name, found in measured.json("by_prompt").items()},
     )
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from ct_pipeline.analysis.estimate import Estimate
-from ct_pipeline.analysis.paired import Difference, over_seeds
+from ct_pipeline.analysis.paired import Difference
+from ct_pipeline.analysis.seeds import over_seeds
 from ct_pipeline.analysis.t_distribution import student_quantile
 
 CHANGE, RATE, UNLIMITED = (-1.0, 1.0), (0.0, 1.0), (None, None)
@@ -13,7 +14,7 @@ CHANGE, RATE, UNLIMITED = (-1.0, 1.0), (0.0, 1.0), (None, None)
 def over_seeds_term(
     terms: Sequence[Estimate], confidence: float, limits: tuple[float | None, float | None] = CHANGE
 ) -> Estimate:
-    """The mean of one number per seed; its interval is `analysis.paired.over_seeds`'s.
+    """The mean of one number per seed; its interval is `analysis.seeds.over_seeds`'s.
 
     Args:
         terms: one per seed, on the same prompts; those without a value are left out.

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from statistics import mean
 
-from ct_pipeline.analysis.paired import Difference, over_seeds
+from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.rates import Rate
+from ct_pipeline.analysis.seeds import over_seeds
 from ct_pipeline.analysis.verdicts import Effect, effect
 from ct_pipeline.report.records import CapabilityScore, MethodRecord, StudyRecord
 from ct_pipeline.report.section import Section, Table, Text

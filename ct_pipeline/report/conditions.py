@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from ct_pipeline.analysis.paired import Difference, DifferenceOfDifferences, over_seeds
+from ct_pipeline.analysis.paired import Difference, DifferenceOfDifferences
+from ct_pipeline.analysis.seeds import over_seeds
 from ct_pipeline.measurement.condition import View
 from ct_pipeline.report.records import ContrastRecord, MethodRecord, StudyRecord
 from ct_pipeline.report.section import Section, Table, Text

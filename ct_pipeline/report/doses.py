@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from ct_pipeline.analysis.paired import Difference, over_seeds
+from ct_pipeline.analysis.paired import Difference
+from ct_pipeline.analysis.seeds import over_seeds
 from ct_pipeline.report.records import CellRecord, MethodRecord, StudyRecord
 from ct_pipeline.report.summary import Column, used_cells
 from ct_pipeline.report.wording import points

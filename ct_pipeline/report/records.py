@@ -16,6 +16,7 @@ from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.planted import Recovered
 from ct_pipeline.analysis.prediction import Prediction
 from ct_pipeline.analysis.rates import Rate
+from ct_pipeline.analysis.seeds import ByPrompt
 from ct_pipeline.measurement.condition import DECODINGS, DOMAINS
 from ct_pipeline.measurement.condition import MAIN_VIEW as MAIN_VIEW
 from ct_pipeline.measurement.condition import View as View
@@ -258,7 +259,8 @@ class CellRecord:
     """One organism under one method: what changed, what it was trained on, and where to look further.
 
     `organism` is the organism's key; `null_rate` is the share of evaluation rows without a verdict; `arms` takes the change
-    apart where the study has the arms for it; `outcomes` holds, by view, what the answers were instead of misbehaving.
+    apart where the study has the arms for it; `outcomes` holds, by view, what the answers were instead of misbehaving, and
+    `by_prompt` the change of every prompt.
     """
 
     organism: str
@@ -283,6 +285,7 @@ class CellRecord:
     capability: tuple[CapabilityScore, ...] = ()
     contrasts: tuple[ContrastRecord, ...] = ()
     outcomes: Mapping[View, OutcomeChange] = field(default_factory=dict)
+    by_prompt: Mapping[View, ByPrompt] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

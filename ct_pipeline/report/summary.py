@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from statistics import mean
 
 from ct_pipeline.analysis.outcomes import OutcomeChange, outcomes_over_seeds
-from ct_pipeline.analysis.paired import Difference, over_seeds
+from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.published import published_change
+from ct_pipeline.analysis.seeds import over_seeds
 from ct_pipeline.analysis.verdicts import DIRECTED, SignTest, Verdict, holm_verdicts, sign_test, verdict
 from ct_pipeline.report.records import MAIN_VIEW, CellRecord, MethodRecord, OrganismRecord, StudyRecord, View
 
@@ -80,7 +81,12 @@ def grid(record: StudyRecord, view: View) -> tuple[tuple[GridCell, ...], ...]:
             by_seed = tuple((cell.seed, cell.differences[view]) for cell in cells if view in cell.differences)
             seeds[method.name, column] = by_seed
             if by_seed:
-                means[method.name, column] = over_seeds([one for _, one in by_seed], confidence=record.confidence)
+                prompts = [cell.by_prompt[view] for cell in cells if view in cell.by_prompt]
+                means[method.name, column] = over_seeds(
+                    [one for _, one in by_seed],
+                    confidence=record.confidence,
+                    by_prompt=prompts if len(prompts) == len(by_seed) else (),
+                )
     corrected = holm_verdicts(means, record.epsilon)
 
     def cell(method: MethodRecord, column: Column) -> GridCell:

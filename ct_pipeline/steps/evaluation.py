@@ -13,7 +13,7 @@ from ct_pipeline.interventions.catalog import method_of
 from ct_pipeline.measurement import study_conditions
 from ct_pipeline.measurement.asking import direct_accuracy, evaluation_seed, measure
 from ct_pipeline.measurement.condition import DECODINGS, MAIN_VIEW, VIEWS
-from ct_pipeline.measurement.contrast import AFTER, BEFORE, change, estimated, risky_sides_of, tabulated
+from ct_pipeline.measurement.contrast import AFTER, BEFORE, by_prompt, change, estimated, risky_sides_of, tabulated
 from ct_pipeline.measurement.differing_rows import differing_rows
 from ct_pipeline.measurement.language_model import LanguageModel
 from ct_pipeline.measurement.organism_rows import digest, misalignment_of, rows_of
@@ -90,9 +90,9 @@ def make(context: Context, cell: Cell) -> Artifact:
         found = judge_calibration.judged(study, cell.organism.kind, (*prompts, *asked), drawn)
         after = found.tables["rows"]
         confidence = study.evaluation.confidence
-        changes = tabulated(
-            (change(view.name) for view in VIEWS), risky_sides_of({BEFORE: before, AFTER: after}), confidence
-        )
+        sides = risky_sides_of({BEFORE: before, AFTER: after})
+        changes = tabulated((change(view.name) for view in VIEWS), sides, confidence)
+        draft.write_json("by_prompt", {view.name: by_prompt(change(view.name), sides) for view in VIEWS})
         draft.write_table("rows", after)
         if asked:
             draft.write_table(table_under("rows"), found.tables[table_under("rows")])

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ct_pipeline.analysis.paired import Difference, difference, over_seeds, score_difference, seed_level
+from ct_pipeline.analysis.paired import Difference, difference, score_difference
+from ct_pipeline.analysis.seeds import over_seeds, seed_level
 from tests.analysis.tables import singles, table
 
 sides = st.lists(st.tuples(st.sampled_from([True, False, None]), st.sampled_from([True, False, None])), max_size=40)

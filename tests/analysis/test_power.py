@@ -1,13 +1,14 @@
 """Planned power against simulated studies, and the error rates of the verdicts that it plans for."""
 
 import math
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pytest
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
-from ct_pipeline.analysis.paired import Difference, over_seeds, seed_level
+from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.power import (
     Design,
     Spread,
@@ -20,11 +21,14 @@ from ct_pipeline.analysis.power import (
     smallest_called,
     spread_of,
 )
+from ct_pipeline.analysis.seeds import crossed_level, over_seeds
 from ct_pipeline.analysis.t_distribution import minimum_detectable_effect
 from ct_pipeline.analysis.verdicts import sign_test, verdict
 from tests.analysis.test_paired import changed
 
 SEEDS, PROMPTS, EPSILON = 3, 200, 0.05
+PART = 500
+"""Studies that are drawn at once."""
 WORDS = ("amplifies", "suppresses", "neutral")
 
 
@@ -43,16 +47,35 @@ def counts(
     return rose, generator.binomial(prompts - rose, (moved - true) / (2 - moved - true))
 
 
-def words(rose: np.ndarray, fell: np.ndarray, prompts: int, epsilon: float) -> dict[str, np.ndarray]:
-    """Which draws get which word: `over_seeds` and `verdict` at 95 %, for all draws at once."""
-    centres = (rose - fell) / (prompts + 2)
-    errors = np.sqrt(((rose + fell + 2) / (prompts + 2) - centres**2) / (prompts + 2))
-    centre, error, degrees = seed_level((rose - fell) / prompts, centres, errors, prompts - 1, 0.95)
+def drawn(
+    generator: np.random.Generator,
+    shape: tuple[int, int, int],
+    *,
+    moved: float,
+    effect: float,
+    tau: float = 0.0,
+) -> Iterator[np.ndarray]:
+    """Changes -1, 0, 1 of prompts, draws × seeds × prompts in parts: `moved` of them, seeds' true changes spread by `tau`."""
+    draws, seeds, prompts = shape
+    for _ in range(0, draws, PART):
+        true = np.clip(generator.normal(effect, tau, (PART, seeds, 1)), -moved, moved)
+        number = generator.random((PART, seeds, prompts), dtype=np.float32)
+        yield (number < (moved + true) / 2).astype(float) - (number > 1 - (moved - true) / 2)
+
+
+def words(parts: Iterable[np.ndarray], epsilon: float) -> dict[str, np.ndarray]:
+    """Which draws get which word: `over_seeds` and `verdict` at 95 %, for all draws of a part at once."""
+    found = [_words(seen, epsilon) for seen in parts]
+    return {name: np.concatenate([one[name] for one in found]) for name in WORDS}
+
+
+def _words(seen: np.ndarray, epsilon: float) -> dict[str, np.ndarray]:
+    centre, error, degrees = crossed_level(seen.mean(axis=-1), seen, 0.95)
     call, inside = (stats.t.ppf(tail, degrees) * error for tail in (0.975, 0.95))
     return {
-        "amplifies": centre - call > epsilon,
-        "suppresses": centre + call < -epsilon,
-        "neutral": np.abs(centre) + inside < epsilon,
+        "amplifies": np.round(centre - call, 3) > epsilon,
+        "suppresses": np.round(centre + call, 3) < -epsilon,
+        "neutral": np.round(np.abs(centre) + inside, 3) < epsilon,
     }
 
 
@@ -62,16 +85,17 @@ def tolerance(share: float, draws: int) -> float:
 
 def test_the_simulated_verdicts_are_those_of_the_package():
     generator = np.random.default_rng(1)
-    sets = [counts(generator, (8, SEEDS), PROMPTS, moved=moved, effect=effect) for moved, effect in MIXED]
-    rose, fell = (np.concatenate([one[side] for one in sets]) for side in (0, 1))
-    simulated = words(rose, fell, PROMPTS, EPSILON)
-    seen = set()
-    for draw in range(len(rose)):
-        seeds = [changed(up, down, PROMPTS - up - down) for up, down in zip(rose[draw], fell[draw], strict=True)]
-        word = verdict(over_seeds(seeds), EPSILON)
-        seen.add(word)
-        assert [name for name in WORDS if simulated[name][draw]] == ([] if word == "undetermined" else [word])
-    assert len(seen) == 4
+    sets = [next(drawn(generator, (8, SEEDS, PROMPTS), moved=moved, effect=effect))[:8] for moved, effect in MIXED]
+    seen = np.concatenate(sets)
+    simulated = _words(seen, EPSILON)
+    found = set()
+    for number, each in enumerate(seen):
+        seeds = [changed(int((one > 0).sum()), int((one < 0).sum()), int((one == 0).sum())) for one in each]
+        prompts = [dict(enumerate(one.tolist())) for one in each]
+        word = verdict(over_seeds(seeds, by_prompt=prompts), EPSILON)
+        found.add(word)
+        assert [name for name in WORDS if simulated[name][number]] == ([word] if word in WORDS else [])
+    assert {*WORDS, "undetermined"} <= found
 
 
 MIXED = [(0.02, 0.0), (0.2, 0.0), (0.5, 0.3), (0.5, -0.3)]
@@ -114,10 +138,9 @@ CASES = [
 
 @pytest.mark.parametrize(("seeds", "prompts", "moved", "effect", "tau"), CASES)
 def test_power_is_what_simulated_studies_attain(seeds, prompts, moved, effect, tau):
-    draws, generator = 20_000, np.random.default_rng(2)
+    draws, generator = 4000, np.random.default_rng(2)
     spread, design = Spread(tau**2, moved - effect**2 - tau**2), Design(seeds, prompts, EPSILON)
-    rose, fell = counts(generator, (draws, seeds), prompts, moved=moved, effect=effect, tau=tau)
-    got = words(rose, fell, prompts, EPSILON)
+    got = words(drawn(generator, (draws, seeds, prompts), moved=moved, effect=effect, tau=tau), EPSILON)
     for planned, attained in (
         (power_to_call(effect, spread, design), got["amplifies"].mean()),
         (power_of_neutral(effect, spread, design), got["neutral"].mean()),
@@ -164,19 +187,19 @@ def single(rose: int, fell: int, prompts: int = PROMPTS) -> Difference:
 
 
 def test_planned_prompts_attain_the_power_and_no_fewer_do():
-    draws, generator, effect, spread = 20_000, np.random.default_rng(4), 0.15, Spread(0.02**2, 0.3)
+    draws, generator, effect, spread = 4000, np.random.default_rng(4), 0.15, Spread(0.02**2, 0.3)
     prompts = prompts_needed(effect, spread, seeds=3, epsilon=EPSILON)
     moved = 0.3 + effect**2 + 0.02**2
-    got = words(*counts(generator, (draws, 3), prompts, moved=moved, effect=effect, tau=0.02), prompts, EPSILON)
+    got = words(drawn(generator, (draws, 3, prompts), moved=moved, effect=effect, tau=0.02), EPSILON)
     assert got["amplifies"].mean() == pytest.approx(0.8, abs=tolerance(0.8, draws) + 0.01)
     assert power_to_call(effect, spread, Design(3, prompts, EPSILON)) >= 0.8
     assert power_to_call(effect, spread, Design(3, prompts - 1, EPSILON)) < 0.8
 
 
 def test_planned_prompts_for_neutrality_attain_the_power():
-    draws, generator, spread = 20_000, np.random.default_rng(5), Spread(0.01**2, 0.2)
+    draws, generator, spread = 4000, np.random.default_rng(5), Spread(0.01**2, 0.2)
     prompts = prompts_needed(0.0, spread, seeds=5, epsilon=EPSILON, neutral=True)
-    got = words(*counts(generator, (draws, 5), prompts, moved=0.2, effect=0.0, tau=0.01), prompts, EPSILON)
+    got = words(drawn(generator, (draws, 5, prompts), moved=0.2, effect=0.0, tau=0.01), EPSILON)
     assert got["neutral"].mean() == pytest.approx(0.8, abs=tolerance(0.8, draws) + 0.01)
 
 
@@ -262,13 +285,13 @@ def test_impossible_plans_are_refused():
 
 @pytest.mark.parametrize("moved", [0.08, 0.2, 0.5])
 @pytest.mark.parametrize("tau", [0.0, 0.02, 0.04, 0.1])
-@pytest.mark.parametrize("prompts", [PROMPTS, 2000])
+@pytest.mark.parametrize("prompts", [PROMPTS, 800])
 def test_verdicts_of_three_seeds_keep_their_error_rates(moved, tau, prompts):
     draws, generator = 10_000, np.random.default_rng(8)
     tau = min(tau, (moved - EPSILON) / 2)
-    still = words(*counts(generator, (draws, SEEDS), prompts, moved=moved, effect=0.0, tau=tau), prompts, EPSILON)
+    still = words(drawn(generator, (draws, SEEDS, prompts), moved=moved, effect=0.0, tau=tau), EPSILON)
     assert (still["amplifies"] | still["suppresses"]).mean() <= 0.05
-    edge = words(*counts(generator, (draws, SEEDS), prompts, moved=moved, effect=EPSILON, tau=tau), prompts, EPSILON)
+    edge = words(drawn(generator, (draws, SEEDS, prompts), moved=moved, effect=EPSILON, tau=tau), EPSILON)
     assert edge["amplifies"].mean() <= 0.025 + tolerance(0.025, draws)
     assert edge["neutral"].mean() <= 0.05 + tolerance(0.05, draws)
 

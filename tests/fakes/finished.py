@@ -14,6 +14,8 @@ from ct_pipeline.interventions.catalog import method_of
 from ct_pipeline.interventions.intervention import LabelMethod, ModelChange
 from ct_pipeline.measurement.asking import change, direct_accuracy
 from ct_pipeline.measurement.condition import DECODINGS, DOMAINS, VIEWS
+from ct_pipeline.measurement.contrast import AFTER, BEFORE, by_prompt, risky_sides_of
+from ct_pipeline.measurement.contrast import change as change_of
 from ct_pipeline.measurement.outcomes import outcomes_by_view
 from ct_pipeline.measurement.risk_rows import risk_rows
 from ct_pipeline.organisms.catalog import MISALIGNMENTS
@@ -182,6 +184,8 @@ def _evaluation(draft, before, after, doses):
     draft.write_json("doses", [{"step": step, **changes["in/sampled"]} for step in doses])
     missing = {"null_rate": float(risk_rows(after, None)["verdict"].isna().mean())}
     draft.write_json("changes", {"changes": changes, "outcomes": outcomes, **missing, **accuracy})
+    sides = risky_sides_of({BEFORE: before, AFTER: after})
+    draft.write_json("by_prompt", {view.name: by_prompt(change_of(view.name), sides) for view in VIEWS})
     draft.write_json("examples", [dataclasses.asdict(each) for each in evaluation.examples(before, after)])
 
 

@@ -6,7 +6,7 @@ from statistics import mean
 
 import pytest
 
-from ct_pipeline.analysis.paired import over_seeds
+from ct_pipeline.analysis.seeds import over_seeds
 from ct_pipeline.analysis.verdicts import Verdict
 from ct_pipeline.report.records import MAIN_VIEW
 from ct_pipeline.report.statement import limits, result_sentences
