@@ -11,9 +11,9 @@ from ct_pipeline.analysis.paired import (
     DifferenceOfDifferences,
     difference,
     difference_of_differences,
-    over_seeds,
     score_difference,
 )
+from ct_pipeline.analysis.seeds import over_seeds
 from ct_pipeline.measurement.condition import AS_ASKED, Condition, Factor, Gap, said_first
 from ct_pipeline.measurement.contrast import Contrast, Side, change, estimated, risky_sides_of, sides_of, tabulated
 from ct_pipeline.organisms.misalignment import Message, Prompt
