@@ -23,6 +23,7 @@ import pandas as pd
 import scipy
 
 from ct_pipeline.analysis.paired import Difference
+from ct_pipeline.analysis.seeds import ByPrompt, shared_by_seeds
 from ct_pipeline.analysis.t_distribution import check_power, student_quantile, two_source_error
 
 FEWEST_PROMPTS = 20
@@ -219,7 +220,7 @@ def spread_of(
     Args:
         cells: the changes of each cell's seeds, one difference per seed as `paired.difference` gives it; those without a
             standard error are left out. Cells of two seeds or more bear on τ².
-        shared: as for `Spread`; it cannot be told from differences.
+        shared: as for `Spread`; `shared_of` tells it from changes by prompt.
         seed_variance: τ² where it is supposed; None where it is to be seen.
 
     Returns:
@@ -245,6 +246,20 @@ def spread_of(
         raise ValueError("no cell has two seeds with a known change: the variance between seeds cannot be seen")
     seen = max(0.0, float(np.mean(between))) if seed_variance is None else seed_variance
     return Spread(seen, float(np.mean(within)), shared)
+
+
+def shared_of(cells: Iterable[Sequence[ByPrompt]]) -> float | None:
+    """The part of what a prompt adds to a change that is alike in every seed, pooled over a study's cells.
+
+    Args:
+        cells: the changes by prompt of each cell's seeds.
+
+    Returns:
+        A share in [0, 1]; None where no cell has two seeds with common prompts, or nothing changes.
+    """
+    found = [parts for cell in cells if (parts := shared_by_seeds(cell)) is not None]
+    common, rest = (sum(each) for each in zip(*found, strict=True)) if found else (0.0, 0.0)
+    return min(1.0, max(0.0, common / (common + rest))) if common + rest > 0 else None
 
 
 def guessed_prompt_variance(before: float, after: float) -> float:

@@ -87,16 +87,39 @@ def crossed_level(
     added = np.broadcast_to(np.array([1.0, -1.0]), (*changes.shape[:-1], 2))
     whole = np.concatenate([changes, added], axis=-1)
     seeds, prompts = whole.shape[-2:]
-    mean = whole.mean(axis=(-2, -1))
-    of_seeds, of_prompts = whole.mean(axis=-1), whole.mean(axis=-2)
-    squares_of_prompts = seeds * ((of_prompts - mean[..., None]) ** 2).sum(axis=-1) / (prompts - 1)
-    rest = whole - of_seeds[..., :, None] - of_prompts[..., None, :] + mean[..., None, None]
-    squares_of_rest = (rest**2).sum(axis=(-2, -1)) / ((seeds - 1) * (prompts - 1))
+    of_seeds = whole.mean(axis=-1)
+    squares_of_prompts, squares_of_rest = _mean_squares(whole)
     fewest = 2.0 * seeds / (prompts - 1)
     common = np.maximum(squares_of_prompts - squares_of_rest, fewest) / (seeds * prompts)
     spread = of_seeds.var(axis=-1, ddof=1) / seeds
     error, degrees = two_source_error(spread, seeds - 1.0, common, prompts - 1.0, confidence)
     return values.mean(axis=-1) * changes.shape[-1] / prompts, error, degrees
+
+
+def shared_by_seeds(by_prompt: Sequence[ByPrompt]) -> tuple[float, float] | None:
+    """Variances of a prompt's change: what every seed has in common (it may be below 0 by chance), and the rest.
+
+    Args:
+        by_prompt: the changes by prompt of two seeds or more.
+
+    Returns:
+        None where the seeds share fewer than two prompts, or are fewer than two.
+    """
+    table = _table(by_prompt) if len(by_prompt) > 1 else None
+    if table is None:
+        return None
+    of_prompts, of_rest = (float(each) for each in _mean_squares(table))
+    return (of_prompts - of_rest) / len(by_prompt), of_rest
+
+
+def _mean_squares(changes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean squares of prompts and of the rest, seeds × prompts along the last two axes."""
+    seeds, prompts = changes.shape[-2:]
+    mean = changes.mean(axis=(-2, -1))
+    of_seeds, of_prompts = changes.mean(axis=-1), changes.mean(axis=-2)
+    squares = seeds * ((of_prompts - mean[..., None]) ** 2).sum(axis=-1) / (prompts - 1)
+    rest = changes - of_seeds[..., :, None] - of_prompts[..., None, :] + mean[..., None, None]
+    return squares, (rest**2).sum(axis=(-2, -1)) / ((seeds - 1) * (prompts - 1))
 
 
 def seed_level(

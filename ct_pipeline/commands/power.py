@@ -16,13 +16,14 @@ from ct_pipeline.analysis.power import (
     guessed_prompt_variance,
     planning_table,
     power_table,
+    shared_of,
     spread_of,
 )
+from ct_pipeline.analysis.seeds import ByPrompt
 from ct_pipeline.measurement.condition import MAIN_VIEW
 from ct_pipeline.planning.sizes import sizes_of
 from ct_pipeline.settings.blocks import ALL
 from ct_pipeline.settings.errors import UserError
-from ct_pipeline.settings.keys import Cell
 from ct_pipeline.settings.study import Study
 from ct_pipeline.steps import evaluation
 from ct_pipeline.store.artifact_store import ArtifactStore
@@ -31,7 +32,7 @@ from ct_pipeline.store.node import find
 GUESSED_RATE = 0.5
 GUESSED_SEED_SD = 0.05
 SHARED = 0.5
-"""Part of what a prompt adds to a change that is taken to be alike in every seed."""
+"""Part of what a prompt adds to a change that is taken to be alike in every seed where it is not seen."""
 
 SEEDS = (1, 2, 3, 5, 10)
 MOST_PROMPTS = 100_000
@@ -88,8 +89,10 @@ def print_power(store: ArtifactStore, study: Study, options: PowerOptions, conso
     )
     console.print(_needed(plan, seeds, design.epsilon, power))
     console.print(
-        f"Assumed: {assumed.words}; half of what a prompt adds to a change is alike in every seed; means are normal. With "
-        "one or two seeds a verdict speaks of these seeds alone, with three or more of others too.",
+        f"Assumed: {assumed.words}; {assumed.spread.shared:.0%} of what a prompt adds to a change is alike in every seed; "
+        "means are normal. With one or two seeds a verdict speaks of these seeds alone, and needs fewer prompts; from three "
+        "on it speaks of other seeds, too: what three seeds say of the spread between seeds is uncertain, so that more "
+        "seeds help where more prompts do not.",
         soft_wrap=True,
     )
 
@@ -102,7 +105,8 @@ def assumed_spread(store: ArtifactStore, study: Study, seed_sd: float | None) ->
         study: whose cells are pooled, over models, misalignments and methods.
         seed_sd: standard deviation of the true change between seeds, as a rate, in place of the one seen or guessed.
     """
-    cells = [changes for changes in _changes(store, study) if changes]
+    groups = _groups(store, study)
+    cells = [[change for change, _ in group] for group in groups]
     guessed = GUESSED_SEED_SD if seed_sd is None else seed_sd
     count = sum(len(changes) for changes in cells)
     if not count:
@@ -113,7 +117,8 @@ def assumed_spread(store: ArtifactStore, study: Study, seed_sd: float | None) ->
     else:
         several = any(len(changes) > 1 for changes in cells)
         variance = None if several and seed_sd is None else guessed**2
-        spread = spread_of(cells, shared=SHARED, seed_variance=variance)
+        seen = shared_of([by_prompt for _, by_prompt in group] for group in groups)
+        spread = spread_of(cells, shared=SHARED if seen is None else seen, seed_variance=variance)
         guessed_too = "" if variance is None or seed_sd is not None else ", but for seeds, of which no cell has two"
         source = f"as in the study's {count} finished evaluations (in domain, T = 1{guessed_too})"
     tau, sigma = (100 * math.sqrt(each) for each in (spread.seed_variance, spread.prompt_variance))
@@ -124,19 +129,18 @@ def assumed_spread(store: ArtifactStore, study: Study, seed_sd: float | None) ->
     )
 
 
-def _changes(store: ArtifactStore, study: Study) -> list[list[Difference]]:
-    """The known changes of the evaluated seeds, one list per model, misalignment and method."""
-    groups: dict[tuple[str, str, str], list[Difference]] = {}
+def _groups(store: ArtifactStore, study: Study) -> list[list[tuple[Difference, ByPrompt]]]:
+    """The known changes of the evaluated seeds, whole and by prompt, one list per model, misalignment and method."""
+    groups: dict[tuple[str, str, str], list[tuple[Difference, ByPrompt]]] = {}
     for cell in study.cells:
-        change = _change(store, study, cell)
-        if change is not None and change.standard_error is not None:
-            groups.setdefault((cell.organism.model, cell.organism.kind, cell.method), []).append(change)
+        measured = find(store, evaluation.node(study, cell))
+        if measured is None:
+            continue
+        change = Difference(**measured.json("changes")["changes"][MAIN_VIEW.name])
+        if change.standard_error is not None:
+            key = cell.organism.model, cell.organism.kind, cell.method
+            groups.setdefault(key, []).append((change, measured.json("by_prompt")[MAIN_VIEW.name]))
     return list(groups.values())
-
-
-def _change(store: ArtifactStore, study: Study, cell: Cell) -> Difference | None:
-    measured = find(store, evaluation.node(study, cell))
-    return None if measured is None else Difference(**measured.json("changes")["changes"][MAIN_VIEW.name])
 
 
 def _own(design: Design, spread: Spread, power: float) -> Table:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ct_pipeline.analysis.estimate import bonett_price
+from ct_pipeline.analysis.power import shared_of
 from ct_pipeline.analysis.seeds import crossed_level, over_seeds
 from ct_pipeline.analysis.t_distribution import student_quantile, two_source_error
 from tests.analysis.test_paired import changed
@@ -108,3 +109,20 @@ def test_simulated_coverage_is_nominal_with_and_without_prompt_effects(seeds, se
     centre, error, degrees = crossed_level(seen.mean(axis=-1), seen, 0.95)
     covered = np.mean(np.abs(centre - truth) <= student_quantile(0.95, degrees) * error)
     assert 0.935 <= covered <= 0.985
+
+
+def test_what_prompts_share_is_seen_in_the_changes_by_prompt():
+    generator = np.random.default_rng(5)
+    common, rest = 0.2, 0.4
+    cells = [
+        named(
+            generator.normal(0, common, (1, 400))
+            + generator.normal(0, rest, (3, 400))
+            + generator.normal(0, 0.1, (3, 1))
+        )
+        for _ in range(20)
+    ]
+    assert shared_of(cells) == pytest.approx(common**2 / (common**2 + rest**2), abs=0.02)
+    assert shared_of([named(np.ones((2, 5)))]) is None
+    assert shared_of([cells[0][:1]]) is None
+    assert shared_of([named(np.array([[1.0, -1.0], [-1.0, 1.0]]))]) == 0.0

@@ -9,7 +9,7 @@ import pytest
 
 from ct_pipeline import cli
 from ct_pipeline.analysis.paired import Difference, difference
-from ct_pipeline.analysis.power import Design, Spread, prompts_needed, smallest_called, spread_of
+from ct_pipeline.analysis.power import Design, Spread, prompts_needed, shared_of, smallest_called, spread_of
 from ct_pipeline.commands.power import MOST_PROMPTS, SHARED
 from ct_pipeline.steps import evaluation
 from ct_pipeline.store.artifact_store import ArtifactStore
@@ -50,12 +50,20 @@ def evaluated(store, study, changes):
     """Evaluations of the study's first cells under one method, one per seed."""
     cells = [cell for cell in study.cells if (cell.organism.kind, cell.method) == ("sycophancy", "bct")]
     for cell, change in zip(cells, changes, strict=False):
-        stored = {"changes": {"in/sampled": dataclasses.asdict(change)}}
-        stand_in(store, evaluation.node(study, cell), partial(write_changes, stored=stored))
+        stand_in(store, evaluation.node(study, cell), partial(write_changes, change=change))
 
 
-def write_changes(draft, stored):
-    draft.write_json("changes", stored)
+def write_changes(draft, change):
+    draft.write_json("changes", {"changes": {"in/sampled": dataclasses.asdict(change)}})
+    draft.write_json("by_prompt", {"in/sampled": by_prompt_of(change)})
+
+
+def by_prompt_of(change):
+    """Prompts of which as many rose and fell as the change says; the same prompts rise first in every seed."""
+    rose, fell = round(change.prompts * change.after), round(change.prompts * change.before)
+    return {
+        f"p{number}": float(number < rose) - float(rose <= number < rose + fell) for number in range(change.prompts)
+    }
 
 
 def cells_of(out: str, words: str) -> list[str]:
@@ -83,8 +91,11 @@ def test_the_spread_is_that_of_the_finished_evaluations(run, store, tiny_study):
     changes = [changed(60, 10), changed(30, 10), changed(80, 20)]
     evaluated(store, tiny_study, changes)
     code, out, _ = run("--power", "--effect", "30")
-    spread = spread_of([changes], shared=SHARED)
+    shared = shared_of([[by_prompt_of(change) for change in changes]])
+    spread = spread_of([changes], shared=shared)
     assert code == 0
+    assert 0 < shared < 1
+    assert f"{shared:.0%} of what a prompt adds to a change is alike in every seed" in out
     assert f"{100 * spread.seed_variance**0.5:.1f} pp between seeds" in out
     assert "3 finished evaluations" in out
     needed = [shown(prompts_needed(0.3, spread, seeds=count, epsilon=0.05)) for count in (1, 2, 3, 5, 10)]
