@@ -16,7 +16,7 @@ organisms, and the intervals speak of other organisms under the same methods.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -31,6 +31,7 @@ from ct_pipeline.analysis.by_organism import (
     share_of,
     sums_of,
 )
+from ct_pipeline.analysis.distinct import copies
 from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.t_distribution import student_quantile
 
@@ -98,6 +99,14 @@ class SignScore:
     always_suppresses: Estimate
     gain: Estimate
 
+    @property
+    def best_constant(self) -> tuple[str, float] | None:
+        """The better of "always suppresses" and "always amplifies" on these very cells, and its share; None without any."""
+        fell = self.always_suppresses.value
+        if fell is None:
+            return None
+        return ("suppresses", fell) if fell >= 0.5 else ("amplifies", 1 - fell)
+
 
 @dataclass(frozen=True)
 class SizeScore:
@@ -139,10 +148,19 @@ class Score:
 
 @dataclass(frozen=True)
 class Scores:
-    """The score over all cells and over those of each kind of organism."""
+    """The score over all cells, over those of each kind of organism, and over distinct predictions alone.
+
+    Attributes:
+        overall: every method counts.
+        kinds: by kind.
+        distinct: of methods whose predictions are copies of each other the first alone counts.
+        copies: the first method of each group of copies to all of the group.
+    """
 
     overall: Score
     kinds: dict[str, Score]
+    distinct: Score
+    copies: dict[str, tuple[str, ...]]
 
 
 def predict(change: Difference, basis: str) -> Prediction:
@@ -185,7 +203,8 @@ def score_predictions(
         raise ValueError(f"the table of predictions holds the cell {cell} twice; pass one view of Δ at a time")
     table["organism"] = table.groupby(list(organism), sort=False, dropna=False).ngroup()
     kinds = {str(kind): _score(part, confidence) for kind, part in table.groupby("kind", sort=False)}
-    return Scores(_score(table, confidence), kinds)
+    groups = copies(table, organism)
+    return Scores(_score(table, confidence), kinds, _score(table[table["method"].isin(groups)], confidence), groups)
 
 
 def slope_through_origin(
@@ -194,6 +213,7 @@ def slope_through_origin(
     observed: np.ndarray,
     organisms: np.ndarray,
     *,
+    methods: np.ndarray | None = None,
     confidence: float = 0.95,
 ) -> Slope:
     """λ of observed = λ·predicted, corrected for the errors of the predictions.
@@ -214,10 +234,25 @@ def slope_through_origin(
         predicted_se: its standard error.
         observed: Δ of the cell.
         organisms: which organism the cell belongs to.
+        methods: which method, or group of methods that share a proposal, it belongs to; the interval is then the wider of
+            those that leave out one organism, and one method, at a time. None, or one method: organisms alone.
         confidence: two-sided, in (0, 1).
     """
-    top = sums_of(predicted * observed, organisms)
-    bottom = sums_of(predicted**2 - predicted_se**2, organisms)
+    found = _slope(predicted, predicted_se, observed, organisms, confidence)
+    if methods is None or found.low is None or len(np.unique(methods)) < 2:
+        return found
+    other = _slope(predicted, predicted_se, observed, methods, confidence)
+    if other.low is None:
+        return replace(found, low=None, high=None, standard_error=None)
+    wider = max((found, other), key=lambda one: one.high - one.low)
+    return replace(found, low=wider.low, high=wider.high, standard_error=wider.standard_error)
+
+
+def _slope(
+    predicted: np.ndarray, predicted_se: np.ndarray, observed: np.ndarray, clusters: np.ndarray, confidence: float
+) -> Slope:
+    top = sums_of(predicted * observed, clusters)
+    bottom = sums_of(predicted**2 - predicted_se**2, clusters)
     squares = float((predicted**2).sum())
     attenuated, reliability = (float(part.sum()) / squares if squares > 0 else None for part in (top, bottom))
     value = float(top.sum() / bottom.sum()) if bottom.sum() > 0 else None
@@ -243,7 +278,14 @@ def _score(table: pd.DataFrame, confidence: float) -> Score:
         tied=int((~signed).sum()),
         all_signs=_sign_score(x[signed], y[signed], organisms[signed], confidence),
         clear_signs=_sign_score(x[clear], y[clear], organisms[clear], confidence),
-        slope=slope_through_origin(x, x_se, y, organisms, confidence=confidence),
+        slope=slope_through_origin(
+            x,
+            x_se,
+            y,
+            organisms,
+            methods=whole["method"].astype("category").cat.codes.to_numpy(),
+            confidence=confidence,
+        ),
         calibration=_calibration(x, x_se, y, y_se, organisms, confidence),
         nominal=confidence,
         sizes=_size_score(whole, confidence),

@@ -11,7 +11,7 @@ from ct_pipeline.report.figures.scatter import prediction_plot
 from ct_pipeline.report.records import MAIN_VIEW, CellRecord, StudyRecord
 from ct_pipeline.report.section import Field, Picture, Pictures, Section, Table, Text
 from ct_pipeline.report.summary import columns
-from ct_pipeline.report.wording import absent, decimal, percent
+from ct_pipeline.report.wording import MISSING, absent, decimal, joined, percent
 
 REGULARIZER = "regularizer"
 DRAWN_LAWS = ("proposal", "best of k", "refinement")
@@ -72,7 +72,7 @@ def prediction_rows(cells: Sequence[CellRecord]) -> pd.DataFrame:
 
 def prediction_sentences(families: Sequence[PredictionScore]) -> list[str]:
     """How well changes were predicted, one sentence per family."""
-    return [_sentence(one.title, one.scores.overall) for one in families]
+    return [text for one in families for text in (_sentence(one.title, one.scores.overall), *_distinct(one.scores))]
 
 
 def prediction_section(record: StudyRecord) -> Section | None:
@@ -90,7 +90,7 @@ def prediction_section(record: StudyRecord) -> Section | None:
                 "less that on wrapped ones. λ is how much of the predicted change came."
             ),
             *map(Text, sentences),
-            Pictures([_picture(*each) for each in zip(families, sentences, strict=True)]),
+            Pictures([_picture(one, _sentence(one.title, one.scores.overall)) for one in families]),
             Text(
                 "The single predictions, the parts of each (shift, selection) and the labels' KL: tables/predictions.csv.",
                 soft=True,
@@ -101,14 +101,39 @@ def prediction_section(record: StudyRecord) -> Section | None:
     )
 
 
+def _distinct(scores: Scores) -> list[str]:
+    """What is left where copies count once; nothing where there are none."""
+    repeated = [group for group in scores.copies.values() if len(group) > 1]
+    if not repeated:
+        return []
+    clear, slope = scores.distinct.clear_signs, scores.distinct.slope
+    named = joined([" and ".join(name.replace("_", " ") for name in group) for group in repeated])
+    text = f"The predictions of {named} are copies of each other. Counted once each, the predictions"
+    text += f" are right in {percent(clear.prediction.value, 0)} of the {clear.prediction.cells} runs in which both are clear"
+    if clear.best_constant is not None:
+        text += f", where “always {clear.best_constant[0]}” would be right in {percent(clear.best_constant[1], 0)}"
+    if not absent(slope.value):
+        text += f"; λ is {decimal(slope.value)} corrected for the predictions' errors, {decimal(slope.attenuated)} uncorrected"
+        if not absent(slope.low):
+            text += f" (interval over organisms and methods {decimal(slope.low)} to {decimal(slope.high)})"
+    return [text + "."]
+
+
 def _picture(one: PredictionScore, sentence: str) -> Picture:
-    scores = {"all": one.scores.overall, **one.scores.kinds}
+    scores = {"all": one.scores.overall, "distinct predictions": one.scores.distinct, **one.scores.kinds}
     return Picture(
         one.title,
         partial(prediction_plot, one.cells, one.scores.overall.slope.value),
         f"Observed change against the predicted one, {len(one.cells)} runs. {sentence}",
         Table(
-            ("Organisms", "Right sign", "Where both clear", "“Always suppresses”", "λ"),
+            (
+                "Organisms",
+                "Right sign",
+                "Where both clear",
+                "Best constant guess there",
+                "λ, corrected",
+                "λ, uncorrected",
+            ),
             [(kind.replace("_", " "), *_fields(score)) for kind, score in scores.items()],
         ),
         folded=False,
@@ -120,9 +145,16 @@ def _fields(score: Score) -> tuple[Field, ...]:
     ends = () if slope.low is None else (f"{decimal(slope.low)} to {decimal(slope.high)}",)
     return (
         *(Field(percent(sign.value, 0), (f"of {sign.cells}",)) for sign in signs),
-        Field(percent(score.all_signs.always_suppresses.value, 0)),
+        _constant(score),
         Field(decimal(slope.value), ends),
+        Field(decimal(slope.attenuated)),
     )
+
+
+def _constant(score: Score) -> Field:
+    """The better of "always suppresses" and "always amplifies" where both are clear."""
+    best = score.clear_signs.best_constant
+    return Field(MISSING) if best is None else Field(percent(best[1], 0), (f"always {best[0]}",))
 
 
 def _scores(cells: Sequence[CellRecord], confidence: float) -> Scores:
