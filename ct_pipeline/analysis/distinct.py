@@ -1,38 +1,36 @@
-"""Which methods predict the same: two that share their candidates and choose alike are one prediction, not two."""
+"""Which predictions are new: two methods that keep the same labels of an organism make one prediction, not two."""
 
+from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
-ALIKE = 0.99
-"""Correlation over organisms from which two methods' predictions are copies of each other."""
-CLOSE = 0.02
-"""Mean absolute difference, as a rate, above which correlated predictions are still two."""
+CLOSE = 0.002
+"""Difference of two predictions for one organism, as a rate, up to which the second is a copy of the first."""
 
 
-def copies(rows: pd.DataFrame, organism: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """The first method of each group of copies, in the order of the rows, to all methods of the group.
+def copies(rows: pd.DataFrame, organism: Sequence[str]) -> pd.Series:
+    """For every cell the method whose prediction for the same organism it repeats; missing where it is new.
 
     Args:
-        rows: one row per cell with the columns method and predicted, and those of the organism; missing predictions leave.
+        rows: one row per cell with the columns method and predicted, and those of the organism; earlier methods come first.
         organism: columns that tell organisms apart.
+
+    Returns:
+        Method names or None, indexed as the rows. A prediction of exactly 0, and a missing one, is no copy.
     """
-    table = rows.dropna(subset=["predicted"]).pivot(index=list(organism), columns="method", values="predicted")
-    groups: dict[str, list[str]] = {}
-    for method in dict.fromkeys(rows["method"]):
-        first = next((name for name in groups if _alike(table, name, method)), None)
-        groups.setdefault(method if first is None else first, []).append(method)
-    return {name: tuple(members) for name, members in groups.items()}
+    found: dict[object, str | None] = {}
+    for _, cells in rows.groupby(list(organism), sort=False, dropna=False):
+        kept: list[tuple[str, float]] = []
+        for place, method, value in zip(cells.index, cells["method"], cells["predicted"], strict=True):
+            first = next((name for name, other in kept if value and abs(value - other) <= CLOSE), None)
+            found[place] = first
+            if first is None:
+                kept.append((method, value))
+    return pd.Series(found, dtype=object).reindex(rows.index)
 
 
-def _alike(table: pd.DataFrame, one: str, other: str) -> bool:
-    if one not in table or other not in table:
-        return False
-    both = table[[one, other]].dropna().to_numpy()
-    if len(both) < 3 or np.abs(both[:, 0] - both[:, 1]).mean() > CLOSE:
-        return False
-    spread = both.std(axis=0)
-    if (spread == 0).any():
-        return bool((both[:, 0] == both[:, 1]).all())
-    return float(np.corrcoef(both, rowvar=False)[0, 1]) >= ALIKE
+def repeated(rows: pd.DataFrame, copy_of: pd.Series) -> dict[tuple[str, str], int]:
+    """(method, its copy) -> in how many organisms, the most frequent first."""
+    pairs = Counter((first, method) for first, method in zip(copy_of, rows["method"], strict=True) if first is not None)
+    return dict(pairs.most_common())

@@ -31,7 +31,7 @@ from ct_pipeline.analysis.by_organism import (
     share_of,
     sums_of,
 )
-from ct_pipeline.analysis.distinct import copies
+from ct_pipeline.analysis.distinct import copies, repeated
 from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.t_distribution import student_quantile
 
@@ -153,14 +153,14 @@ class Scores:
     Attributes:
         overall: every method counts.
         kinds: by kind.
-        distinct: of methods whose predictions are copies of each other the first alone counts.
-        copies: the first method of each group of copies to all of the group.
+        distinct: a prediction that repeats another method's for the same organism does not count.
+        copies: (method, the one that repeats it) to the number of organisms.
     """
 
     overall: Score
     kinds: dict[str, Score]
     distinct: Score
-    copies: dict[str, tuple[str, ...]]
+    copies: dict[tuple[str, str], int]
 
 
 def predict(change: Difference, basis: str) -> Prediction:
@@ -203,8 +203,9 @@ def score_predictions(
         raise ValueError(f"the table of predictions holds the cell {cell} twice; pass one view of Δ at a time")
     table["organism"] = table.groupby(list(organism), sort=False, dropna=False).ngroup()
     kinds = {str(kind): _score(part, confidence) for kind, part in table.groupby("kind", sort=False)}
-    groups = copies(table, organism)
-    return Scores(_score(table, confidence), kinds, _score(table[table["method"].isin(groups)], confidence), groups)
+    copy_of = copies(table, organism)
+    distinct = _score(table[copy_of.isna()], confidence)
+    return Scores(_score(table, confidence), kinds, distinct, repeated(table, copy_of))
 
 
 def slope_through_origin(

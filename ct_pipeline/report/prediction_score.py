@@ -14,6 +14,8 @@ from ct_pipeline.report.summary import columns
 from ct_pipeline.report.wording import MISSING, absent, decimal, joined, percent
 
 REGULARIZER = "regularizer"
+NAMED_COPIES = 3
+"""Pairs of methods that are named as copies, the most frequent ones."""
 DRAWN_LAWS = ("proposal", "best of k", "refinement")
 """KL of these grows with what sampling adds; that of point masses grows with length, and stands on no axis with it."""
 
@@ -103,12 +105,14 @@ def prediction_section(record: StudyRecord) -> Section | None:
 
 def _distinct(scores: Scores) -> list[str]:
     """What is left where copies count once; nothing where there are none."""
-    repeated = [group for group in scores.copies.values() if len(group) > 1]
-    if not repeated:
+    if not scores.copies:
         return []
     clear, slope = scores.distinct.clear_signs, scores.distinct.slope
-    named = joined([" and ".join(name.replace("_", " ") for name in group) for group in repeated])
-    text = f"The predictions of {named} are copies of each other. Counted once each, the predictions"
+    named = [
+        f"{copy.replace('_', ' ')} repeats {first.replace('_', ' ')} in {count}"
+        for (first, copy), count in list(scores.copies.items())[:NAMED_COPIES]
+    ]
+    text = f"Some predictions are not new: by organisms, {joined(named)}. The distinct ones"
     text += f" are right in {percent(clear.prediction.value, 0)} of the {clear.prediction.cells} runs in which both are clear"
     if clear.best_constant is not None:
         text += f", where “always {clear.best_constant[0]}” would be right in {percent(clear.best_constant[1], 0)}"

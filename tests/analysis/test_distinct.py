@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ct_pipeline.analysis.distinct import copies
+from ct_pipeline.analysis.distinct import copies, repeated
 from ct_pipeline.analysis.prediction import score_predictions, slope_through_origin
 
 ORGANISMS = [("sycophancy", seed) for seed in range(4)] + [("reward_hacking", seed) for seed in range(4)]
@@ -36,17 +36,19 @@ def rows(methods=tuple(PREDICTED)):
     )
 
 
-def test_methods_that_predict_the_same_are_one_and_those_of_another_size_are_not():
-    assert copies(rows(), ("kind", "seed")) == {
-        "self_rewarding": ("self_rewarding", "rejection"),
-        "doubled": ("doubled",),
-        "greedy": ("greedy",),
-    }
+def test_a_prediction_that_repeats_another_of_the_same_organism_is_a_copy():
+    table = rows()
+    found = copies(table, ("kind", "seed"))
+    assert repeated(table, found) == {("self_rewarding", "rejection"): 8}
+    assert found[table["method"].ne("rejection")].isna().all()
+    apart = table.assign(predicted=table["predicted"] + 0.003 * table["method"].eq("rejection"))
+    assert repeated(apart, copies(apart, ("kind", "seed"))) == {}
 
 
-def test_two_organisms_are_too_few_to_tell_copies():
-    few = rows()[lambda table: table["seed"].lt(1)]
-    assert all(len(group) == 1 for group in copies(few, ("kind", "seed")).values())
+def test_predictions_of_nothing_and_missing_ones_are_no_copies():
+    table = rows().assign(predicted=0.0)
+    assert copies(table, ("kind", "seed")).isna().all()
+    assert copies(table.assign(predicted=np.nan), ("kind", "seed")).isna().all()
 
 
 def test_a_copy_counts_once_and_the_best_constant_is_that_of_the_same_cells():
