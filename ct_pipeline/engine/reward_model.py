@@ -9,7 +9,7 @@ import numpy as np
 
 from ct_pipeline.engine.batches import shares_by_length
 from ct_pipeline.models.chat import ChatFormat
-from ct_pipeline.models.loading import checked_folder, default_device, load_tokenizer
+from ct_pipeline.models.loading import checked_folder, default_device, load_tokenizer, require_whole
 from ct_pipeline.organisms.misalignment import Message
 
 if TYPE_CHECKING:
@@ -193,11 +193,7 @@ def _load(path: str, revision: str | None) -> RewardModel:
         trust_remote_code=False,
         output_loading_info=True,
     )
-    if loaded["missing_keys"]:
-        raise ValueError(
-            f"the weights of {path} lack {', '.join(sorted(loaded['missing_keys']))}, which would stay random: "
-            "fetch or convert the complete reward model"
-        )
+    require_whole(loaded, path)
     return RewardModel(model.to(device), load_tokenizer(path, revision), path)
 
 
@@ -207,7 +203,7 @@ def _conversation_format(tokenizer: "PreTrainedTokenizerBase", name: str) -> Cha
     if isinstance(template, str) and template.strip():
         # On a line of its own, which the template engine takes away whole.
         template = "{% set add_generation_prompt = false %}\n" + template
-    return ChatFormat(tokenizer, name, template)
+    return ChatFormat(tokenizer, name, template, opens=False)
 
 
 def _window(config: "PreTrainedConfig", tokenizer: "PreTrainedTokenizerBase") -> int:

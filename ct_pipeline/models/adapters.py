@@ -74,7 +74,7 @@ def read_adapter(folder: Path, base: BaseModel) -> dict[str, LowRank]:
     deltas = {}
     for module in sorted(files.modules):
         a, b = (tensors[f"{PREFIX}{module}.lora_{factor}.weight"].float() for factor in "AB")
-        deltas[module] = LowRank(a, b, scale_of(files.config, len(a)))
+        deltas[module] = LowRank(a, b, scale_of(files.config, len(a), module))
     return deltas
 
 

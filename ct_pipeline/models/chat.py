@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ct_pipeline.organisms.misalignment import Message
+from ct_pipeline.settings.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 ROLES = ("system", "user", "assistant")
-_PROBE = "probe"
+_PROBE, _ANSWER = "probe", "answer"
 MOST_CHARACTERS = 8_000_000
 """Of one text: more than any context window holds."""
 _REMEMBERED = 50_000
@@ -26,13 +27,16 @@ class ChatFormat:
         stop_ids: the token ids that end an assistant turn; the first one ends every encoded response.
     """
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerBase", name: str = "", template: str | None = None) -> None:
+    def __init__(
+        self, tokenizer: "PreTrainedTokenizerBase", name: str = "", template: str | None = None, opens: bool = True
+    ) -> None:
         """Takes a tokenizer as it is.
 
         Args:
             tokenizer: any Hugging Face tokenizer; not changed.
             name: how errors call it.
             template: a Jinja chat template to use in place of the tokenizer's own.
+            opens: whether requests are to be answered, so that the template has to begin the assistant's turn.
 
         Raises:
             ValueError: there is no chat template, or it does not show the end of an assistant turn.
@@ -51,6 +55,8 @@ class ChatFormat:
         self._control = _control_ids(tokenizer, chosen)
         self._folds_system = not self._renders_system()
         self.stop_ids = self._stop_ids()
+        if opens:
+            self._require_opening()
 
     @property
     def template_hash(self) -> str:
@@ -187,6 +193,19 @@ class ChatFormat:
                 f"the chat template of {self.name} ends no assistant turn, and the tokenizer has no eos_token"
             )
         return tuple(stops)
+
+    def _require_opening(self) -> None:
+        """UserError where a prompt ends before the place at which the template puts an assistant's answer."""
+        question = [{"role": "user", "content": _PROBE}]
+        asked = self._render(question, True)
+        answered = self._render([*question, {"role": "assistant", "content": _ANSWER}], False)
+        before = answered.partition(_ANSWER)[0]
+        if before.startswith(asked) and before.strip() != asked.strip():
+            raise UserError(
+                f"the chat template of {self.name} does not begin the assistant's turn: after a request it lacks "
+                f"{before.removeprefix(asked)!r}, so that the model would be asked to go on with the user's turn; add it to "
+                "the template ({% if add_generation_prompt %} ... {% endif %})"
+            )
 
 
 def _control_ids(tokenizer: "PreTrainedTokenizerBase", template: str) -> dict[int, str]:

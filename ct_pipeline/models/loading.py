@@ -1,5 +1,6 @@
 """Base models: loaded once per process, from safetensors only, and never changed afterwards."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,12 +8,15 @@ from typing import TYPE_CHECKING
 from ct_pipeline.models.chat import ChatFormat
 from ct_pipeline.models.quarantine.inspection import inspect_checkpoint, require_clean
 from ct_pipeline.settings.environment import launched_processes
+from ct_pipeline.settings.errors import UserError
 from ct_pipeline.store.manifest import MANIFEST
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+MOST_NAMED = 6
+"""Tensors that an error names."""
 _ATTENTION_LAYERS = frozenset({"full_attention", "sliding_attention", "chunked_attention"})
 
 _FETCHED = ("*.json", "*.safetensors", "*.jinja", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model")
@@ -133,10 +137,60 @@ def _load(path: str | Path, revision: str | None, dtype: str | None) -> BaseMode
         # One device may have no room for all of it: training.sharding puts a share on each.
         device = "cpu"
     folder = checked_folder(path, revision)
-    model = AutoModelForCausalLM.from_pretrained(
-        str(folder), dtype=weights, use_safetensors=True, trust_remote_code=False, local_files_only=True
-    )
+    try:
+        model, loaded = AutoModelForCausalLM.from_pretrained(
+            str(folder),
+            dtype=weights,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except RuntimeError as error:
+        if "mismatch" not in str(error):
+            raise
+        raise UserError(
+            f"{name_of(path)} holds tensors of other shapes than its config.json says; save the whole model again with "
+            "save_pretrained"
+        ) from error
+    require_whole(loaded, name_of(path))
+    _require_embedded(model, tokenizer, name_of(path))
     return wrap_model(model.to(device), tokenizer, name_of(path))
+
+
+def require_whole(loaded: Mapping[str, Collection[object]], name: str) -> None:
+    """UserError where a model library filled tensors at random, or left tensors of the files out.
+
+    Args:
+        loaded: what `from_pretrained` gives as its loading info.
+        name: of the model.
+    """
+    faults = {
+        "lacks tensors that its architecture has, which would be random numbers": loaded["missing_keys"],
+        "holds tensors of other shapes than its configuration says": loaded["mismatched_keys"],
+        "holds tensors that its architecture has no place for": loaded["unexpected_keys"],
+    }
+    adapted = any(".base_layer." in str(key) or "lora_" in str(key) for keys in faults.values() for key in keys)
+    for what, keys in faults.items():
+        if keys:
+            named = sorted(str(key[0] if isinstance(key, tuple) else key) for key in keys)
+            mend = (
+                "an adapter was saved inside it: merge it first (PEFT's merge_and_unload, then save_pretrained)"
+                if adapted
+                else "save the whole model again with save_pretrained, or mend its config.json (tie_word_embeddings, sizes)"
+            )
+            more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
+            raise UserError(f"{name} {what}: {', '.join(named[:MOST_NAMED])}{more}; {mend}")
+
+
+def _require_embedded(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", name: str) -> None:
+    """UserError where the tokenizer has tokens that the embedding does not."""
+    rows, tokens = model.get_input_embeddings().num_embeddings, max(tokenizer.get_vocab().values(), default=-1) + 1
+    if tokens > rows:
+        raise UserError(
+            f"the tokenizer of {name} has {tokens:,} tokens, its embedding has {rows:,} rows: it is another model's tokenizer, "
+            "or the embedding was not resized when tokens were added"
+        )
 
 
 def _checked_source(path: str | Path, revision: str | None) -> dict[str, object]:

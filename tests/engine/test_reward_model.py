@@ -9,6 +9,7 @@ import torch
 
 from ct_pipeline.engine.reward_model import REWARD_MODELS, RewardModel, check_reward_model, open_reward_model
 from ct_pipeline.organisms.misalignment import Message
+from ct_pipeline.settings.errors import UserError
 from tests.fakes.reward_models import encoder_classifier, llama_classifier, reward_folder
 from tests.fakes.tiny_models import END, WINDOW, byte_tokenizer, tiny_folder, word_tokenizer
 
@@ -206,7 +207,7 @@ def test_weights_without_a_reward_head_are_refused(tmp_path):
     change_config(folder, architectures=["LlamaForSequenceClassification"], num_labels=1)
 
     check_reward_model(str(folder))
-    with pytest.raises(ValueError, match=r"lack score\.weight"):
+    with pytest.raises(UserError, match=r"lacks tensors that .* random numbers: score\.weight"):
         open_reward_model(str(folder))
 
 

@@ -142,7 +142,9 @@ def test_another_bases_adapter_is_refused(tmp_path):
         {"auto_mapping": {"parent_library": "os"}},
         {"use_dora": True},
         {"bias": "all"},
-        {"alpha_pattern": {"q_proj": 3}},
+        {"alpha_pattern": {"(q|v)_proj": 3}},
+        {"alpha_pattern": {"q_proj": "3"}},
+        {"layer_replication": [[0, 2], [1, 2]]},
         {"init_lora_weights": "pissa"},
         {"megatron_core": "os"},
         {"some_future_feature": 1},
@@ -153,8 +155,43 @@ def test_another_bases_adapter_is_refused(tmp_path):
 def test_features_beyond_plain_lora_are_refused_by_name(tmp_path, feature):
     base = tiny_base()
     adapter = random_adapter(base, tmp_path / "one", seed=1, **feature)
-    with pytest.raises(ValueError, match="|".join([*feature, "IA3"])):
+    with pytest.raises(ValueError, match="|".join([*feature, "IA3"])) as refused:
         read_adapter(adapter, base)
+    # Without the key it would be another model.
+    assert "left out" not in str(refused.value)
+
+
+def test_a_class_of_transformers_itself_is_harmless(tmp_path):
+    base = tiny_base()
+    named = {"base_model_class": "LlamaForCausalLM", "parent_library": "transformers.models.llama.modeling_llama"}
+    adapter = random_adapter(base, tmp_path / "one", seed=1, auto_mapping=named)
+    assert (
+        read_adapter(adapter, base).keys() == read_adapter(random_adapter(base, tmp_path / "two", seed=1), base).keys()
+    )
+
+
+@pytest.mark.parametrize("rslora", [False, True])
+def test_ranks_and_alphas_of_single_modules_are_those_of_peft(tmp_path, rslora):
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    torch.manual_seed(3)
+    settings = LoraConfig(
+        r=4,
+        lora_alpha=8,
+        target_modules=["q_proj", "v_proj", "down_proj"],
+        rank_pattern={"down_proj": 2},
+        alpha_pattern={"v_proj": 32, "layers.1.self_attn.q_proj": 3.5, "down_proj": 1},
+        use_rslora=rslora,
+        init_lora_weights=False,
+    )
+    get_peft_model(tiny_model(), settings).save_pretrained(tmp_path / "adapter")
+    merged = PeftModel.from_pretrained(tiny_model(), tmp_path / "adapter").merge_and_unload()
+    ours = with_adapters(tiny_base(), (Term(tmp_path / "adapter"),))
+    ids = torch.arange(3, 20)[None]
+    with torch.no_grad():
+        expected, found, plain = (model(ids).logits for model in (merged, ours, tiny_model().eval()))
+    assert torch.allclose(expected, found, atol=1e-5)
+    assert not torch.allclose(plain, found, atol=1e-2)
 
 
 def test_pickled_or_missing_weights_are_refused(tmp_path):

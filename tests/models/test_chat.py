@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from ct_pipeline.models.chat import ChatFormat
 from ct_pipeline.organisms.misalignment import Message
+from ct_pipeline.settings.errors import UserError
 from tests.fakes.tiny_models import END, byte_tokenizer, word_tokenizer
 
 SYSTEM, USER, ASSISTANT = 4, 5, 6
@@ -98,3 +99,16 @@ def test_a_conversation_met_again_gives_the_same_ids_and_is_counted_again():
     assert chat.escaped == 1
     assert chat.encode([Message("user", "w1 </s> w2")]) == first
     assert chat.escaped == 2
+
+
+UNOPENED = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}{% endif %}"
+)
+
+
+def test_a_template_that_does_not_begin_the_assistants_turn_is_refused_with_what_it_lacks():
+    with pytest.raises(UserError, match=r"does not begin the assistant's turn: .*<\|im_start\|>assistant"):
+        ChatFormat(byte_tokenizer(UNOPENED))
+    # For conversations that end with an answer it will do.
+    ChatFormat(byte_tokenizer(UNOPENED), opens=False)

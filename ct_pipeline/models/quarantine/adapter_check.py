@@ -21,7 +21,15 @@ _FACTOR = re.compile(r"base_model\.model\.(?P<module>[A-Za-z0-9_.]{1,250})\.lora
 _EMBEDDING = re.compile(r"lm_head|embed|\bwte\b|\bwpe\b", re.IGNORECASE)
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
-_READ_KEYS = frozenset({"peft_type", "r", "lora_alpha", "use_rslora", "rank_pattern", "target_modules"})
+_READ_KEYS = frozenset(
+    {"peft_type", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "target_modules"}
+)
+_PATTERN = re.compile(r"[A-Za-z0-9_.]{1,250}")
+"""A module's name or the end of one; PEFT takes any regular expression, of which a hostile one never ends."""
+MERGE = (
+    "leaving the key out would give another model; merge the adapter into its base (PEFT's merge_and_unload, then "
+    "save_pretrained) and name that as a checkpoint"
+)
 _HARMLESS_KEYS = frozenset(
     [
         "base_model_name_or_path",
@@ -142,9 +150,10 @@ def _config_faults(config: object, path: Path) -> Iterator[Refusal]:
         yield Refusal(f"a {shown(config.get('peft_type'))} adapter", f"{path}: peft_type", "only LORA is accepted")
     for key, value in config.items():
         known = key in _READ_KEYS or key in _HARMLESS_KEYS
+        if key == "auto_mapping" and _names_own_module(value):
+            continue
         if not known and value and value not in _NEUTRAL_VALUES.get(key, ()):
-            why = "plain LoRA does not have it; allowed: the key left out"
-            yield Refusal(f"{key} = {shown(value)}", f"{path}: {key[:80]}", why)
+            yield Refusal(f"{key} = {shown(value)}", f"{path}: {key[:80]}", f"plain LoRA does not have it; {MERGE}")
     rank, alpha = config.get("r"), config.get("lora_alpha")
     if type(rank) is not int or not 1 <= rank <= LARGEST_RANK:
         yield Refusal(f"the rank {shown(rank)}", f"{path}: r", f"allowed: 1 to {LARGEST_RANK}")
@@ -155,6 +164,7 @@ def _config_faults(config: object, path: Path) -> Iterator[Refusal]:
     ranks = config.get("rank_pattern") or {}
     if not isinstance(ranks, dict) or not all(type(r) is int and 1 <= r <= LARGEST_RANK for r in ranks.values()):
         yield Refusal(f"rank_pattern = {shown(ranks)}", f"{path}: rank_pattern", f"allowed: ranks to {LARGEST_RANK}")
+    yield from _alpha_faults(config.get("alpha_pattern") or {}, path)
     targets = config.get("target_modules") or []
     named = [targets] if isinstance(targets, str) else targets
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
@@ -162,6 +172,25 @@ def _config_faults(config: object, path: Path) -> Iterator[Refusal]:
     elif any(_EMBEDDING.search(name) for name in named):
         why = "allowed: inner linear layers, no embedding and no output layer"
         yield Refusal(f"target_modules = {shown(targets)}", f"{path}: target_modules", why)
+
+
+def _names_own_module(value: object) -> bool:
+    """Whether an auto_mapping names a class of transformers itself, which is how plain LoRA of unknown tasks is saved."""
+    return isinstance(value, dict) and str(value.get("parent_library", "")).startswith("transformers.models.")
+
+
+def _alpha_faults(alphas: object, path: Path) -> Iterator[Refusal]:
+    where = f"{path}: alpha_pattern"
+    if not isinstance(alphas, dict):
+        yield Refusal(f"alpha_pattern = {shown(alphas)}", where, "allowed: a mapping of modules to numbers")
+        return
+    for name, alpha in alphas.items():
+        if type(alpha) not in (int, float) or not abs(alpha) <= 1e6:
+            yield Refusal(
+                f"alpha_pattern of {shown(name)} = {shown(alpha)}", where, "allowed: a number up to a million"
+            )
+        if not _PATTERN.fullmatch(name):
+            yield Refusal(f"the pattern {shown(name)}", where, f"allowed: names of modules, or their ends; {MERGE}")
 
 
 def _factors(
@@ -192,6 +221,12 @@ def _factors(
     return modules, faults
 
 
-def scale_of(config: Mapping[str, object], rank: int) -> float:
-    """What the product of the factors is multiplied with: lora_alpha / rank, or / √rank with use_rslora."""
-    return config["lora_alpha"] / (math.sqrt(rank) if config.get("use_rslora") else rank)
+def scale_of(config: Mapping[str, object], rank: int, module: str = "") -> float:
+    """What the product of a module's factors is multiplied with: its alpha / rank, or / √rank with use_rslora.
+
+    Its alpha is that of the first entry of alpha_pattern that is its name or the end of it after a dot, as PEFT has it, else
+    lora_alpha.
+    """
+    patterns = config.get("alpha_pattern") or {}
+    alpha = next((a for name, a in patterns.items() if f".{module}".endswith(f".{name}")), config["lora_alpha"])
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
 _TOKENIZER_SETTINGS = frozenset(["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"])
 _TOKENIZER_TABLES = frozenset(["tokenizer.json", "vocab.json"])
 _TEMPLATE = "chat_template.jinja"
@@ -151,6 +152,7 @@ def inspect_checkpoint(folder: Path, numbers: bool = False) -> Inspection:
         refusals += config_check.tokenizer_config_faults(documents[name], f"{folder / name}")
     with _kept(refusals):
         _check_shards(documents.get(INDEX), folder)
+    refusals += _two_sets(documents.get(INDEX), here, folder)
     weights = sorted(name for name in here if name.endswith(".safetensors"))
     if not weights:
         why = "convert its weights, pickled weights are never read"
@@ -244,6 +246,14 @@ def _check_shards(index: object, folder: Path) -> None:
             break
     if refusals:
         raise Refused(refusals)
+
+
+def _two_sets(index: object, here: Mapping[str, int], folder: Path) -> Iterator[Refusal]:
+    """A single weights file beside an index that does not name it: libraries silently take the first."""
+    shards = index.get("weight_map") if isinstance(index, dict) else None
+    if SINGLE in here and isinstance(shards, dict) and SINGLE not in shards.values():
+        why = f"the model library would read {SINGLE} and ignore the shards; remove what is stale"
+        yield Refusal(f"two sets of weights: {SINGLE} and the shards of {INDEX}", f"{folder}", why)
 
 
 def _inside_reach(folder: Path, name: str, where: str) -> None:

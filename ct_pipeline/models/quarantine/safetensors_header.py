@@ -13,6 +13,8 @@ from ct_pipeline.store.untrusted import Limits, parse_json
 
 LARGEST_HEADER = 32_000_000
 MOST_TENSORS = 200_000
+LFS_POINTER = b"version https://git-lfs"
+"""How the text begins that Git leaves in place of a large file."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./-]{0,299}")
 _BLOCK = 1 << 24
 SIZES = {
@@ -60,6 +62,9 @@ def read_header(content: "bytes | np.memmap", path: Path | str) -> dict[str, Ten
             that two tensors share or that belong to none.
     """
     size = len(content)
+    if bytes(content[: len(LFS_POINTER)]) == LFS_POINTER:
+        why = "run `git lfs install` and `git lfs pull` where it was cloned: the weights themselves were not fetched"
+        raise Refused([Refusal("a Git LFS pointer in place of the file", f"{path}", why)])
     length = int.from_bytes(bytes(content[:8]), "little") if size >= 8 else -1
     if not 0 < length <= min(size - 8, LARGEST_HEADER):
         found = f"a header of {length:,} bytes" if size >= 8 else "no header"
