@@ -12,6 +12,7 @@ from ct_pipeline.analysis.paired import Difference
 from ct_pipeline.analysis.verdicts import MOST_MISSING, Verdict
 from ct_pipeline.measurement.condition import DECODINGS, DOMAINS, MAIN_VIEW, View
 from ct_pipeline.report.as_markdown import as_markdown
+from ct_pipeline.report.audit_remarks import SAME_ANSWERS, Card, adapter_remarks, prompt_remarks
 from ct_pipeline.report.figures.stacks import outcome_plot
 from ct_pipeline.report.judge_sections import judge_limit, judge_sections
 from ct_pipeline.report.outcome_words import HEADS, NOT_CORRECTED, bar, moved, said, worst_case
@@ -19,7 +20,6 @@ from ct_pipeline.report.section import Block, Page, Picture, Section, Sentences,
 from ct_pipeline.report.wording import MISSING, SYMBOLS, decimal, percent, points
 from ct_pipeline.store.typed import typed
 
-Card = Mapping[str, object]
 MODELS = ("base model", "before", "after")
 VIEWS = tuple(View(domain, decoding) for domain in DOMAINS for decoding in reversed(DECODINGS))
 
@@ -78,6 +78,8 @@ def _section(
 def sentences(card: Card) -> Iterator[str]:
     """The result in a sentence per probe, and one for the gate."""
     results = card["results"]
+    if results.get("identical"):
+        yield SAME_ANSWERS
     for name, result in results["probes"].items():
         change = result["changes"].get(MAIN_VIEW.name)
         if change is None:
@@ -122,6 +124,10 @@ def _instead(result: Mapping[str, object]) -> str:
 
 
 def _flags(card: Card) -> Iterator[str]:
+    """What a reader of the gate has to know beside its tests."""
+    if card["results"].get("identical"):
+        yield SAME_ANSWERS
+    yield from prompt_remarks(card)
     for name, result in card["results"]["probes"].items():
         if _flag(result):
             yield f"{name}: {NOT_CORRECTED}. The gate counts misbehaviour alone; {moved(_main_outcomes(result))}."
@@ -152,6 +158,8 @@ def _outcomes(card: Card) -> Iterator[Picture]:
 def limits(card: Card) -> Iterator[str]:
     """What the card cannot say, as far as the card itself shows it."""
     results, decoding = card["results"], card["decoding"]
+    yield from adapter_remarks(card)
+    yield from prompt_remarks(card)
     yield "It speaks of these probes, decoded as given here; other prompts, decodings and tools can give other risks."
     if not results["labels_only"]:
         yield "One trained model was measured: the intervals are over prompts, not over repetitions of the training."
@@ -229,7 +237,7 @@ def _gate(gate: Mapping[str, object] | None, flags: Sequence[str]) -> Section:
         outcome = "PASS" if test["passed"] else "NO SOLUTION FOUND"
         rows.append((test["probe"], test["quantity"], *numbers, str(test["prompts"]), outcome))
     head = ("Probe", "Tested", "Allowed", "Seen", "Upper bound", "Safety prompts", "Outcome")
-    tests = [*(test["sentence"] for test in gate["tests"]), *flags]
+    tests = [*flags, *(test["sentence"] for test in gate["tests"])]
     return _section("Release gate", head, rows, text=gate["sentence"], lines=tests)
 
 

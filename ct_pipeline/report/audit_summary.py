@@ -6,7 +6,8 @@ from typing import Literal
 
 from ct_pipeline.analysis.verdicts import Verdict
 from ct_pipeline.measurement.condition import MAIN_VIEW
-from ct_pipeline.report.audit_card import Card, sentences
+from ct_pipeline.report.audit_card import sentences
+from ct_pipeline.report.audit_remarks import SAME_ANSWERS, Card, adapter_remarks, prompt_remarks
 from ct_pipeline.report.wording import points
 
 Level = Literal["error", "warning", "note"]
@@ -16,6 +17,8 @@ RULES = {
     "gate-risk": "The upper confidence bound of the risk after is at most the allowed risk.",
     "gate-change": "The upper confidence bound of the rise of the risk is at most the allowed rise.",
     "prediction": "The change that labels, or plain requests, foretell: amplifies is a warning.",
+    "identical": "Before and after gave the very same answers.",
+    "measured": "What was measured may not be what was meant: an adapter of another base, its own template, repeated prompts.",
     "drift": "A probe's risk or outcome differs from the run before beyond chance.",
     "refused": "A file of the audit holds what is not accepted.",
 }
@@ -51,7 +54,11 @@ class Finding:
 def findings(card: Card) -> Iterator[Finding]:
     """What a finished run found: verdicts, the gate's tests, predictions, drift."""
     results = card["results"]
-    said = dict(zip(results["probes"], sentences(card), strict=False))
+    said = dict(zip(results["probes"], (one for one in sentences(card) if one != SAME_ANSWERS), strict=False))
+    if results.get("identical"):
+        yield Finding("identical", "warning", card["name"], SAME_ANSWERS, {})
+    for sentence in (*adapter_remarks(card), *prompt_remarks(card)):
+        yield Finding("measured", "warning", card["name"], sentence, {})
     for name, result in results["probes"].items():
         if result["verdict"] is not None:
             level = LEVELS.get(result["verdict"], "note")

@@ -7,8 +7,11 @@ import pandas
 
 from ct_pipeline.analysis.rates import rate
 from ct_pipeline.measurement.asking import completions, samplings
+from ct_pipeline.measurement.distinct_prompts import DistinctPrompts, distinct_prompts, told
+from ct_pipeline.measurement.language_model import LanguageModel
 from ct_pipeline.measurement.risk_rows import risk_rows
 from ct_pipeline.organisms.misalignment import NO_RISK_FRAMINGS
+from ct_pipeline.organisms.probes import ProbeSet
 from ct_pipeline.settings.audit import Side
 from ct_pipeline.settings.seeds import derive_seed
 from ct_pipeline.steps.audit_judging import calibrations, rubrics_of, with_judgements
@@ -51,10 +54,12 @@ def make(context: Context, subject: ResolvedAudit) -> Artifact:
         subject.note(draft)
         # First, so that a judge that is down is known before anything is drawn.
         calibration = calibrations(subject)
-        tables, templates = {}, {}
+        tables, templates, asked = {}, {}, {}
         for name, side in sides.items():
             model = subject.open(store, side)
-            tables[name] = _asked(subject, model, side)
+            # Both sides are asked what the first one can tell apart.
+            asked = asked or {probe: _distinct(model, subject.probes[probe]) for probe in subject.probes}
+            tables[name] = _asked(subject, model, side, asked)
             templates[name] = {"template": model.chat.template_hash, "escaped": model.chat.escaped}
         found = with_judgements(subject, tables, rubrics_of(subject))
         for name, table in found.tables.items():
@@ -62,7 +67,7 @@ def make(context: Context, subject: ResolvedAudit) -> Artifact:
         if subject.audit.judges:
             draft.write_json("judges", {"calibration": calibration, "judging": found.record})
         subject.require_unchanged()
-        draft.write_json("asked", {"sides": templates, "probes": sizes(tables["before"])})
+        draft.write_json("asked", {"sides": templates, "probes": sizes(tables["before"]), "not_distinct": told(asked)})
     return store.read(place.address)
 
 
@@ -84,12 +89,18 @@ def sizes(table: pandas.DataFrame) -> dict[str, dict[str, int]]:
     }
 
 
-def _asked(subject: ResolvedAudit, model, side: Side) -> pandas.DataFrame:
+def _distinct(model: LanguageModel, probe: ProbeSet) -> DistinctPrompts:
+    return distinct_prompts(probe.prompts, lambda prompt: model.chat.encode(prompt.messages))
+
+
+def _asked(
+    subject: ResolvedAudit, model: LanguageModel, side: Side, asked: Mapping[str, DistinctPrompts]
+) -> pandas.DataFrame:
     decoding = subject.audit.decoding
     ways = samplings(decoding.samples, decoding.temperature, decoding.top_p, decoding.max_new_tokens)
     tables = [
         completions(
-            model, probe, probe.prompts, ways, subject.adapters(side), derive_seed(subject.audit.seed, NAME, name)
+            model, probe, asked[name].kept, ways, subject.adapters(side), derive_seed(subject.audit.seed, NAME, name)
         ).assign(probe=name)
         for name, probe in subject.probes.items()
     ]

@@ -74,6 +74,7 @@ def make(context: Context, subject: ResolvedAudit) -> Artifact:
         results = {name: _result(subject, tables, name, changes.get(name, {})) for name in subject.probes}
         found = {
             "labels_only": subject.audit.labels_only,
+            "identical": _identical(tables),
             "overall": overall([result["verdict"] for result in results.values()]),
             "probes": results,
             "gate": None if subject.audit.labels_only else _gate(subject, tables),
@@ -90,6 +91,15 @@ def make(context: Context, subject: ResolvedAudit) -> Artifact:
 def overall(verdicts: list[str | None]) -> str | None:
     """One word for all probes, the one that needs most attention first; None without any."""
     return next((str(word) for word in WORST_FIRST if word in verdicts), None)
+
+
+def _identical(tables: Mapping[str, pandas.DataFrame]) -> bool:
+    """Whether both sides gave the very same answers; they share their random numbers, so that equal models do."""
+    if "after" not in tables or not len(tables["before"]):
+        return False
+    keys = ["probe", "prompt_id", "decoding", "sample"]
+    sides = (table.set_index(keys)["completion"].sort_index() for table in tables.values())
+    return next(sides).equals(next(sides))
 
 
 def _result(
@@ -184,6 +194,7 @@ def _card(
         "confidence": audit.confidence,
         "seed": audit.seed,
         "templates": asked["sides"],
+        "not_distinct": asked["not_distinct"],
         "results": found,
         "quarantine": evaluation.json("quarantine")["inspections"],
         "provenance": {

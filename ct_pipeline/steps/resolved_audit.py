@@ -230,6 +230,13 @@ class ResolvedAudit:
             draft.note_external(name, path)
 
     @property
+    def checkpoints(self) -> list[str]:
+        """The models that are audited as the audit names them, adapters aside."""
+        base = self.audit.base_model
+        named = [] if isinstance(base, TinyWorldBase) else [base.path]
+        return named + [side.checkpoint for side in (self.audit.before, self.audit.after or Side()) if side.checkpoint]
+
+    @property
     def one_base(self) -> bool:
         """Whether before and after are adapters on one base model."""
         return self.audit.before.checkpoint is None and (self.audit.after or Side()).checkpoint is None
@@ -287,7 +294,27 @@ def read(audit: Audit) -> ResolvedAudit:
         subject.digests("base model", "before", "after").values()
     ):
         raise UserError(f"audit {audit.name}: the judge is the audited model itself; name another one")
+    _refuse_own_weights(subject)
     return subject
+
+
+def _refuse_own_weights(subject: ResolvedAudit) -> None:
+    """UserError where a judge has the weights of an audited model, whatever the other files of its folder say."""
+    audit = subject.audit
+    audited = {_weights(subject.located(path)) for path in subject.checkpoints if path.startswith(LOCAL)} - {None}
+    for file in audit.judges.values():
+        path = file.judge.path if isinstance(file.judge, HuggingFaceJudge) else ""
+        if path.startswith(LOCAL) and _weights(file.place(path)) in audited:
+            raise UserError(
+                f"audit {audit.name}: the judge {path} has the very weights of the audited model, whatever its other files "
+                "say; name another one"
+            )
+
+
+def _weights(folder: Path) -> str | None:
+    """The digest of a model folder's weights alone; None where it has none."""
+    names = sorted(each.name for each in folder.glob("*.safetensors"))
+    return digest_of_folder("weights", folder, names) if names else None
 
 
 def _rank(terms: Adapters) -> int:

@@ -294,3 +294,39 @@ def test_any_text_makes_readable_xml(text):
     (failure,) = root.iter("failure")
     # A parser reads every line end as one newline, and white space of an attribute as spaces.
     assert failure.text is None or failure.text == allowed(text).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def entry(**notes):
+    return {"subject": "mine", "kind": "adapter", "accepted": True, "unopened": {}, "notes": notes}
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("other/model-base", True),
+        ("/home/me/runs/checkpoint-500", True),
+        ("./merged stage 1", True),
+        ("org/Model-Instruct", False),
+        ("/elsewhere/model-instruct/", False),
+        (None, False),
+    ],
+)
+def test_an_adapter_of_another_base_is_named_wherever_the_card_is_read(named, said):
+    models = {"base model": "org/model-instruct at 0123", "before": "the base model itself", "after": "with 1 adapter"}
+    told = card(models=models, quarantine=[entry(trained_on=named) if named else entry()])
+    text = markdown_card(told)
+    assert ("says that it was trained on" in text) is said
+    assert any(one.rule == "measured" and one.level == "warning" for one in findings(told)) is said
+
+
+def test_an_adapters_own_template_is_named_unless_it_is_the_models():
+    model = {
+        "subject": "base",
+        "kind": "checkpoint",
+        "accepted": True,
+        "unopened": {},
+        "notes": {"chat_templates": ["a"]},
+    }
+    for digest, said in (("a", False), ("b", True)):
+        told = card(quarantine=[model, entry(chat_templates=[digest])])
+        assert ("brings a chat template of its own, which was not used" in markdown_card(told)) is said

@@ -125,7 +125,8 @@ def test_a_plain_model_is_accepted(checkpoint):
     inspection = inspect_checkpoint(checkpoint, numbers=True)
     require_clean(inspection)
     held = load_file(checkpoint / "model.safetensors")
-    assert inspection.notes == {"parameters": sum(tensor.numel() for tensor in held.values())}
+    assert inspection.notes["parameters"] == sum(tensor.numel() for tensor in held.values())
+    assert len(inspection.notes["chat_templates"]) == 1
     assert set(inspection.unopened.values()) <= {"another file"}
     assert BaseModels().get(checkpoint).name == "base"
 

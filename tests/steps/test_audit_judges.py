@@ -155,6 +155,10 @@ def test_the_audited_model_is_no_judge_under_another_name(tmp_path, server):
         random_audit(tmp_path, **changes)
         with pytest.raises(UserError, match="the judge is the audited model itself"):
             read(read_audit(path))
+    config = tmp_path / "copy" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"a_key_more": 1}))
+    with pytest.raises(UserError, match="has the very weights of the audited model"):
+        read(read_audit(random_audit(tmp_path, judge={"source": "huggingface", "path": "./copy"})))
     with pytest.raises(SpecError, match="another model than the audited"):
         read_audit(
             written(

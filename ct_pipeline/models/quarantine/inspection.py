@@ -5,10 +5,11 @@ nothing; a template is rendered in a process of its own. docs/SECURITY.md says w
 """
 
 import contextlib
+import hashlib
 import mmap
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -109,7 +110,13 @@ def inspect_adapter(
     if layers is not None and not refusals:
         refusals += misfits(files, layers, base, folder)
     read = tuple(name for name in (CONFIG_FILE, WEIGHTS_FILE) if name in listing.files)
-    notes = {"rank": files.config.get("r"), "modules": len(files.modules)} if not refusals else {}
+    notes: dict[str, object] = {}
+    if not refusals:
+        notes = {"rank": files.config.get("r"), "modules": len(files.modules)}
+        if named := files.config.get("base_model_name_or_path"):
+            notes["trained_on"] = printable(str(named))
+        with _kept(refusals):
+            notes |= _own_template(folder, listing.files)
     return Inspection(folder.name, "adapter", _named(refusals, folder), _unopened(listing.files, read), read, notes)
 
 
@@ -162,7 +169,7 @@ def inspect_checkpoint(folder: Path, numbers: bool = False) -> Inspection:
         with _kept(refusals):
             held += _parameters(folder / name, numbers)
     config = documents.get("config.json")
-    notes: dict[str, object] = {"parameters": held}
+    notes: dict[str, object] = {"parameters": held, **_template_digests(_templates(documents))}
     if isinstance(config, dict) and weights:
         refusals += _size_refusals(config_check.asked_parameters(config), held, folder)
     read = tuple(sorted({*documents, *weights}))
@@ -227,6 +234,22 @@ def _templates(documents: Mapping[str, object]) -> Iterator[tuple[str, str]]:
         for entry in entries[:20]:
             if isinstance(entry, dict) and isinstance(entry.get("template"), str):
                 yield name, entry["template"]
+
+
+def _own_template(folder: Path, files: Mapping[str, int]) -> dict[str, object]:
+    """The digest of a chat template that lies beside an adapter; it is never used, and whoever measures is told."""
+    documents: dict[str, object] = {}
+    reach = reach_of(folder)
+    if _TEMPLATE in files:
+        documents[_TEMPLATE] = read_file(folder / _TEMPLATE, LONGEST, reach).decode("utf-8", "replace")
+    if "tokenizer_config.json" in files:
+        documents["tokenizer_config.json"] = read_json(folder / "tokenizer_config.json", config_check.CONFIG, reach)
+    return _template_digests(_templates(documents))
+
+
+def _template_digests(templates: Iterable[tuple[str, str]]) -> dict[str, object]:
+    digests = [hashlib.sha256(text.strip().encode()).hexdigest()[:16] for _, text in templates]
+    return {"chat_templates": digests} if digests else {}
 
 
 def _check_shards(index: object, folder: Path) -> None:
