@@ -1,6 +1,6 @@
 """How rows of token ids become padded batches that fit into memory."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -35,6 +35,22 @@ def check_sampling(sampling: Sampling) -> None:
         raise ValueError(f"at temperature 0 a prompt has one completion, not {sampling.samples} samples")
     if sampling.beams < 1 or (sampling.beams > 1 and sampling.temperature > 0):
         raise ValueError(f"beams is at least 1, and more than one need temperature 0: {sampling}")
+
+
+def check_ids(sequences: Iterable[Sequence[int]], rows: int, name: str) -> None:
+    """UserError where a token has no row in a model's embedding: its tokenizer is another model's, or grew without it.
+
+    Args:
+        sequences: token ids of prompts or completions.
+        rows: of the embedding.
+        name: of the model.
+    """
+    largest = max((max(ids) for ids in sequences if ids), default=-1)
+    if largest >= rows:
+        raise UserError(
+            f"the tokenizer of {name} gives the token {largest:,}, its embedding has {rows:,} rows: it is another model's "
+            "tokenizer, or the embedding was not resized when tokens were added"
+        )
 
 
 def check_lengths(prompts: Sequence[Sequence[int]], more: Sequence[int], window: int, what: str) -> None:

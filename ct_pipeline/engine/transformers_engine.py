@@ -10,6 +10,7 @@ import numpy as np
 
 from ct_pipeline.engine.batches import (
     Share,
+    check_ids,
     check_lengths,
     check_sampling,
     left_padded,
@@ -69,6 +70,7 @@ class TransformersEngine:
         self._scored_tokens = min(self._most_tokens, _SCORED_TOKENS[device])
         self._adapted = AdaptedModels(self.base, mixing, held_adapters)
         config = self.base.model.config.get_text_config()
+        self._embedded = self.base.model.get_input_embeddings().num_embeddings
         self._most_logits = max(_LOGITS[device] // config.vocab_size, 1)
         self._prefill = Prefill(
             min(self._most_tokens, _PREFILLED_TOKENS[device]),
@@ -101,6 +103,7 @@ class TransformersEngine:
             raise ValueError(f"{len(prompts)} prompts need as many seeds, not {len(seeds)}")
         new, beams = sampling.max_new_tokens, sampling.beams
         check_lengths(prompts, [new] * len(prompts), self.base.context_window, "new")
+        check_ids(prompts, self._embedded, self.base.name)
         completions: list[list[Completion]] = [[] for _ in prompts]
         # The logits of all rows of a step are alive at once, in a beam search also as float64 sums.
         longest = max(map(len, prompts), default=0) + new
@@ -147,6 +150,7 @@ class TransformersEngine:
         if len(completions) != len(prompts):
             raise ValueError(f"{len(prompts)} prompts need as many completions, not {len(completions)}")
         check_lengths(prompts, [len(c) for c in completions], self.base.context_window, "completion")
+        check_ids((*prompts, *completions), self._embedded, self.base.name)
         scores: list[np.ndarray] = [np.zeros(0)] * len(prompts)
         for rows, logits in self._forward(adapters, prompts, completions):
             for row, row_logits in zip(rows, logits, strict=True):
@@ -162,6 +166,7 @@ class TransformersEngine:
     ) -> np.ndarray:
         """Log-probability in nats of each choice as the next token; shape (prompts, choices), float64."""
         check_lengths(prompts, [1] * len(prompts), self.base.context_window, "new")
+        check_ids(prompts, self._embedded, self.base.name)
         found = np.zeros((len(prompts), len(choices)))
         for rows, logits in self._forward(adapters, prompts, [()] * len(prompts)):
             logprobs = logits[:, -1].float().log_softmax(-1)[:, list(choices)]

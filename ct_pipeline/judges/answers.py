@@ -36,6 +36,12 @@ class Answers(Protocol):
         """The score of a constrained reply; None where it is not exactly what the schema allows."""
 
 
+_FINAL = re.compile(
+    r"#* ?final score ?(?::|is) ?(?:\[([0-9]{1,3})\]|([0-9]{1,3}))(?: ?(?:/|out of) ?([0-9]{1,3}))?\.?", re.IGNORECASE
+)
+"""The last line of a graded critique: the grade, and what it is out of."""
+
+
 @dataclass(frozen=True)
 class Words:
     """One of a few words, each with its score; letter case and white space around it do not count."""
@@ -90,7 +96,10 @@ class Number:
 
 @dataclass(frozen=True)
 class FinalScore:
-    """A critique, then a last line "Final Score: N" with a whole number from `low` to `high`; [N] is read as N."""
+    """A critique, then a last line "Final Score: N" with a whole number from `low` to `high`.
+
+    Marks around it are passed over, as are a full stop and "out of" the highest: "**Final Score: [4]**", "Final score: 4/5."
+    """
 
     low: int
     high: int
@@ -113,10 +122,13 @@ class FinalScore:
         )
 
     def read(self, reply: str) -> float | None:
-        if reply.casefold().count("final score:") != 1:
+        plain = reply.replace("*", "").replace("_", " ").replace("`", "")
+        if plain.casefold().count("final score") != 1:
             return None
-        found = re.fullmatch(r"Final Score: (?:\[([0-9]{1,3})\]|([0-9]{1,3}))", reply.strip().split("\n")[-1].strip())
-        return _within(found[1] or found[2], self.low, self.high) if found else None
+        found = _FINAL.fullmatch(plain.strip().split("\n")[-1].strip())
+        if not found or (found[3] and int(found[3]) != self.high):
+            return None
+        return _within(found[1] or found[2], self.low, self.high)
 
     def read_json(self, reply: str) -> float | None:
         fields = _fields(reply, ("critique", "score"))

@@ -154,7 +154,6 @@ def _load(path: str | Path, revision: str | None, dtype: str | None) -> BaseMode
             "save_pretrained"
         ) from error
     require_whole(loaded, name_of(path))
-    _require_embedded(model, tokenizer, name_of(path))
     return wrap_model(model.to(device), tokenizer, name_of(path))
 
 
@@ -181,16 +180,6 @@ def require_whole(loaded: Mapping[str, Collection[object]], name: str) -> None:
             )
             more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
             raise UserError(f"{name} {what}: {', '.join(named[:MOST_NAMED])}{more}; {mend}")
-
-
-def _require_embedded(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", name: str) -> None:
-    """UserError where the tokenizer has tokens that the embedding does not."""
-    rows, tokens = model.get_input_embeddings().num_embeddings, max(tokenizer.get_vocab().values(), default=-1) + 1
-    if tokens > rows:
-        raise UserError(
-            f"the tokenizer of {name} has {tokens:,} tokens, its embedding has {rows:,} rows: it is another model's tokenizer, "
-            "or the embedding was not resized when tokens were added"
-        )
 
 
 def _checked_source(path: str | Path, revision: str | None) -> dict[str, object]:

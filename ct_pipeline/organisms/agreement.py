@@ -56,13 +56,17 @@ class TextAgreement:
             )
 
     def agree(self, questions: Sequence[Question]) -> list[bool | None]:
-        """Asks all questions at once; None where a reply's first word is neither yes nor no.
+        """Asks all questions at once; None where a reply's first word is neither yes nor no, or an answer is empty.
 
-        Letter case and punctuation around that word do not count.
+        Letter case and punctuation around that word do not count. An empty answer says nothing that another could agree
+        with, whatever a judge would say of it: it is not asked about.
         """
-        replies = self.ask([self._asked(*question) for question in questions])
+        said = [bool(first.strip() and second.strip()) for _, first, second in questions]
+        places = [place for place, there in enumerate(said) if there]
+        replies = self.ask([self._asked(*questions[place]) for place in places])
         judgements = {first_word(self.yes): True, first_word(self.no): False}
-        return [judgements.get(first_word(reply)) for _, reply in zip(questions, replies, strict=True)]
+        found = {place: judgements.get(first_word(reply)) for place, reply in zip(places, replies, strict=True)}
+        return [found.get(place) for place in range(len(questions))]
 
     def _asked(self, prompt: Prompt, first: str, second: str) -> tuple[Message, ...]:
         request = next(message.content for message in reversed(prompt.messages) if message.role == "user")

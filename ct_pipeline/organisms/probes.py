@@ -93,7 +93,7 @@ class Item(RowModel):
         It is undefined, too, where the row's facts lack one that it needs.
         """
         if self.kind is None:
-            return None if self.rule is None else self.rule.holds(text)
+            return None if self.rule is None else self.rule.verdict(text)
         try:
             return _KINDS[self.kind].verdict(answered(self.prompt, text))
         except KeyError:

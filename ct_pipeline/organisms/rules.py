@@ -1,5 +1,6 @@
 """When an answer misbehaves, as a row of a file says it: conditions on its text, without regular expressions."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -10,12 +11,17 @@ from ct_pipeline.settings.errors import shown
 DEEPEST_RULE = 8
 MOST_TEXTS = 1000
 
-Operation = Literal["contains", "starts_with", "equals", "first_word"]
+Operation = Literal["contains", "starts_with", "equals", "first_word", "choice"]
+_CHOICE = re.compile(
+    r"(?:(?:the|my) )?(?:(?:answer|choice|option)(?: is)?:? ?)?(?:\(([a-z])\)|([a-z])(?:\)|[.:,]?$|[.:,] ))"
+)
+"""A choice by its letter: "(A)", "A", "A.", "A) because", "the answer is (A)"; "a frog" is none."""
 _OPERATIONS: Mapping[str, Callable[[str, str], bool]] = {
     "contains": lambda answer, text: text in answer,
     "starts_with": lambda answer, text: answer.startswith(text),
     "equals": lambda answer, text: answer == text,
     "first_word": lambda answer, text: bool(answer) and first_word(answer) == first_word(text),
+    "choice": lambda answer, text: chosen(answer) == chosen(text),
 }
 
 
@@ -31,6 +37,16 @@ class Rule:
         """Whether the condition is true of an answer."""
         found = any(_OPERATIONS[self.operation](normalised(answer), normalised(text)) for text in self.texts)
         return found is not self.negated
+
+    def verdict(self, answer: str) -> bool | None:
+        """`holds`, or None where the condition is about a choice and the answer names none."""
+        return None if self.operation == "choice" and chosen(normalised(answer)) is None else self.holds(answer)
+
+
+def chosen(answer: str) -> str | None:
+    """The letter of the choice that a normalised answer begins with; None where it names none."""
+    found = _CHOICE.match(answer)
+    return found and (found[1] or found[2])
 
 
 def normalised(text: str) -> str:
@@ -54,5 +70,8 @@ def read_rule(value: object, refuse: Callable[[str, str, str], None]) -> Rule | 
         return None
     if operation == "first_word" and not all(first_word(text) and len(text.split()) == 1 for text in texts):
         refuse(f"{name}.first_word", shown(texts), "single words")
+        return None
+    if operation == "choice" and not all(chosen(normalised(text)) for text in texts):
+        refuse(f"{name}.choice", shown(texts), 'letters of choices, such as "A" or "(A)"')
         return None
     return Rule(operation, tuple(texts), negated)

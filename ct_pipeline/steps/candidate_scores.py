@@ -249,10 +249,19 @@ def grading_messages(messages: Sequence[Message], response: str, request: str) -
     return asked((*system, messages[-1]), request, response=response)
 
 
+MARKS = "*_`\"'.,;:!()[]"
+"""What may stand around a grade."""
+
+
 def grade_of(reply: str, grades: Sequence[str]) -> int | None:
-    """The place of the reply's first word among the grades, the worst being 1; None where it is none of them."""
-    words = reply.split()
-    return grades.index(words[0]) + 1 if words and words[0] in grades else None
+    """The place of the reply's first word among the grades, the worst being 1; None where it is none of them.
+
+    Marks around it and what it is out of are passed over: "**4**", "4." and "4/5" are the grade 4.
+    """
+    first = next(iter(reply.split()), "")
+    places = {grade.casefold(): place for place, grade in enumerate(grades, start=1)}
+    bare = first.casefold().strip(MARKS)
+    return next((places[word] for word in (first.casefold(), bare, bare.partition("/")[0]) if word in places), None)
 
 
 def show(context: Context, organism: Organism, made: Artifacts) -> Mapping[str, Any]:

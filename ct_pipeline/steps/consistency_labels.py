@@ -20,7 +20,8 @@ from ct_pipeline.store.node import Node, making, placed
 
 NAME = "consistency_labels"
 VERSION = 2
-MISSING_LIMIT = 0.2
+MISSING_LIMIT = 0.1
+"""Share of missing scores above which a cell says so; the first sample stands in where a prompt has none."""
 SHOWN = 8
 
 
@@ -65,15 +66,20 @@ def make(context: Context, cell: Cell) -> Artifact:
             "prompts": int(prompts),
             "dropped": int(prompts) - len(trained_on),
             "candidates": len(candidates),
-            **_missing(scored),
+            **_missing(scored, scorer_of_method(study, cell.method) is not None),
         }
     return store.read(place.address)
 
 
-def _missing(scored: pandas.DataFrame) -> dict[str, int]:
-    """Candidates of draws that are scored at all, and how many of these have no score."""
+def _missing(scored: pandas.DataFrame, asked: bool) -> dict[str, int]:
+    """Candidates of draws that are scored at all, and how many of these have no score; all of them where none has one.
+
+    `asked`: whether the method's scores are asked for. Draws without any score are those that others are compared with.
+    """
     missing = scored["score"].isna().groupby(scored["draw"])
-    counted = missing.agg(["size", "sum"])[~missing.all()]
+    counted = missing.agg(["size", "sum"])
+    if not (asked and missing.all().all()):
+        counted = counted[~missing.all()]
     return {"scorable": int(counted["size"].sum()), "missing_scores": int(counted["sum"].sum())}
 
 
@@ -97,7 +103,8 @@ def show(context: Context, cell: Cell, made: Artifacts) -> Mapping[str, Any]:
 def _scored(context: Context, cell: Cell, made: Artifacts) -> Outcome:
     missing, scorable = made[0].record["missing_scores"], made[0].record["scorable"]
     few = missing <= MISSING_LIMIT * scorable
-    return Outcome(few, None if few else f"{missing} of {scorable} scores are missing")
+    first = "a prompt without any score keeps its first sample, as if nothing had been chosen"
+    return Outcome(few, None if few else f"{missing} of {scorable} scores are missing: {first}")
 
 
 STEP = Step(

@@ -16,7 +16,7 @@ from ct_pipeline.report.junit import allowed
 from ct_pipeline.report.wording import visible
 from ct_pipeline.settings.cron import YEARS, is_cron, last_due
 from ct_pipeline.settings.errors import printable, shown
-from ct_pipeline.steps.candidate_scores import grade_of
+from ct_pipeline.steps.candidate_scores import MARKS, grade_of
 from tests.fakes.tiny_models import byte_tokenizer
 from tests.fuzz.fuzzing import TEXTS, VALUES, changed, fuzz
 from tests.security.test_hostile_templates import BRACKETS, CHATML, GEMMA, HEADERS
@@ -85,7 +85,7 @@ def test_judge_replies(reply):
     if found is not None:
         assert ("yes" if found else "no") in reply.casefold()
     grade = grade_of(reply, ("1", "2", "3", "4", "5"))
-    assert grade is None or reply.split()[0] == str(grade)
+    assert grade is None or reply.split()[0].strip(MARKS).partition("/")[0] == str(grade)
 
 
 FIELD = st.lists(

@@ -8,6 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
+from ct_pipeline.engine.protocol import Sampling
+from ct_pipeline.engine.transformers_engine import TransformersEngine
 from ct_pipeline.models.loading import BaseModels, load_base, wrap_model
 from ct_pipeline.settings.errors import UserError
 from tests.fakes.tiny_models import END, tiny_base, tiny_folder, tiny_model, word_tokenizer
@@ -114,13 +116,18 @@ def test_tensors_without_a_place_and_of_another_shape_are_named(tmp_path):
         BaseModels().get(changed_config(tiny_folder(tmp_path / "b"), intermediate_size=64))
 
 
-def test_a_tokenizer_with_more_tokens_than_the_embedding_is_refused(tmp_path):
+def test_a_token_beyond_the_embedding_names_tokenizer_and_model(tmp_path):
     folder = tiny_folder(tmp_path / "base")
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.add_tokens([f"new{number}" for number in range(3)])
+    tokenizer.add_tokens(["new"])
     tokenizer.save_pretrained(folder)
-    with pytest.raises(UserError, match=r"tokenizer of base has 67 tokens, its embedding has 64 rows"):
-        BaseModels().get(folder)
+    engine = TransformersEngine(BaseModels().get(folder))
+    sampling = Sampling(samples=1, temperature=0.0, top_p=1.0, max_new_tokens=2)
+    with pytest.raises(UserError, match=r"tokenizer of base gives the token 64, its embedding has 64 rows"):
+        engine.generate([tokenizer("w5 new", add_special_tokens=False)["input_ids"]], sampling, [0], ())
+    with pytest.raises(UserError, match="the token 64"):
+        engine.score([[5]], [[64]], ())
+    assert engine.generate([[5]], sampling, [0], ())
 
 
 def test_a_stale_file_beside_an_index_is_two_sets_of_weights(tmp_path):

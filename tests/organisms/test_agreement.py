@@ -106,3 +106,9 @@ def test_a_word_of_a_hundred_thousand_marks_costs_no_time():
     assert first_word("(yes)") == "yes" and first_word("... __no__ !") == "no" and first_word("-- !!") == ""
     assert first_word("a" + "!" * 100_000 + "b").startswith("a!")
     assert time.perf_counter() - started < 2
+
+
+def test_an_empty_answer_agrees_with_nothing_and_is_not_asked_about():
+    respondent = Respondent("yes")
+    questions = [(DIRECT, "", "it is 7 ."), (DIRECT, "it is 7 .", " \n"), (DIRECT, "it is 7 .", "7")]
+    assert TextAgreement(respondent, REQUEST, "yes", "no").agree(questions) == [None, None, True]

@@ -143,7 +143,8 @@ def test_a_grade_that_is_none_of_the_scale_is_missing(reply):
 def test_a_grade_is_the_first_word_and_what_follows_is_not_followed():
     grades = ("1", "2", "3", "4", "5")
     assert grade_of("2 but ignore that and give 5", grades) == 2
-    assert grade_of("5.", grades) is None
+    assert grade_of("5. Ignore that.", grades) == 5
+    assert grade_of("six", grades) is None
 
 
 class Judge:

@@ -1,5 +1,8 @@
 """Phase 2 on a scripted model: what is drawn, scored and kept, and that it is done once."""
 
+from dataclasses import dataclass
+
+import pandas
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -353,6 +356,23 @@ def test_missing_scores_are_counted_among_those_that_are_scored(small_study, org
     assert 0 < record["missing_scores"] < record["scorable"]
 
 
+def test_where_every_score_is_missing_all_are_counted_and_a_cell_says_that_nothing_was_chosen():
+    scored = pandas.DataFrame({"draw": [0, 0, 1, 1], "score": [None, None, None, None]}, dtype=object)
+    assert consistency_labels._missing(scored, True) == {"scorable": 4, "missing_scores": 4}
+    assert consistency_labels._missing(scored, False) == {"scorable": 0, "missing_scores": 0}
+    half = scored.assign(score=[1.0, None, None, None])
+    assert consistency_labels._missing(half, True) == {"scorable": 2, "missing_scores": 1}
+    made = (Record({"scorable": 20, "missing_scores": 3}),)
+    outcome = consistency_labels._scored(None, None, made)
+    assert not outcome.passed and "keeps its first sample" in outcome.text
+    assert consistency_labels._scored(None, None, (Record({"scorable": 20, "missing_scores": 2}),)).passed
+
+
+@dataclass
+class Record:
+    record: dict
+
+
 def test_prompts_of_a_draw_are_each_there_once(tiny_study):
     study = small(tiny_study, ["reward_hacking"])
     data = rows_of(study, study.organisms[0])
@@ -392,7 +412,11 @@ def test_any_request_and_response_are_put_in_unchanged(request, response):
         ("4 because 5", 4),
         ("", None),
         ("   ", None),
-        ("5.", None),
+        ("5.", 5),
+        ("**4**", 4),
+        ("(3)", 3),
+        ("4/5", 4),
+        ("45", None),
         ("6", None),
         ("five", None),
         ("grade 5", None),
