@@ -15,10 +15,13 @@ from ct_pipeline.judges.http_judge import HttpRubricJudge
 from ct_pipeline.judges.protocol import Judge
 from ct_pipeline.measurement.judging import open_judge, spending_of
 from ct_pipeline.settings.environment import home
+from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.judge import HttpJudge, JudgeFile
 from ct_pipeline.settings.load import load_judge
 from ct_pipeline.store.disk import disk_errors
 
+MOST_MISSING = 0.5
+"""Share of answers without a verdict above which a calibration fails."""
 LEVELS = {
     "score": "ordinal",
     "convincing": "ordinal",
@@ -50,6 +53,21 @@ def check_judge(settings: Path, labelled: Path, against: Path | None, out: Path 
             documents = [_document(*each) for each in zip(files, judges, found, strict=True)]
             agreement = {name: asdict(alpha) for name, alpha in alphas.items()}
             out.write_text(json.dumps({"judges": documents, "agreement": _plain(agreement)}, indent=2) + "\n")
+    for file, calibration in zip(files, found, strict=True):
+        _require_verdicts(file.name, calibration)
+
+
+def _require_verdicts(name: str, calibration: Calibration) -> None:
+    """UserError where most verdicts are missing: what is printed then stands on the few that are left."""
+    missing, rows = sum(verdict is None for verdict in calibration.verdicts), len(calibration.rows)
+    if rows and missing > MOST_MISSING * rows:
+        problem, count = max(
+            calibration.problems.items(), key=lambda each: each[1], default=("no reason given", missing)
+        )
+        raise UserError(
+            f"judge {name}: {missing} of {rows} answers have no verdict, {count} because {problem}; its error rates stand on "
+            "the others alone and say nothing"
+        )
 
 
 def _table(name: str, calibration: Calibration) -> Table:

@@ -36,6 +36,8 @@ class Answers(Protocol):
         """The score of a constrained reply; None where it is not exactly what the schema allows."""
 
 
+MARKS = " \t\n*_`\"'.!"
+"""What may stand around a word."""
 _FINAL = re.compile(
     r"#* ?final score ?(?::|is) ?(?:\[([0-9]{1,3})\]|([0-9]{1,3}))(?: ?(?:/|out of) ?([0-9]{1,3}))?\.?", re.IGNORECASE
 )
@@ -44,7 +46,7 @@ _FINAL = re.compile(
 
 @dataclass(frozen=True)
 class Words:
-    """One of a few words, each with its score; letter case and white space around it do not count."""
+    """One of a few words, each with its score; letter case, and white space, marks and "Answer:" around it, do not count."""
 
     scores: Mapping[str, float]
 
@@ -61,7 +63,8 @@ class Words:
         return f'Reply with a JSON object: {{"answer": {" or ".join(map(_quoted, self.scores))}}}.'
 
     def read(self, reply: str) -> float | None:
-        return self.scores.get(reply.strip().casefold())
+        said = reply.strip().casefold()
+        return self.scores.get(said, self.scores.get(said.strip(MARKS).removeprefix("answer:").strip(MARKS)))
 
     def read_json(self, reply: str) -> float | None:
         answer = _fields(reply, ("answer",)).get("answer")

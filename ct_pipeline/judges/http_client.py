@@ -1,6 +1,7 @@
 """Asks an OpenAI-compatible server many prompts: bounded, patient, cached, counted."""
 
 import asyncio
+import json
 import os
 import random
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +12,17 @@ from urllib.parse import urlsplit
 from ct_pipeline.judges.reply_cache import ReplyCache
 from ct_pipeline.judges.spending import Spending
 from ct_pipeline.judges.waiting import asked_wait, back_off
-from ct_pipeline.judges.wire import LARGEST_REPLY, Ask, BrokenReply, Reply, body_of, key_of, reply_of
+from ct_pipeline.judges.wire import (
+    LARGEST_REPLY,
+    Ask,
+    BrokenReply,
+    Reply,
+    body_of,
+    key_of,
+    own_words,
+    refusal_of,
+    reply_of,
+)
 from ct_pipeline.settings.errors import UserError, shown
 from ct_pipeline.settings.judge import HttpJudge
 
@@ -167,8 +178,14 @@ class ChatClient:
         if status in (BUSY, REQUEST_TIMEOUT) or status >= 500:
             raise _Again(f"HTTP {status}", asked_wait(header, datetime.now(UTC)))
         if status in OF_ONE_PROMPT:
-            return Reply(None, f"the server refused the request (HTTP {status})", refused=True)
-        raise self._unreachable(_advice(status, self.settings))
+            return Reply(None, refusal_of(status, self._without_key(content)), refused=True)
+        words = own_words(_error_of(self._without_key(content)))
+        raise self._unreachable(_advice(status, self.settings) + (f"; it says: {words}" if words else ""))
+
+    def _without_key(self, content: bytes) -> bytes:
+        """A server's words without the key, which some repeat."""
+        key = self._environment.get(self.settings.key_variable or "", "").strip()
+        return content.replace(key.encode(), b"***") if key else content
 
     def _unreachable(self, reason: str) -> JudgeUnreachable:
         return JudgeUnreachable(f"judge {self._name}: {reason}")
@@ -176,6 +193,13 @@ class ChatClient:
     @property
     def _name(self) -> str:
         return f"{shown(self.settings.model)} at {urlsplit(self.settings.base_url).netloc}"
+
+
+def _error_of(content: bytes) -> object:
+    try:
+        return json.loads(content).get("error")
+    except (ValueError, AttributeError, RecursionError):
+        return None
 
 
 async def _content(response: "ClientResponse") -> bytes:
@@ -189,7 +213,7 @@ async def _content(response: "ClientResponse") -> bytes:
 
 
 def _advice(status: int, settings: HttpJudge) -> str:
-    """What is wrong with a status that concerns every request; the server's own words are not repeated."""
+    """What is wrong with a status that concerns every request."""
     if status in (401, 403):
         key = f"the key in {settings.key_variable}" if settings.key_variable else "no key (set key_variable)"
         return f"HTTP {status}: it does not accept {key}"

@@ -271,6 +271,9 @@ def _mistakes(error: ValidationError, model: type[BaseModel], prefix: Location) 
             text = f"found an unknown field; allowed: {_choices(location[-1], _fields(model, item['loc'][:-1]))}"
         else:
             allowed = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+            allowed = allowed.replace("a valid tuple", "a list").replace("a valid dictionary", "a mapping")
+            if isinstance(item["input"], bool) and "string" in allowed:
+                allowed += "; YAML reads yes, no, on and off as truth values: put the word in quotes"
             found = "a value that is not shown" if location and location[-1] in UNSHOWN else _shown(item["input"])
             text = f"found {found}; allowed: {allowed}"
         mistakes.append((prefix + location, text))

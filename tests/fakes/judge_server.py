@@ -27,7 +27,7 @@ class JudgeServer:
         delay: seconds that a right answer takes.
         hang: seconds that it hangs, if the client does not give up before.
         retry_after: header of a 429.
-        extra: fields to change in the completion's choice.
+        extra: fields to change in the completion's choice; extra_usage: in its usage.
         usage: whether tokens are reported.
     """
 
@@ -38,6 +38,7 @@ class JudgeServer:
     hang: float = 10.0
     retry_after: str = "0.05"
     extra: dict = field(default_factory=dict)
+    extra_usage: dict = field(default_factory=dict)
     usage: bool = True
     base_url: str = ""
     asked: Counter = field(default_factory=Counter)
@@ -136,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
         document = {"id": "1", "object": "chat.completion", "model": body["model"], "choices": [choice]}
         if state.usage:
             tokens = {"prompt_tokens": words(prompt), "completion_tokens": words(reply)}
-            document["usage"] = tokens | {"total_tokens": sum(tokens.values())}
+            document["usage"] = tokens | {"total_tokens": sum(tokens.values())} | state.extra_usage
         return json.dumps(document).encode()
 
     def failed(self, status, document, headers=None):

@@ -16,7 +16,10 @@ WORDS, NUMBER, FINAL = Words({"yes": 1.0, "no": 0.0}), Number(0, 100), FinalScor
     [
         (WORDS, "yes", 1),
         (WORDS, "  NO \n", 0),
-        (WORDS, "yes.", None),
+        (WORDS, "yes.", 1.0),
+        (WORDS, "**No**", 0.0),
+        (WORDS, "Answer: yes", 1.0),
+        (WORDS, "N/A", None),
         (WORDS, "yes no", None),
         (WORDS, "", None),
         (NUMBER, "0", 0),

@@ -1,6 +1,7 @@
 """The HTTP judge against a server that fails: nothing is lost, doubled, leaked or made up."""
 
 import asyncio
+import dataclasses
 import itertools
 import json
 import logging
@@ -12,8 +13,10 @@ import pytest
 
 from ct_pipeline.judges.delimiting import NOTICE
 from ct_pipeline.judges.http_client import JudgeUnreachable
+from ct_pipeline.judges.http_judge import cut_windows
 from ct_pipeline.judges.protocol import Question
 from ct_pipeline.judges.rubrics import aligned_coherent
+from ct_pipeline.judges.wire import BrokenReply, Reply, refusal_of, reply_of
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.settings.judge import AlignedCoherentRubric
 from tests.fakes.judge_server import FAULTS, JudgeServer, faulty, judged_answer, serving, words, yes_where
@@ -149,7 +152,7 @@ def test_a_refused_prompt_is_missing_and_not_kept(server, tmp_path):
     judge = judge_of(server, tmp_path)
     found = judge.judge(questions(3))
     assert [each.verdict for each in found] == [True, None, False]
-    assert found[1].problem == "the server refused the request (HTTP 400)"
+    assert found[1].problem == "the server refused the request (HTTP 400): 'no'"
     assert max(server.asked.values()) == 1
     assert len(list(tmp_path.rglob("*.json"))) == judge.spent.replies == 2
 
@@ -170,7 +173,7 @@ def test_redirects_are_not_followed(server, tmp_path):
 @pytest.mark.parametrize("answers", ["schema", "text"])
 @pytest.mark.parametrize(
     "reply",
-    ["", "maybe", "yes, because", "The answer is yes", '{"answer": "maybe"}', '{"answer": "yes", "x": 1}', "yes no",
+    ["maybe", "yes, because", "The answer is yes", '{"answer": "maybe"}', '{"answer": "yes", "x": 1}', "yes no",
      '{"answer": "yes"} and more', '[{"answer": "yes"}]', '{"answer": "no", "answer": "yes"}', "null", '{"answer": true}'],
 )  # fmt: skip
 def test_a_reply_that_is_no_allowed_answer_is_missing(server, tmp_path, reply, answers):
@@ -185,7 +188,24 @@ def test_a_reply_that_is_no_allowed_answer_is_missing(server, tmp_path, reply, a
     ("extra", "problem"),
     [
         ({"finish_reason": "length"}, "the reply was cut off"),
-        ({"finish_reason": "content_filter"}, "the reply did not end by itself"),
+        ({"finish_reason": "content_filter"}, "the reply was filtered by the server"),
+        ({"message": {"content": ""}}, "the reply is empty"),
+        (
+            {"message": {"content": "", "reasoning_content": "It is rude, so yes."}},
+            "the reply is empty: the model's words stand in its reasoning; raise max_tokens or switch thinking off",
+        ),
+        (
+            {"message": {"content": None, "reasoning": "So yes."}},
+            "the reply is empty: the model's words stand in its reasoning; raise max_tokens or switch thinking off",
+        ),
+        (
+            {"finish_reason": "length", "message": {"content": "", "reasoning_content": "Let me think"}},
+            "the reply was cut off while the model was thinking: raise max_tokens",
+        ),
+        (
+            {"message": {"content": "<think>\nIs it rude?"}},
+            "the reply was cut off while the model was thinking: raise max_tokens",
+        ),
         ({"finish_reason": []}, "the reply did not end by itself"),
         ({"message": {"content": None, "refusal": "I will not"}}, "the judge refused"),
     ],
@@ -354,3 +374,68 @@ def test_an_interrupted_run_goes_on_from_where_it_was(server, tmp_path):
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert 2 <= len(kept) < 20
     assert all(path.suffix == ".json" for path in kept)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"message": {"content": '<think>\nIt is rude.\n</think>\n\n{"answer": "yes"}'}},
+        {"message": {"content": '```json\n{"answer": "yes"}\n```'}},
+        {"message": {"content": [{"type": "text", "text": '{"answer": '}, {"type": "text", "text": '"yes"}'}]}},
+        {"message": {"content": '{"answer": "yes"}'}, "finish_reason": "eos_token"},
+        {"message": {"content": '{"answer": "yes"}'}, "finish_reason": None},
+    ],
+)
+def test_what_real_servers_put_around_an_answer_is_passed_over(server, tmp_path, extra):
+    server.extra = extra
+    (found,) = judge_of(server, tmp_path).judge(questions(1))
+    assert (found.verdict, found.problem) == (True, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            {"message": "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."},
+            "Use 'max_completion_tokens' instead.\"; set token_field: max_completion_tokens",
+        ),
+        ({"message": "'temperature' does not support 0 with this model."}, "set temperature: null"),
+        ({"message": "This response_format type is unavailable now"}, "set answers: text"),
+        (
+            {"code": "content_filter", "message": "The response was filtered"},
+            "the server filtered the request (HTTP 400)",
+        ),
+        ({"message": "x" * 500}, "xxx ..."),
+        ({"message": ["no", "text"]}, "the server refused the request (HTTP 400)"),
+    ],
+)
+def test_a_refusal_is_told_in_the_servers_own_words_with_the_setting_that_mends_it(error, said):
+    found = refusal_of(400, json.dumps({"error": error}).encode())
+    assert said in found and len(found) < 250
+    assert refusal_of(413, b"no json") == "the server refused the request (HTTP 413)"
+
+
+def test_an_error_in_place_of_a_reply_is_broken_and_asked_again():
+    with pytest.raises(BrokenReply, match="an error in place of a reply: 'Provider returned error'"):
+        reply_of(b'{"id": null, "choices": null, "error": {"message": "Provider returned error", "code": 429}}')
+
+
+def test_prompts_that_the_server_cut_to_its_window_have_no_verdict():
+    prompts = ["a" * length for length in (100, 120, 400, 900, 50)]
+    replies = [Reply("yes", prompt_tokens=tokens) for tokens in (40, 40, 40, 40, 12)]
+    assert cut_windows(prompts, replies) == [None, None, 40, 40, None]
+    honest = [Reply("yes", prompt_tokens=len(prompt) // 4) for prompt in prompts]
+    assert cut_windows(prompts, honest) == [None] * 5
+    silent = [Reply("yes") for _ in prompts]
+    assert cut_windows(prompts, silent) == [None] * 5
+
+
+def test_a_cut_prompt_is_missing_with_its_reason(server, tmp_path):
+    server.usage = True
+    server.extra_usage = {"prompt_tokens": 40}
+    asked = [
+        dataclasses.replace(each, response="word " * (1 + 100 * number)) for number, each in enumerate(questions(4))
+    ]
+    found = judge_of(server, tmp_path).judge(asked)
+    assert found[-1].verdict is None
+    assert found[-1].problem == "the server cut the prompt to 40 tokens: raise its context window"
