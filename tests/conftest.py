@@ -8,7 +8,7 @@ import pytest
 
 from ct_pipeline.settings.environment import prepare_environment
 
-pytest_plugins = ["tests.fakes.small_studies"]
+pytest_plugins = ["tests.fakes.published", "tests.fakes.small_studies"]
 
 REPOSITORY = Path(__file__).parents[1]
 TINY = REPOSITORY / "tests" / "fakes" / "tiny.yaml"
