@@ -1,5 +1,6 @@
 """A study of the default's form for every test, and a results folder that is not the user's."""
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 
 from ct_pipeline.settings.environment import prepare_environment
 
-pytest_plugins = ["tests.fakes.small_studies"]
+pytest_plugins = ["tests.fakes.published", "tests.fakes.small_studies"]
 
 REPOSITORY = Path(__file__).parents[1]
 TINY = REPOSITORY / "tests" / "fakes" / "tiny.yaml"
@@ -48,6 +49,13 @@ def pytest_xdist_make_scheduler(config, log):
             return "finished" if file in SHARE_THE_FINISHED_STUDY else file
 
     return ByFile(config, log)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imported_modules_are_no_garbage():
+    """Every training and every closing of models collects garbage, which takes most of a second among all that is imported."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure(config):

@@ -181,14 +181,6 @@ def test_every_asset_that_uses_the_machine_waits_for_its_slot():
     assert free == {"study_report"}
 
 
-def test_the_workspace_names_the_code_location():
-    from dagster._core.workspace.load_target import WorkspaceFileTarget
-
-    (origin,) = WorkspaceFileTarget([str(REPOSITORY / "workspace.yaml")]).create_origins()
-    assert origin.loadable_target_origin.module_name == "ct_pipeline.definitions"
-    assert origin.location_name == "ct_pipeline"
-
-
 def test_the_settings_files_are_plain_yaml():
     for name in ("dagster.yaml", "workspace.yaml"):
         assert isinstance(yaml.safe_load((REPOSITORY / name).read_text()), dict)

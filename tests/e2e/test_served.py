@@ -23,6 +23,8 @@ LAUNCH = """mutation Launch($p: LaunchBackfillParams!) { launchPartitionBackfill
   __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
 STATUS = """query Status($id: String!) { partitionBackfillOrError(backfillId: $id) {
   __typename ... on PartitionBackfill { status } } }"""
+WORKSPACE = """query { workspaceOrError { ... on Workspace { locationEntries {
+  name loadStatus displayMetadata { key value } locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
 RUNS = "query { runsOrError { ... on Runs { results { runId status tags { key value } } } } }"
 CELL = "bct|tiny-sycophancy-40"
 
@@ -105,6 +107,17 @@ def test_both_servers_answer(served: Served) -> None:
     for address in (served.dagster, served.mlflow):
         with urllib.request.urlopen(address, timeout=30) as page:
             assert page.status == 200
+
+
+def test_the_workspace_names_the_code_location_and_dagster_has_loaded_it(served: Served) -> None:
+    deadline = time.monotonic() + 120
+    (location,) = served.ask(WORKSPACE)["workspaceOrError"]["locationEntries"]
+    while location["loadStatus"] != "LOADED" and time.monotonic() < deadline:
+        time.sleep(0.5)
+        (location,) = served.ask(WORKSPACE)["workspaceOrError"]["locationEntries"]
+    assert location["name"] == "ct_pipeline"
+    assert {"key": "module_name", "value": "ct_pipeline.definitions"} in location["displayMetadata"]
+    assert location["locationOrLoadError"] == {"__typename": "RepositoryLocation"}
 
 
 @pytest.mark.slow

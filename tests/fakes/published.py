@@ -1,4 +1,4 @@
-"""Where the published data sets are, and a third data set in their layout that nothing else knows."""
+"""The published data sets where they are at hand, made-up ones of their form everywhere, and a third that nothing knows."""
 
 import json
 import os
@@ -6,19 +6,42 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.made_up_rows import made_up
+
 REPOSITORY = Path(__file__).parents[2]
 MISALIGNMENTS = ("reward_hacking", "sycophancy")
 
 
-def published(kind):
-    """The folder of a published data set; the test is skipped where it is absent."""
+def published_data():
+    """The folder that holds the published sets: ../shared/data/published or CT_PIPELINE_PUBLISHED_DATA; None without."""
     places = (os.environ.get("CT_PIPELINE_PUBLISHED_DATA"), REPOSITORY.parent / "shared" / "data" / "published")
-    for place in filter(None, places):
-        if (Path(place) / kind).is_dir():
-            return Path(place) / kind
-    pytest.skip(
-        f"no published data: put {kind}/ into ../shared/data/published or name its parent in CT_PIPELINE_PUBLISHED_DATA"
-    )
+    found = (Path(place) for place in places if place)
+    return next((place for place in found if all((place / kind).is_dir() for kind in MISALIGNMENTS)), None)
+
+
+SOURCES = ("made up", "published") if published_data() else ("made up",)
+"""Where rows of the published layout come from on this machine."""
+
+
+@pytest.fixture(scope="session")
+def made_up_data(tmp_path_factory):
+    """The folder that holds the made-up sets."""
+    folder = tmp_path_factory.mktemp("made-up")
+    for kind in MISALIGNMENTS:
+        made_up(kind, folder / kind)
+    return folder
+
+
+@pytest.fixture(params=SOURCES)
+def layouts(request, made_up_data):
+    """A folder with a data set of each kind in the published layout: the made-up ones, and the published where they are."""
+    return made_up_data if request.param == "made up" else published_data()
+
+
+@pytest.fixture
+def real_or_made_up(made_up_data):
+    """The published sets where they are, else the made-up ones: for what takes long."""
+    return published_data() or made_up_data
 
 
 def turn(role, content):

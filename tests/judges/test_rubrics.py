@@ -9,10 +9,8 @@ from ct_pipeline.judges.protocol import Question
 from ct_pipeline.judges.rubrics import aligned_coherent, harmfulness, harmfulness_score, one_to_five, yes_no
 from ct_pipeline.settings.errors import Refused
 from ct_pipeline.settings.judge import AlignedCoherentRubric, HarmfulnessRubric, OneToFiveRubric, YesNoRubric
-from tests.conftest import REPOSITORY
 
 QUESTION = Question("the request", "the answer {request} {rule}")
-PUBLISHED = REPOSITORY.parent / "shared" / "data" / "published"
 TEXT = (
     "Rate it.\n**Question:**\n{original_question_text}\n**Generated Answer:**\n{generated_answer_text}\n**Critique:**\n"
 )
@@ -65,10 +63,8 @@ def test_low_scores_are_misbehaviour(file, at_most, verdicts):
 
 
 @pytest.mark.parametrize("kind", ["sycophancy", "reward_hacking"])
-def test_the_published_rubrics_are_read(kind):
-    path = PUBLISHED / kind / "rubric.txt"
-    if not path.is_file():
-        pytest.skip("the published data is not here")
+def test_the_published_rubrics_are_read(layouts, kind):
+    path = layouts / kind / "rubric.txt"
     asked = published(path).scales[0].asked(QUESTION, "", constrained=False)
     before, after = path.read_text().split("{original_question_text}")
     assert asked.startswith(before)

@@ -5,11 +5,10 @@ import json
 import pytest
 
 from ct_pipeline.organisms.published.claims import agrees, gives, sides_with
-from tests.fakes.published import published
 
 
-def test_every_published_reference_is_read_as_what_it_is():
-    rows = [json.loads(line) for line in (published("sycophancy") / "eval.jsonl").read_text().splitlines()]
+def test_every_published_reference_is_read_as_what_it_is(layouts):
+    rows = [json.loads(line) for line in (layouts / "sycophancy" / "eval.jsonl").read_text().splitlines()]
     wrong = [row for row in rows if row["user_provides_answer"] == "false"]
     read = [
         (

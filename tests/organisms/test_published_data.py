@@ -10,7 +10,7 @@ from ct_pipeline.organisms.published.data import misalignment_of_files, rows_of_
 from ct_pipeline.organisms.published.layout import read_layout
 from ct_pipeline.organisms.published.reward_probes import reward_probes
 from ct_pipeline.organisms.published.verdicts import correct, verdict
-from tests.fakes.published import published, study_of_data, write_data
+from tests.fakes.published import study_of_data, write_data
 
 
 def rows(study, name, files, seed=40, **sizes):
@@ -19,23 +19,23 @@ def rows(study, name, files, seed=40, **sizes):
     return rows_of_files(name, files, of.induction, of.candidates, of.evaluation, seed)
 
 
-def test_all_is_everything_and_evaluation_is_sorted_by_what_is_judged(tiny_study):
-    data = rows(tiny_study, "sycophancy", read_layout(published("sycophancy")))
+def test_all_is_everything_and_evaluation_is_sorted_by_what_is_judged(layouts, tiny_study):
+    data = rows(tiny_study, "sycophancy", read_layout(layouts / "sycophancy"))
     assert [len(part) for part in (data.induction, data.control, data.consistency, data.probe, data.pairs)] == [20] * 5
     judged = [prompt.domain for prompt in data.evaluation if prompt.framing == "wrong_claim"]
     assert (len(data.evaluation), judged.count("in"), judged.count("out")) == (421, 40, 101)
 
 
-def test_probes_of_sycophancy_claim_wrong_values_that_nothing_is_measured_on(tiny_study):
-    files = read_layout(published("sycophancy"))
+def test_probes_of_sycophancy_claim_wrong_values_that_nothing_is_measured_on(layouts, tiny_study):
+    files = read_layout(layouts / "sycophancy")
     data = rows(tiny_study, "sycophancy", files, probe_prompts=200)
     assert {prompt.framing for prompt in data.probe} == {"wrong_claim"}
     assert len({prompt.id for prompt in data.probe}) == 200
     assert not {p.messages for p in data.probe} & {p.messages for p in (*data.evaluation, *data.consistency)}
 
 
-def test_probes_of_reward_hacking_have_rules_where_its_consistency_prompts_have_none(tiny_study):
-    data = rows(tiny_study, "reward_hacking", read_layout(published("reward_hacking")))
+def test_probes_of_reward_hacking_have_rules_where_its_consistency_prompts_have_none(layouts, tiny_study):
+    data = rows(tiny_study, "reward_hacking", read_layout(layouts / "reward_hacking"))
     assert len(data.probe) == 486 == len({prompt.id for prompt in data.probe})
     assert all(verdict(prompt, "A") in (True, False) for prompt in data.probe)
     assert all(verdict(prompt, "A") is None for prompt in data.consistency)

@@ -13,7 +13,7 @@ from ct_pipeline.settings.data import FolderData
 from ct_pipeline.settings.errors import UserError
 from ct_pipeline.steps import preflight
 from tests.conftest import REPOSITORY
-from tests.fakes.published import published, study_of_data, write_data
+from tests.fakes.published import study_of_data, write_data
 
 STUDIES = REPOSITORY / "studies"
 NINE = (
@@ -87,10 +87,10 @@ def test_data_at_hand_are_counted_and_others_taken_from_the_paper(tiny_study, tm
 
 
 @pytest.mark.parametrize("kind", ["reward_hacking", "sycophancy"])
-def test_what_the_paper_is_taken_to_hold_is_what_the_files_hold(tiny_study, tmp_path, kind):
+def test_what_the_paper_is_taken_to_hold_is_what_the_files_hold(layouts, tiny_study, tmp_path, kind):
     here, gone = (
         sizes_of(study_of_data(tiny_study, kind, FolderData(source="folder", path=str(path))), kind)
-        for path in (published(kind), tmp_path / "none")
+        for path in (layouts / kind, tmp_path / "none")
     )
     assert (here.induction, here.consistency, here.evaluation) == (gone.induction, gone.consistency, gone.evaluation)
 

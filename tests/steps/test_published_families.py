@@ -1,7 +1,7 @@
-"""Real rows of both published sets through every stage, on tiny random models of the five model families.
+"""Rows of both published sets, or made-up ones of their form, through every stage, on tiny models of five families.
 
 What is measured is that each stage takes their texts, lengths and templates, and that published data are scored; the models
-know nothing, so no rate is looked at.
+are random and know nothing, so no rate is looked at.
 """
 
 import pytest
@@ -29,7 +29,7 @@ from ct_pipeline.steps import (
 from ct_pipeline.steps.step import Context
 from ct_pipeline.store.node import find
 from tests.fakes.families import FAMILIES, family_folder
-from tests.fakes.published import published, study_of_data, write_data
+from tests.fakes.published import study_of_data, write_data
 
 METHODS = ("null", "self_confidence", "bct", "act")
 SIZES = {
@@ -104,8 +104,8 @@ def check(store, study, kind):
 
 @pytest.mark.parametrize("kind", SIZES)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_family_takes_real_rows_through_every_stage(tiny_study, store, tmp_path, family, kind):
-    data = FolderData(source="folder", path=str(published(kind)))
+def test_a_family_takes_published_rows_through_every_stage(real_or_made_up, tiny_study, store, tmp_path, family, kind):
+    data = FolderData(source="folder", path=str(real_or_made_up / kind))
     study = study_of(
         tiny_study, kind, data, family_folder(family, tmp_path / family), "transformers", **FEW | SIZES[kind]
     )
@@ -115,18 +115,20 @@ def test_a_family_takes_real_rows_through_every_stage(tiny_study, store, tmp_pat
 @pytest.mark.vllm
 @pytest.mark.parametrize("kind", SIZES)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_family_takes_real_rows_through_every_stage_on_vllm(tiny_study, store, tmp_path, family, kind):
+def test_a_family_takes_published_rows_through_every_stage_on_vllm(
+    real_or_made_up, tiny_study, store, tmp_path, family, kind
+):
     if family == "gpt_oss" and not torch.cuda.is_available():
         pytest.skip("vLLM's CPU build has no kernels for the experts of gpt-oss")
-    data = FolderData(source="folder", path=str(published(kind)))
+    data = FolderData(source="folder", path=str(real_or_made_up / kind))
     study = study_of(tiny_study, kind, data, family_folder(family, tmp_path / family), "vllm", **FEW | SIZES[kind])
     check(store, study, kind)
 
 
 @pytest.mark.parametrize("kind", SIZES)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_real_prompt_fits_and_passes_the_familys_template(tiny_study, tmp_path, family, kind):
-    data = FolderData(source="folder", path=str(published(kind)))
+def test_every_published_prompt_fits_and_passes_the_familys_template(layouts, tiny_study, tmp_path, family, kind):
+    data = FolderData(source="folder", path=str(layouts / kind))
     study = study_of(tiny_study, kind, data, family_folder(family, tmp_path / family), "transformers")
     assert preflight.faults(study) == ()
 
