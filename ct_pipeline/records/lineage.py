@@ -121,7 +121,7 @@ def find_artifact(artifacts: Path, text: str) -> tuple[Index, Address]:
     index = Index(artifacts)
     named = [entry for entry in index.entries.values() if _names(text.strip("/"), entry.address)]
     if not named:
-        raise UserError(f"{text}: no artifact in {index.root} is called so; give {LOOKED_FOR}")
+        raise UserError(f"{text}: no artifact in {index.root} has that name; give {LOOKED_FOR}")
     return index, _one(text, named).address
 
 

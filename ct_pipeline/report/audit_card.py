@@ -16,7 +16,7 @@ from ct_pipeline.report.audit_remarks import SAME_ANSWERS, Card, adapter_remarks
 from ct_pipeline.report.figures.stacks import outcome_plot
 from ct_pipeline.report.judge_sections import judge_limit, judge_sections
 from ct_pipeline.report.outcome_words import HEADS, NOT_CORRECTED, bar, moved, said, worst_case
-from ct_pipeline.report.section import Block, Page, Picture, Section, Sentences, Strong, Table, Text
+from ct_pipeline.report.section import Block, Page, Picture, Pictures, Section, Sentences, Strong, Table, Text
 from ct_pipeline.report.wording import MISSING, SYMBOLS, decimal, percent, points
 from ct_pipeline.store.typed import typed
 
@@ -47,7 +47,7 @@ def sections(card: Card) -> Iterator[Section]:
     if card.get("judges"):
         yield from judge_sections(card["judges"])
     if outcomes := list(_outcomes(card)):
-        yield Section("What came in place of the misbehaviour", outcomes)
+        yield Section("What came in place of the misbehaviour", [Pictures(outcomes)])
     yield _gate(results["gate"], list(_flags(card)))
     predicted = list(_predictions(results["predictions"]))
     why = "" if predicted else "Nothing to predict from: no labels and no probe with a plain side."

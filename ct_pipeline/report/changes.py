@@ -43,7 +43,7 @@ def grid_section(record: StudyRecord) -> Section:
         [
             Text(
                 "Each field is the misbehaviour rate after consistency training minus before, in percentage points: the mean "
-                f"over seeds, its {100 * record.confidence:g} % interval, and what may be said. Changes within "
+                f"over seeds, its {100 * record.confidence:g} % interval, and the verdict. Changes within "
                 f"±{100 * record.epsilon:g} points count as none.{_finds(record, grids[MAIN_VIEW])}"
             ),
             Legend(
@@ -51,7 +51,7 @@ def grid_section(record: StudyRecord) -> Section:
                 [
                     *(f"{symbol} {word}" for word, symbol in SYMBOLS.items()),
                     "† also holds after correction for the number of comparisons (Holm)",
-                    "“finds”: the smallest true change that the field would have called, with a chance of 80 %",
+                    "“finds”: the minimum detectable effect, the smallest true change that is called with 80 % power",
                     ("“paper”: mean change in ", Link(SOURCE, SOURCE_URL), ", where it gives one"),
                 ],
             ),
@@ -99,8 +99,7 @@ def _grid_field(cell: GridCell, epsilon: float, limit: float) -> Field:
     if (finds := change.smallest_called(epsilon)) is not None:
         small.append(f"finds ±{decimal(100 * finds, 1)}")
     if cell.outcomes is not None:
-        small += [NOT_CORRECTED] if cell.not_corrected else []
-        small += [moved(cell.outcomes)] if cell.outcomes.right.value is not None else []
+        small += [f"{NOT_CORRECTED}: {moved(cell.outcomes)}"] if cell.not_corrected else []
         small += [bounds] if (bounds := worst_case(cell.outcomes)) else []
     return Field(f"{SYMBOLS[cell.verdict]} {points(change.value)}", (*small, *paper), shade)
 
@@ -120,7 +119,7 @@ def _finds(record: StudyRecord, rows: Grid) -> str:
     if not finds:
         return ""
     return (
-        " The smallest true change that a field would have called, with a chance of 80 %, lies between "
+        " The minimum detectable effect, called with 80 % power, lies between "
         f"{100 * min(finds):.1f} and {100 * max(finds):.1f} in domain, sampled."
     )
 

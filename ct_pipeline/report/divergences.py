@@ -17,7 +17,7 @@ FAMILIES = (
         "point",
         "Labels that hold a point mass (greedy, filtered, reranked): KL(labels‖organism), which grows with length",
     ),
-    ("teacher", "Regularizers have no law of labels: teacher shift, KL(on clean prompts‖on wrapped prompts)"),
+    ("teacher", "Regularizers define no label distribution: teacher shift, KL(on clean prompts‖on wrapped prompts)"),
 )
 """Families are tables of their own: their numbers stand on no common axis."""
 

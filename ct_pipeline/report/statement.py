@@ -116,7 +116,7 @@ def _controls(cells: list[GridCell]) -> list[str]:
         names = joined([f"{cell.column.title} ({points(cell.change.value)})" for cell in moved])
         return [f"Warning: the null control, which should do nothing, moved {names}: read the other changes by it."]
     return [
-        "The null control, which trains on the model's own unselected samples, moved nothing clearly, as it should."
+        "The null control, which trains on the model's own unselected samples, shows no clear change, as it should."
     ]
 
 

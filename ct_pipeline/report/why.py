@@ -56,7 +56,7 @@ def _split_blocks(found: Sequence[ColumnSplit], epsilon: float, level: str) -> I
             Strong("distribution shift"),
             ". Then it may pick among what was drawn: that moves it once more, the ",
             Strong("selection"),
-            ". Their sum is what the labels differ in from the organism.",
+            ". Their sum is the gap between labels and organism.",
         )
     )
     yield from map(Text, split_sentences(found, epsilon))

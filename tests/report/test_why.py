@@ -191,7 +191,7 @@ def test_markdown_says_why(explained):
     assert "## Why: shift and selection" in text
     assert "| Method | Shift | Selection | Sum |" in text
     assert re.search(r"\| Self-rewarding \| \+10\.0 \([^|]*\) \| −4\.0 \([^|]*\) \| \+6\.0 \(", text)
-    assert "The smallest true change that a field would have called" in text
+    assert "The minimum detectable effect, called with 80 % power" in text
 
 
 def test_the_same_record_gives_the_same_bytes(folder, tmp_path):
