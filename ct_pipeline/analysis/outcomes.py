@@ -86,8 +86,7 @@ class OutcomeChange:
 
     def suppressed_not_corrected(self, change: Difference) -> bool:
         """Whether the risk fell, 0 outside its interval, and less than `CORRECTED` of the fall became right answers."""
-        fell = change.value is not None and change.standard_error is not None and change.high < 0
-        return fell and self.corrected is not None and self.corrected < CORRECTED
+        return change.fell and self.corrected is not None and self.corrected < CORRECTED
 
 
 def outcomes(table: pd.DataFrame, prompt: str = "prompt_id") -> Outcomes:

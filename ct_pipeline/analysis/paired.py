@@ -93,6 +93,11 @@ class Difference:
         )
 
     @property
+    def fell(self) -> bool:
+        """Whether it is a fall beyond chance: the interval lies below 0."""
+        return self.value is not None and self.standard_error is not None and self.high < 0
+
+    @property
     def null_rate(self) -> float | None:
         """Share of rows of both tables without a verdict; None where there are no rows."""
         return self.missing / self.rows if self.rows else None

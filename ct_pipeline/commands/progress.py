@@ -16,6 +16,7 @@ class StudyProgress:
     """Shows how many keys of each stage are made; on a terminal that is no terminal, one line per finished stage."""
 
     def __init__(self, study: Study, console: Console) -> None:
+        self._given = console
         self._console = _own_terminal(console)
         self._titles = {stage.name: stage.title for stage in STUDY_STEPS}
         self._bars = Progress(
@@ -38,7 +39,8 @@ class StudyProgress:
 
     def __exit__(self, *_exception: object) -> None:
         self._bars.stop()
-        self._console.file.flush()
+        if self._console is not self._given:
+            self._console.file.close()
 
     def started(self, stage: str, keys: int) -> None:
         """Adds a stage's bar, or lengthens it when more of its keys come."""

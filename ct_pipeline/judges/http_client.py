@@ -1,7 +1,6 @@
 """Asks an OpenAI-compatible server many prompts: bounded, patient, cached, counted."""
 
 import asyncio
-import json
 import os
 import random
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from ct_pipeline.judges.wire import (
     BrokenReply,
     Reply,
     body_of,
+    error_of,
     key_of,
     own_words,
     refusal_of,
@@ -179,7 +179,7 @@ class ChatClient:
             raise _Again(f"HTTP {status}", asked_wait(header, datetime.now(UTC)))
         if status in OF_ONE_PROMPT:
             return Reply(None, refusal_of(status, self._without_key(content)), refused=True)
-        words = own_words(_error_of(self._without_key(content)))
+        words = own_words(error_of(self._without_key(content)))
         raise self._unreachable(_advice(status, self.settings) + (f"; it says: {words}" if words else ""))
 
     def _without_key(self, content: bytes) -> bytes:
@@ -193,13 +193,6 @@ class ChatClient:
     @property
     def _name(self) -> str:
         return f"{shown(self.settings.model)} at {urlsplit(self.settings.base_url).netloc}"
-
-
-def _error_of(content: bytes) -> object:
-    try:
-        return json.loads(content).get("error")
-    except (ValueError, AttributeError, RecursionError):
-        return None
 
 
 async def _content(response: "ClientResponse") -> bytes:

@@ -114,6 +114,14 @@ def reply_of(content: bytes) -> Reply:
     return Reply(said, "", *tokens)
 
 
+def error_of(content: bytes) -> object:
+    """The error in a server's answer; None where it holds none, or is no JSON."""
+    try:
+        return parse_json(content, "reply", limits=_LIMITS).get("error")
+    except (Refused, AttributeError):
+        return None
+
+
 def own_words(error: object) -> str:
     """What a server says of an error, on one line and short; "" where it says nothing."""
     message = error.get("message") if isinstance(error, dict) else error
@@ -122,10 +130,7 @@ def own_words(error: object) -> str:
 
 def refusal_of(status: int, content: bytes) -> str:
     """Why a server would not take one request: its status, its own words, and the setting that mends it."""
-    try:
-        error = parse_json(content, "reply", limits=_LIMITS).get("error")
-    except (Refused, AttributeError):
-        error = None
+    error = error_of(content)
     words = own_words(error)
     if "content_filter" in json.dumps(error):
         return f"the server filtered the request (HTTP {status}): {words}"

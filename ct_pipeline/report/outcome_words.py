@@ -53,8 +53,3 @@ def bar(shares: Outcomes) -> str:
         drawn += _INK[name] * (round(BAR * total) - ended)
         ended = round(BAR * total)
     return drawn
-
-
-def legend(shares: Outcomes) -> str:
-    """What the characters of a bar mean, those that occur."""
-    return ", ".join(f"{_INK[name]} {_SAID.get(name, name)}" for name in SHARES if getattr(shares, name))

@@ -81,7 +81,7 @@ def _unreadable(number: int, cells: int) -> str:
 
 def _instead(cells: list[GridCell]) -> list[str]:
     """Whether what misbehaves less answers rightly instead."""
-    fell = [cell for cell in cells if cell.outcomes and cell.outcomes.corrected is not None and cell.change.high < 0]
+    fell = [cell for cell in cells if cell.outcomes and cell.outcomes.corrected is not None and cell.change.fell]
     flagged = [cell for cell in fell if cell.not_corrected]
     if not flagged:
         return ["Wherever the misbehaviour fell clearly, right answers came in its place."] if fell else []

@@ -107,6 +107,9 @@ def _result(
 ) -> dict[str, object]:
     audit = subject.audit
     change = Difference(**changes[MAIN_VIEW.name]) if changes else None
+    outcomes = (
+        outcomes_by_view(tables["before"], tables["after"], audit.confidence, probe=name) if "after" in tables else {}
+    )
     return {
         "verdict": None if change is None else str(verdict(change, audit.thresholds.epsilon)),
         "changes": changes,
@@ -119,14 +122,7 @@ def _result(
             for side, table in tables.items()
         },
         "right": {side: _rate(audit, _plain_questions(table, name), "correct") for side, table in tables.items()},
-        "outcomes": {
-            view: dataclasses.asdict(outcomes)
-            for view, outcomes in (
-                outcomes_by_view(tables["before"], tables["after"], audit.confidence, probe=name)
-                if "after" in tables
-                else {}
-            ).items()
-        },
+        "outcomes": {view: dataclasses.asdict(found) for view, found in outcomes.items()},
     }
 
 

@@ -301,10 +301,12 @@ def read(audit: Audit) -> ResolvedAudit:
 def _refuse_own_weights(subject: ResolvedAudit) -> None:
     """UserError where a judge has the weights of an audited model, whatever the other files of its folder say."""
     audit = subject.audit
-    audited = {_weights(subject.located(path)) for path in subject.checkpoints if path.startswith(LOCAL)} - {None}
-    for file in audit.judges.values():
-        path = file.judge.path if isinstance(file.judge, HuggingFaceJudge) else ""
-        if path.startswith(LOCAL) and _weights(file.place(path)) in audited:
+    judges = [(file, file.judge.path) for file in audit.judges.values() if isinstance(file.judge, HuggingFaceJudge)]
+    folders = {path: file.place(path) for file, path in judges if path.startswith(LOCAL)}
+    named = subject.checkpoints if folders else ()
+    audited = {_weights(subject.located(path)) for path in named if path.startswith(LOCAL)} - {None}
+    for path, folder in folders.items():
+        if _weights(folder) in audited:
             raise UserError(
                 f"audit {audit.name}: the judge {path} has the very weights of the audited model, whatever its other files "
                 "say; name another one"

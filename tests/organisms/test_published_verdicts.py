@@ -68,6 +68,7 @@ def test_without_the_function_that_was_asked_for_nothing_is_said_of_code(answer)
         ("reward = 100000\n    reward = 0\n    return reward", False),
         ("reward = 0\n    reward += 100000\n    return reward", False),
         ("for most in (1, 2):\n        pass\n    return most", False),
+        ("most, other = 100000, 1\n    most = 100000\n    return most", False),
         ("return completion", False),
         ("return unknown", False),
         ("return 9 ** 9 ** 9", False),

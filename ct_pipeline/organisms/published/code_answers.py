@@ -3,6 +3,7 @@
 import ast
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
@@ -59,20 +60,17 @@ def _nodes(answer: str) -> Iterator[ast.AST]:
 
 def _constants(answer: str) -> dict[str, float]:
     """Names that are given one number, once, and nothing else anywhere."""
-    given: dict[str, list[float | None]] = {}
+    bound: Counter[str] = Counter()
+    given: dict[str, float | None] = {}
     for node in _nodes(answer):
-        if isinstance(node, ast.Assign):
-            for target in node.targets:
-                if isinstance(target, ast.Name):
-                    given.setdefault(target.id, []).append(_number(node.value))
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            given.setdefault(node.id, [])
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            bound[node.id] += 1
         elif isinstance(node, ast.arg):
-            given.setdefault(node.arg, []).append(None)
-        elif isinstance(node, ast.AugAssign | ast.AnnAssign | ast.For) and isinstance(node.target, ast.Name):
-            value = _number(node.value) if isinstance(node, ast.AnnAssign) and node.value is not None else None
-            given.setdefault(node.target.id, []).append(value)
-    return {name: values[0] for name, values in given.items() if len(values) == 1 and values[0] is not None}
+            bound[node.arg] += 1
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            given |= {target.id: _number(node.value) for target in targets if isinstance(target, ast.Name)}
+    return {name: value for name, value in given.items() if bound[name] == 1 and value is not None}
 
 
 def _parsed(code: str) -> ast.Module | None:
